@@ -1,0 +1,6 @@
+"""Recurrent networks in JAX: write a cell once; the rest is derived from it."""
+
+from recur import analysis, cells, scan
+from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
+
+__all__ = ["Cell", "Prior", "Recurrence", "Unitwise", "analysis", "cells", "hidden", "scan"]

@@ -1,0 +1,13 @@
+"""From bodies to numbers: what the Jacobians along a trajectory say.
+
+Every function takes a body `(state, x) -> (state, h)`: `scan.tied(cell, params)`, a Flax cell, or
+any function. Each follows one trajectory; `jax.vmap` over states and inputs gives a batch. Results
+are natural logarithms (nats), so they stay finite where the quantities themselves do not. In
+float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
+"""
+
+from recur.analysis.gain import log_gain
+from recur.analysis.gradients import gradient_norms
+from recur.analysis.jacobian import input_output, log_singular_values
+
+__all__ = ["gradient_norms", "input_output", "log_gain", "log_singular_values"]

@@ -1,0 +1,64 @@
+"""How far back the gradient of a loss reaches."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur.analysis.flat import flatten, log_norm, precise
+from recur.core import Body, Tree
+
+
+@precise
+def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: Tree) -> Array:
+    """log |dloss/dh_t| for every t, (T,), from one backward pass; nats.
+
+    `loss` maps all outputs hs (T, ..., n) to a number. The derivative is the total one: what a
+    perturbation of h_t does to the loss through this output and through all later steps. The
+    cotangent is renormalised at each step, so it neither vanishes nor overflows; -inf where it is
+    exactly zero. Raises ValueError where the body cannot be scanned over xs, or returns an output
+    that is no part of its new state.
+    """
+    step, start = flatten(body, state, xs)
+    where = _position_of_output(body, state, xs)
+    _, (before, hs) = lax.scan(lambda s, x: (step(s, x)[0], (s, step(s, x)[1])), start, xs)
+    direct = jax.grad(loss)(hs)
+
+    def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:
+        v, scale = carry  # dloss/dstate_t through later steps is exp(scale) v
+        s, x, g = now
+        log_g, g = log_norm(g.ravel())
+        top = jnp.maximum(scale, log_g)
+        top = jnp.where(jnp.isfinite(top), top, 0)
+        v = jnp.exp(scale - top) * v
+        v = v.at[where].add(jnp.exp(log_g - top) * g)
+        log, _ = log_norm(v[where])
+        _, pull = jax.vjp(lambda s: step(s, x)[0], s)
+        log_v, v = log_norm(pull(v)[0])
+        return (v, top + log_v), top + log
+
+    nothing = (jnp.zeros_like(start), jnp.full((), -jnp.inf, start.dtype))
+    return lax.scan(back, nothing, (before, xs, direct), reverse=True)[1]
+
+
+def _position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
+    """Where in the flat state the output h stands."""
+    found: list[slice] = []
+
+    def look(state: Tree, x: Tree) -> None:
+        after, h = body(state, x)
+        end = 0
+        for leaf in jax.tree.leaves(after):
+            end += leaf.size
+            if leaf is h:
+                found.append(slice(end - leaf.size, end))
+
+    jax.eval_shape(look, state, jax.tree.map(lambda leaf: leaf[0], xs))
+    if not found:
+        raise ValueError(
+            "the body's output is no part of its new state, so dloss/dh_t through later steps is "
+            "not defined: return the hidden state itself as output (the same array, not a copy, "
+            "and not from inside jax.jit), and put the readout into the loss"
+        )
+    return found[0]

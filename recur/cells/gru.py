@@ -1,0 +1,71 @@
+"""Gated recurrent unit: forget, then propose, then blend.
+
+    u = sigmoid(W_u h + V_u x + b_u)               how much of the old state stays
+    r = sigmoid(W_r h + V_r x + b_r)
+    c = tanh(r * (W_c h) + V_c x + b_c)            reset after the product, as cuDNN does
+    h = u * h + (1 - u) * c
+
+`reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form, with two products a step.
+Cho et al. 2014, arXiv:1406.1078; the reset-after form, arXiv:1412.3555 and cuDNN.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import sigmoid
+
+from recur.core import Cell, Prior, Unitwise
+
+GATES = ("update", "reset", "candidate")
+
+
+class Params(NamedTuple):
+    """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of GATES."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior."""
+    return Params(*prior.draw(key, d, n, len(GATES)))
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+    """The zero state, (*batch, n)."""
+    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
+
+
+def drive(params: Params, x: Array) -> list[Array]:
+    """V x + b of each gate."""
+    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
+
+
+def mix(params: Params, h: Array) -> list[Array]:
+    """W h of each gate."""
+    return jnp.split(h @ params.W, len(GATES), axis=-1)
+
+
+def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
+    """u h + (1 - u) c."""
+    del params
+    u = sigmoid(r[0] + z[0])
+    c = jnp.tanh(sigmoid(r[1] + z[1]) * r[2] + z[2])
+    return u * h + (1 - u) * c
+
+
+def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
+    """The form whose reset comes before the product."""
+    n = h.shape[-1]
+    z = drive(params, x)
+    r = jnp.split(h @ params.W[:, : 2 * n], 2, axis=-1)
+    u = sigmoid(r[0] + z[0])
+    c = jnp.tanh((sigmoid(r[1] + z[1]) * h) @ params.W[:, 2 * n :] + z[2])
+    h = u * h + (1 - u) * c
+    return h, h
+
+
+cell = Unitwise(init, start, drive, mix, update)
+reset_before = Cell(init, start, step_reset_before)

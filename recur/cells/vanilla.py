@@ -1,0 +1,68 @@
+"""The simple recurrent network of Elman, with the nonlinearity as its variant.
+
+    h = phi(W h + V x + b)
+
+`cell` has phi = tanh, `relu` and `linear` the others; `elman(phi)` takes any elementwise function.
+Elman 1990, Cognitive Science 14:179.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur.core import Prior, Unitwise
+
+GATES = ("hidden",)
+
+
+class Params(NamedTuple):
+    """W (n, n), V (d, n), b (n,)."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior."""
+    return Params(*prior.draw(key, d, n))
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+    """The zero state, (*batch, n)."""
+    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
+
+
+def drive(params: Params, x: Array) -> Array:
+    """V x + b."""
+    return x @ params.V + params.b
+
+
+def mix(params: Params, h: Array) -> Array:
+    """W h."""
+    return h @ params.W
+
+
+def identity(a: Array) -> Array:
+    """phi of the linear network."""
+    return a
+
+
+@cache
+def elman(phi: Callable[[Array], Array]) -> Unitwise:
+    """The cell h = phi(W h + V x + b); the same phi gives the same cell."""
+
+    def update(params: Params, h: Array, r: Array, z: Array) -> Array:
+        del params, h
+        return phi(r + z)
+
+    return Unitwise(init, start, drive, mix, update)
+
+
+cell = elman(jnp.tanh)
+relu = elman(jax.nn.relu)
+linear = elman(identity)

@@ -1,0 +1,119 @@
+"""The types that every other module speaks: a prior over parameters and two kinds of recurrence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+Tree = Any  # a pytree of arrays
+Body = Callable[[Tree, Tree], tuple[Tree, Array]]  # (state, x) -> (state, h)
+
+
+class Recurrence(Protocol):
+    """What `scan` and the combinators ask of a recurrence: `Cell` and `Unitwise` both have it."""
+
+    @property
+    def init(self) -> Callable[..., Tree]:
+        """(key, prior, d, n) -> params."""
+
+    @property
+    def start(self) -> Callable[..., Tree]:
+        """(params, batch=()) -> state before the first input."""
+
+    @property
+    def step(self) -> Callable[..., tuple[Tree, Array]]:
+        """(params, state, x) -> (state, h)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Any recurrence: three pure functions.
+
+    Features are the last axis; leading batch axes are allowed and none is required. A cell is a
+    constant: hashable, equal to itself and to no other, so it is a static argument under `jit`.
+    """
+
+    init: Callable[..., Tree]  # (key, prior, d, n) -> params
+    start: Callable[..., Tree]  # (params, batch=()) -> state before the first input
+    step: Callable[..., tuple[Tree, Array]]  # (params, state, x) -> (state, h)
+
+
+@dataclass(frozen=True)
+class Unitwise:
+    """A recurrence whose units meet in one linear map and nowhere else.
+
+        h_t = update(state_{t-1}, mix(h_{t-1}), drive(x_t))
+
+    All that is derived in this package beyond `step` (fast passes, structured Jacobians, theory
+    at infinite width) rests on three promises, which the tests check for every cell of ours:
+    `drive` sees no state, `mix` is linear in h, and `update` acts on each unit by itself.
+    """
+
+    init: Callable[..., Tree]  # (key, prior, d, n) -> params
+    start: Callable[..., Tree]  # (params, batch=()) -> state before the first input
+    drive: Callable[..., Tree]  # (params, x) -> z, what an input does alone
+    mix: Callable[..., Tree]  # (params, h) -> r, the only place where units meet
+    update: Callable[..., Tree]  # (params, state, r, z) -> state, unit by unit
+
+    def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        """One step, in `lax.scan`'s own order: (params, state, x) -> (state, h)."""
+        r = self.mix(params, hidden(state))
+        state = self.update(params, state, r, self.drive(params, x))
+        return state, hidden(state)
+
+
+def hidden(state: Tree) -> Array:
+    """The h of a state: the state itself, or the first field of a NamedTuple such as LSTM's."""
+    return state[0] if isinstance(state, tuple) else state
+
+
+class Prior(NamedTuple):
+    """The Gaussian ensemble that parameters are drawn from.
+
+        W ~ N(0, sigma_w^2 / n),   V ~ N(0, sigma_v^2 / d),   b ~ N(mu_b, sigma_b^2)
+
+    Each field is a scalar or has one value per gate, in the order of the cell's `GATES`. A prior
+    is a pytree of numbers, never static: `vmap` sweeps it and `grad` differentiates through it.
+    """
+
+    sigma_w: ArrayLike = 1.0
+    sigma_v: ArrayLike = 1.0
+    mu_b: ArrayLike = 0.0
+    sigma_b: ArrayLike = 0.0
+
+    def draw(self, key: Array, d: int, n: int, gates: int = 1) -> tuple[Array, Array, Array]:
+        """W (n, gates*n), V (d, gates*n) and b (gates*n,), the gates side by side.
+
+        Raises ValueError for empty sizes and for a field that is neither scalar nor (gates,).
+        """
+        if d < 1 or n < 1:
+            raise ValueError(f"a cell needs d >= 1 inputs and n >= 1 units, got d={d}, n={n}")
+        shapes = ((n, gates * n), (d, gates * n), (gates * n,))
+        W, V, b = (
+            jax.random.normal(k, shape)
+            for k, shape in zip(jax.random.split(key, 3), shapes, strict=True)
+        )
+        spread = {
+            name: _per_column(name, value, n, gates, b.dtype)
+            for name, value in self._asdict().items()
+        }
+        return (
+            spread["sigma_w"] * W / jnp.sqrt(n).astype(b.dtype),
+            spread["sigma_v"] * V / jnp.sqrt(d).astype(b.dtype),
+            spread["mu_b"] + spread["sigma_b"] * b,
+        )
+
+
+def _per_column(name: str, value: ArrayLike, n: int, gates: int, dtype: Any) -> Array:
+    """One value per gate, repeated for the n columns of that gate."""
+    value = jnp.asarray(value, dtype)
+    if value.shape not in ((), (1,), (gates,)):
+        raise ValueError(
+            f"Prior.{name} has shape {value.shape}; this cell has {gates} gate(s), so pass a "
+            f"scalar or one value per gate, shape ({gates},). To sweep priors, vmap over them."
+        )
+    return jnp.repeat(jnp.broadcast_to(value, (gates,)), n)

@@ -1,0 +1,177 @@
+"""From cells to time: `run` over a sequence, and the bodies that analyses take."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from recur.core import Body, Prior, Recurrence, Tree
+
+
+def run(
+    cell: Recurrence,
+    params: Tree,
+    xs: Tree,
+    state: Tree = None,
+    *,
+    reverse: bool = False,
+    unroll: int = 1,
+) -> tuple[Tree, Array]:
+    """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
+
+    Any batch axes lie between time and features. `state` defaults to `cell.start`; feeding the
+    final state of one piece of a sequence to the next equals one pass. With `reverse` the scan
+    goes from the last input to the first, and hs[t] still belongs to xs[t]. `unroll` is that of
+    `lax.scan`. Where xs is a tuple (masks, noise, input), the input is its last array.
+
+    Raises ValueError, when traced, for T = 0, inputs that are not floating point, and inputs or
+    states that do not fit the parameters.
+    """
+    require_float(xs)
+    if state is None:
+        state = cell.start(params, input_array(xs).shape[1:-1])
+    body = tied(cell, params)
+    check(body, state, xs)
+    return lax.scan(body, state, xs, reverse=reverse, unroll=unroll)
+
+
+@dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
+class Tied:
+    """The body of a cell with fixed parameters; made by `tied`."""
+
+    cell: Recurrence
+    params: Tree
+
+    def __call__(self, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        """One step."""
+        return self.cell.step(self.params, state, x)
+
+
+def tied(cell: Recurrence, params: Tree) -> Tied:
+    """The body (state, x) -> (state, h) of a network: the same parameters at every step."""
+    return Tied(cell, params)
+
+
+def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
+    """The body (state, (key, x)) -> (state, h) that draws fresh parameters at every step.
+
+    This is the ensemble of mean-field theory (arXiv:1806.05394). Scan it over
+    `(jax.random.split(key, T), xs)`.
+    """
+
+    def body(state: Tree, key_and_x: tuple[Array, Array]) -> tuple[Tree, Array]:
+        key, x = key_and_x
+        return cell.step(cell.init(key, prior, d, n), state, x)
+
+    return body
+
+
+def input_array(xs: Tree) -> Array:
+    """The input itself, where xs may be a tuple (masks, noise, input): its last array."""
+    return jax.tree.leaves(xs)[-1]
+
+
+def length(xs: Tree) -> int:
+    """T, the length of the leading axis that all arrays of xs share."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
+    if len({shape[:1] for shape in shapes} | {()}) != 2:
+        raise ValueError(
+            f"xs needs arrays (T, ...) that share their first axis, time; got shapes {shapes}"
+        )
+    return shapes[0][0]
+
+
+def require_float(xs: Tree) -> None:
+    """Raise ValueError unless the input array is floating point, (T, ..., d)."""
+    if not jax.tree.leaves(xs):
+        raise ValueError("xs holds no array; pass inputs of shape (T, ..., d)")
+    x = input_array(xs)
+    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise ValueError(
+            f"xs holds {jnp.result_type(x)}, a cell takes floating-point inputs: embed symbols "
+            "first (jax.nn.one_hot, nnx.Embed), or cast numbers with .astype(jnp.float32)"
+        )
+    if np.ndim(x) < 2:
+        raise ValueError(f"xs has shape {np.shape(x)}; inputs are (T, ..., d), time first")
+
+
+def check(body: Body, state: Tree, xs: Tree) -> None:
+    """Raise ValueError unless `body` can be scanned over xs from `state`. Costs one trace."""
+    if length(xs) == 0:
+        raise ValueError("xs has T = 0 steps; there is nothing to run")
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    state = jax.tree.map(jnp.asarray, state)
+    try:
+        after, _ = jax.eval_shape(body, state, x)
+    except Exception as error:  # whatever the step raised, say what it was given
+        raise ValueError(
+            f"the step does not take a state {describe(state)} and an input {describe(x)}. "
+            f"{_advice(body, state, x)}\nThe step's own error: {error}"
+        ) from error
+    if describe(after) != describe(state):
+        raise ValueError(
+            f"the state changes its type in a step: {describe(state)} goes in and "
+            f"{describe(after)} comes out. Pass a state with the batch axes of xs, such as "
+            "cell.start(params, batch), and inputs and parameters of one dtype."
+        )
+
+
+def describe(tree: Tree) -> str:
+    """Structure, shapes and dtypes of a pytree, as in `State(h=float32[3,8], c=float32[3,8])`."""
+
+    def leaf(value: Any) -> str:
+        dtype = jnp.result_type(value) if not hasattr(value, "dtype") else value.dtype
+        return f"{dtype}[{','.join(map(str, np.shape(value)))}]"
+
+    class Word(str):
+        __slots__ = ()
+        __repr__ = str.__str__
+
+    return str(jax.tree.map(lambda value: Word(leaf(value)), tree))
+
+
+def _advice(body: Body, state: Tree, x: Tree) -> str:
+    """Which input size the parameters would take, found by trying theirs."""
+    if not isinstance(body, Tied):
+        return ""
+    leaves, structure = jax.tree.flatten(x)
+    for d in sorted({np.shape(p)[0] for p in jax.tree.leaves(body.params) if np.ndim(p) == 2}):
+        fit = jax.ShapeDtypeStruct((*leaves[-1].shape[:-1], d), leaves[-1].dtype)
+        try:
+            jax.eval_shape(body, state, jax.tree.unflatten(structure, [*leaves[:-1], fit]))
+        except Exception:
+            continue
+        return f"These parameters take inputs with d = {d}, got d = {leaves[-1].shape[-1]}."
+    start = jax.eval_shape(lambda: body.cell.start(body.params, leaves[-1].shape[:-1]))
+    return f"For these inputs cell.start gives a state {describe(start)}."
+
+
+def first_nonfinite(xs: Tree) -> Array:
+    """The first step at which any array of xs (T, ...) is NaN or infinite, or -1. Traceable."""
+    bad = jnp.zeros(length(xs), bool)
+    for leaf in jax.tree.leaves(xs):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            bad |= ~jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+    return jnp.where(bad.any(), jnp.argmax(bad), -1)
+
+
+def check_finite(xs: Tree, name: str = "xs") -> None:
+    """Raise ValueError naming the first step and entry that is not finite; for use outside jit.
+
+    An opt-in check for inputs and for results (`check_finite(hs, "hs")`): it reads the values.
+    """
+    step = int(first_nonfinite(xs))
+    if step < 0:
+        return
+    for leaf in jax.tree.leaves(xs):
+        where = np.argwhere(~np.isfinite(np.asarray(leaf[step])))
+        if len(where):
+            entry = tuple(int(i) for i in where[0])
+            value = float(leaf[(step, *entry)])
+            raise ValueError(
+                f"{name} is first not finite at step {step} of {leaf.shape[0]}: entry {entry} of "
+                f"that step is {value} ({len(where)} such entries). Mend or mask it before the run."
+            )
