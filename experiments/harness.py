@@ -1,0 +1,191 @@
+"""From a config to flags, progress, and a folder of results. No framework: a page.
+
+An experiment has a frozen `Config(harness.Config)`, and three functions
+
+    run(config, record) -> Result       a NamedTuple of arrays
+    plot(result) -> Figure              one picture
+    table(result) -> Table              a few rows
+
+and ends in `harness.main(Config, run, plot, table)`. Its folder then holds config.json,
+result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import rich
+import rich.box
+import rich.progress
+import rich.table
+import rich.text
+import tyro
+from matplotlib.figure import Figure
+
+from recur.checkpoint import Checkpoints
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags that every experiment has."""
+
+    seed: int = 0
+    """Seed of all random numbers."""
+    results: Path = Path("results")
+    """Folder that gets a subfolder named after the experiment."""
+    resume: bool = False
+    """Go on from the checkpoints of a run that was killed, to the same end."""
+
+
+class Table(NamedTuple):
+    """A small table: column heads and rows of text."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+class Rate(rich.progress.ProgressColumn):
+    """Steps per second, once it is known."""
+
+    def render(self, task: rich.progress.Task) -> rich.text.Text:
+        """The column's text."""
+        return rich.text.Text(f"{task.speed:.3g}/s" if task.speed else "")
+
+
+class Record:
+    """Where a run leaves its traces: metrics as they come, checkpoints, progress."""
+
+    def __init__(self, folder: Path, resume: bool = False):
+        self.folder, self.resume = folder, resume
+        if not resume:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+
+    def metrics(self, **values: Any) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def rewind(self, keep: Callable[[dict], bool]) -> None:
+        """Drop the lines of metrics.jsonl that a resumed run will write again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if keep(json.loads(line))]
+            write(path, "".join(line + "\n" for line in lines))
+
+    def checkpoints(self, label: str) -> Checkpoints:
+        """The checkpoints of one part of the run; emptied first unless the run is resumed."""
+        saved = Checkpoints(self.folder / "checkpoints" / label)
+        if not self.resume:
+            saved.clear()
+        return saved
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar with rate and time left; yields a function that advances it."""
+        columns = (
+            rich.progress.TextColumn("{task.description:<32}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            Rate(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(),
+        )
+        with rich.progress.Progress(*columns, refresh_per_second=2) as bars:
+            task = bars.add_task(label, total=total)
+            yield lambda steps: bars.advance(task, steps)
+
+
+def main(
+    config_type: type[Config],
+    run: Callable[[Any, Record], Any],
+    plot: Callable[[Any], Figure],
+    table: Callable[[Any], Table],
+) -> None:
+    """Flags -> config -> run -> results/<name>/. <name> is that of the experiment's module."""
+    module = sys.modules[run.__module__]
+    name = Path(module.__file__ or "experiment").stem
+    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    folder = claim(config.results / name)
+    write(folder / "config.json", json.dumps(describe(config), indent=2) + "\n")
+    begin = time.perf_counter()
+    result = run(config, Record(folder, config.resume))
+    save(folder, result, plot(result), table(result))
+    seconds = time.perf_counter() - begin
+    rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
+
+
+def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
+    """Write result.npz, figure.png, figure.pdf and summary.md, and print the table."""
+    arrays = {key: np.asarray(value) for key, value in result._asdict().items()}
+    _replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
+    for form in ("png", "pdf"):
+        _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
+    write(folder / "summary.md", table.markdown())
+    shown = rich.table.Table(*table.columns, box=rich.box.SIMPLE)
+    for row in table.rows:
+        shown.add_row(*row)
+    rich.print(shown)
+
+
+def claim(folder: Path) -> Path:
+    """The folder, made and found writable now rather than after hours of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / ".probe", "")
+        (folder / ".probe").unlink()
+    except OSError as error:
+        raise SystemExit(
+            f"error: cannot write results to {folder} ({error.strerror}). "
+            "Name another folder with --results."
+        ) from error
+    return folder
+
+
+def describe(config: Config) -> dict:
+    """The config with all that is needed to run it again: versions, device, commit."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    versions = {name: importlib.metadata.version(name) for name in ("recur", "jax", "flax", "optax")}
+    return {
+        "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "versions": {"python": platform.python_version(), **versions},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "commit": commit,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    _replace(path, lambda new: new.write_text(text))
+
+
+def _replace(path: Path, make: Callable[[Path], Any]) -> None:
+    """Make a file beside its place, then move it there in one step."""
+    new = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which savefig reads
+    try:
+        make(new)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""Saving and restoring states of long work; the only module that imports Orbax.
+
+    with Checkpoints(folder) as saved:
+        step, state = saved.restore(state)       # (0, state) where nothing was saved yet
+        ...
+        saved.save(step, state)
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import jax
+import orbax.checkpoint as ocp
+
+from recur.core import Tree
+
+
+class Checkpoints:
+    """A folder of checkpoints by step, of which the newest `keep` stay.
+
+    A save is atomic: a run killed in the middle of one finds the checkpoint before it.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        self._manager = ocp.CheckpointManager(
+            Path(folder).absolute(),
+            item_handlers=ocp.StandardCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+        )
+
+    def save(self, step: int, tree: Tree) -> None:
+        """Save a pytree of arrays (PRNG keys too) under a step; returns while it is written."""
+        self._manager.save(step, args=ocp.args.StandardSave(_raw(tree)))
+
+    def restore(self, like: Tree) -> tuple[int, Tree]:
+        """(step, tree) of the newest checkpoint, or (0, like) if there is none.
+
+        `like` says structure, shapes and dtypes. Raises ValueError where the saved ones differ.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return 0, like
+        saved = _shapes(self._manager.item_metadata(step).tree)
+        asked = _shapes(_raw(like))
+        differ = [
+            f"  {name}: saved {saved.get(name, 'nothing')}, this run has {asked.get(name, 'nothing')}"
+            for name in sorted(saved.keys() | asked.keys())
+            if saved.get(name) != asked.get(name)
+        ]
+        if differ:
+            raise ValueError(
+                f"the checkpoint of step {step} in {self._manager.directory} was made with another "
+                "configuration; remove that folder or run without resuming. They differ in\n"
+                + "\n".join(differ)
+            )
+        raw = self._manager.restore(step, args=ocp.args.StandardRestore(_raw(like)))
+        return step, jax.tree.map(_wrap, raw, like)
+
+    def clear(self) -> None:
+        """Delete all checkpoints of the folder."""
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for what is still being written."""
+        self._manager.close()
+
+
+def _shapes(tree: Tree) -> dict[str, str]:
+    """Path of each array -> its dtype and shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _is_key(leaf: Tree) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(tree: Tree) -> Tree:
+    """PRNG keys as the integers they are."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _wrap(raw: jax.Array, like: jax.Array) -> jax.Array:
+    if not _is_key(like):
+        return raw
+    return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(like))
