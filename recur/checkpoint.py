@@ -41,8 +41,8 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return 0, like
-        saved = _shapes(self._manager.item_metadata(step).tree)
-        asked = _shapes(_raw(like))
+        saved = _describe(self._manager.item_metadata(step).tree)
+        asked = _describe(_raw(like))
         differ = [
             f"  {name}: saved {saved.get(name, 'nothing')}, this run has {asked.get(name, 'nothing')}"
             for name in sorted(saved.keys() | asked.keys())
@@ -55,7 +55,13 @@ class Checkpoints:
                 + "\n".join(differ)
             )
         raw = self._manager.restore(step, args=ocp.args.StandardRestore(_raw(like)))
-        return step, jax.tree.map(_wrap, raw, like)
+        leaves = [
+            jax.random.wrap_key_data(raw[name], impl=jax.random.key_impl(leaf))
+            if _is_key(leaf)
+            else raw[name]
+            for name, leaf in _named(like).items()
+        ]
+        return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def clear(self) -> None:
         """Delete all checkpoints of the folder."""
@@ -75,25 +81,23 @@ class Checkpoints:
         self._manager.close()
 
 
-def _shapes(tree: Tree) -> dict[str, str]:
-    """Path of each array -> its dtype and shape."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }
-
-
 def _is_key(leaf: Tree) -> bool:
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _raw(tree: Tree) -> Tree:
-    """PRNG keys as the integers they are."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+def _named(tree: Tree) -> dict[str, jax.Array]:
+    """The arrays of any pytree (Flax modules too) by their paths, in order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _wrap(raw: jax.Array, like: jax.Array) -> jax.Array:
-    if not _is_key(like):
-        return raw
-    return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(like))
+def _raw(tree: Tree) -> dict[str, jax.Array]:
+    """By path, PRNG keys as the integers they are."""
+    return {
+        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        for name, leaf in _named(tree).items()
+    }
+
+
+def _describe(arrays: dict[str, jax.Array]) -> dict[str, str]:
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in arrays.items()}

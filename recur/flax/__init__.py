@@ -1,0 +1,1 @@
+"""The bridge to Flax, both ways; the only folder that imports flax."""

@@ -1,0 +1,127 @@
+"""Flax RNN cells as recur cells, and recur cells as Flax modules, for linen and nnx.
+
+    cell = from_nnx(nnx.LSTMCell)                      a recur Cell: scan it, analyse it
+    cell = from_linen(nn.LSTMCell(n))
+    module = NnxCell(cells.gru.cell, d, n, rngs=...)   usable in nnx.RNN and nnx.Bidirectional
+    module = LinenCell(cells.gru.cell, n)              usable in nn.RNN and nn.Bidirectional
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+from jax import Array
+
+from recur.core import Cell, Prior, Recurrence, Tree
+
+
+@cache
+def from_nnx(make: Callable[..., nnx.RNNCellBase]) -> Cell:
+    """The recur Cell of an nnx cell; `make(d, n, rngs=...)` builds it, such as nnx.LSTMCell.
+
+    Its parameters are the module itself, which is a pytree, so a trained module is analysed by
+    `scan.tied(from_nnx(nnx.LSTMCell), module)`. The prior is ignored: the module draws its own.
+    """
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> nnx.RNNCellBase:
+        del prior
+        return make(d, n, rngs=nnx.Rngs(key))
+
+    def start(params: nnx.RNNCellBase, batch: tuple[int, ...] = ()) -> Tree:
+        return params.initialize_carry((*batch, 1), rngs=nnx.Rngs(0))
+
+    def step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        return params(state, x)
+
+    return Cell(init, start, step)
+
+
+@cache
+def from_linen(module: nn.RNNCellBase) -> Cell:
+    """The recur Cell of a linen cell of n features. The prior is ignored: it draws its own.
+
+    Its `init` raises ValueError for another n than the module's.
+    """
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> Tree:
+        del prior
+        features = getattr(module, "features", n)
+        if features != n:
+            raise ValueError(f"this {type(module).__name__} has {features} features, got n = {n}")
+        x = jnp.zeros(d)
+        return module.init(key, module.initialize_carry(key, x.shape), x)
+
+    def start(params: Tree, batch: tuple[int, ...] = ()) -> Tree:
+        del params
+        return module.initialize_carry(jax.random.key(0), (*batch, 1))
+
+    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        return module.apply(params, state, x)
+
+    return Cell(init, start, step)
+
+
+class NnxCell(nnx.RNNCellBase):
+    """A recur cell as an nnx cell of d inputs and n units, its parameters drawn from a prior.
+
+    `scan.tied(module.cell, module.values)` is its body, for every analysis.
+    """
+
+    def __init__(
+        self, cell: Recurrence, d: int, n: int, *, prior: Prior | None = None, rngs: nnx.Rngs
+    ):
+        self.cell = cell
+        drawn = cell.init(rngs.params(), Prior() if prior is None else prior, d, n)
+        self.params = nnx.data(jax.tree.map(nnx.Param, drawn))
+
+    @property
+    def values(self) -> Tree:
+        """The parameters as the cell takes them: plain arrays."""
+        return jax.tree.map(
+            lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Param)
+        )
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Features are the last axis."""
+        return 1
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> Tree:
+        """The cell's own start for inputs (..., d); a recur start draws nothing at random."""
+        del rngs, carry_init
+        return self.cell.start(self.values, input_shape[:-1])
+
+    def __call__(self, carry: Tree, inputs: Tree) -> tuple[Tree, Array]:
+        """One step: (state, x) -> (state, h)."""
+        return self.cell.step(self.values, carry, inputs)
+
+
+class LinenCell(nn.RNNCellBase):
+    """A recur cell as a linen cell of n = `features` units."""
+
+    cell: Recurrence
+    features: int
+    prior: Prior = Prior()
+
+    @nn.compact
+    def __call__(self, carry: Tree, inputs: Array) -> tuple[Tree, Array]:
+        """One step: (state, x) -> (state, h)."""
+        params = self.param("cell", self.cell.init, self.prior, inputs.shape[-1], self.features)
+        return self.cell.step(params, carry, inputs)
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Tree:
+        """The cell's start for inputs (..., d), read off parameters drawn with `rng`."""
+        params = self.cell.init(rng, self.prior, input_shape[-1], self.features)
+        return self.cell.start(params, input_shape[:-1])
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Features are the last axis."""
+        return 1
