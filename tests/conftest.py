@@ -1,6 +1,7 @@
 """Strict dtypes for every test, and the fixture that runs over every cell."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from recur import Prior, cells
@@ -15,7 +16,30 @@ def x64():
         yield
 
 
-@pytest.fixture(params=cells.names())
+# cells that functions make, an example of each: built anew at each call
+MADE = {
+    "antisymmetric.euler": lambda: cells.antisymmetric.euler(0.3, 0.2),
+    "highway.deep": lambda: cells.highway.deep(3),
+    "jordan.outputs": lambda: cells.jordan.outputs(cells.jordan.squashed, 2),
+    "leaky.fixed": lambda: cells.leaky.fixed(0.3),
+    "lstm.long_short": lambda: cells.lstm.long_short(jnp.arctan),
+    "wave.linear": lambda: cells.wave.linear(small_medium()),
+    "wave.saturable": lambda: cells.wave.saturable(small_medium(), 0.5, 0.7),
+}
+
+
+def small_medium():
+    """Three sources in 3 x 4 pixels; a gentle projection, so that its slope is of order 1."""
+    sources = ((0, 1), (1, 2), (2, 3))
+    return cells.wave.Medium((3, 4), sources, border=1, steepness=2.0)
+
+
+def build(name):
+    """The cell of a name: one that a module has, or one that is made."""
+    return MADE[name]() if name in MADE else cells.named(name)
+
+
+@pytest.fixture(params=[*cells.names(), *MADE])
 def name(request):
     """The name of every cell: a new cell is tested by existing."""
     return request.param
@@ -23,13 +47,15 @@ def name(request):
 
 @pytest.fixture
 def cell(name):
-    return cells.named(name)
+    return build(name)
 
 
 @pytest.fixture
-def sizes(cell):
+def sizes(name):
     """(d, n) that suit the cell."""
-    return (5, 5) if cell == cells.minimal.bare else (3, 5)
+    if name.startswith("wave."):
+        return 3, 12
+    return (5, 5) if name == "minimal.bare" else (3, 5)
 
 
 @pytest.fixture

@@ -3,10 +3,46 @@
 import difflib
 import sys
 
-from recur.cells import cfn, gru, lstm, minimal, vanilla
+from recur.cells import (
+    antisymmetric,
+    cfn,
+    cornn,
+    gru,
+    highway,
+    irnn,
+    jordan,
+    leaky,
+    lstm,
+    mgu,
+    mingru,
+    minimal,
+    minlstm,
+    ugrnn,
+    vanilla,
+    wave,
+)
 from recur.core import Cell, Recurrence, Unitwise
 
-__all__ = ["cfn", "gru", "lstm", "minimal", "vanilla", "names", "named"]
+__all__ = [
+    "antisymmetric",
+    "cfn",
+    "cornn",
+    "gru",
+    "highway",
+    "irnn",
+    "jordan",
+    "leaky",
+    "lstm",
+    "mgu",
+    "mingru",
+    "minimal",
+    "minlstm",
+    "ugrnn",
+    "vanilla",
+    "wave",
+    "names",
+    "named",
+]
 
 
 def names() -> list[str]:

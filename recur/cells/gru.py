@@ -2,9 +2,10 @@
 
     u = sigmoid(W_u h + V_u x + b_u)               how much of the old state stays
     r = sigmoid(W_r h + V_r x + b_r)
-    c = tanh(r * (W_c h) + V_c x + b_c)            reset after the product, as cuDNN does
+    c = tanh(r * (W_c h) + V_c x + b_c)            reset after the product
     h = u * h + (1 - u) * c
 
+`cudnn` has c = tanh(r * (W_c h + b_h) + V_c x + b_c): the weights of cuDNN, PyTorch and Flax.
 `reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form, with two products a step.
 Cho et al. 2014, arXiv:1406.1078; the reset-after form, arXiv:1412.3555 and cuDNN.
 """
@@ -28,22 +29,37 @@ class Params(NamedTuple):
     b: Array
 
 
+class Cudnn(NamedTuple):
+    """W (n, 3n), V (d, 3n), b (3n,); b_h (n,), the candidate's bias that the reset acts on."""
+
+    W: Array
+    V: Array
+    b: Array
+    b_h: Array
+
+
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     """Parameters drawn from the prior."""
     return Params(*prior.draw(key, d, n, len(GATES)))
 
 
-def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+def init_cudnn(key: Array, prior: Prior, d: int, n: int) -> Cudnn:
+    """Parameters drawn from the prior, with b_h = 0: `cell`'s own draw."""
+    W, V, b = prior.draw(key, d, n, len(GATES))
+    return Cudnn(W, V, b, jnp.zeros(n, b.dtype))
+
+
+def start(params: Params | Cudnn, batch: tuple[int, ...] = ()) -> Array:
     """The zero state, (*batch, n)."""
     return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
 
 
-def drive(params: Params, x: Array) -> list[Array]:
+def drive(params: Params | Cudnn, x: Array) -> list[Array]:
     """V x + b of each gate."""
     return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
 
 
-def mix(params: Params, h: Array) -> list[Array]:
+def mix(params: Params | Cudnn, h: Array) -> list[Array]:
     """W h of each gate."""
     return jnp.split(h @ params.W, len(GATES), axis=-1)
 
@@ -54,6 +70,11 @@ def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
     u = sigmoid(r[0] + z[0])
     c = jnp.tanh(sigmoid(r[1] + z[1]) * r[2] + z[2])
     return u * h + (1 - u) * c
+
+
+def update_cudnn(params: Cudnn, h: Array, r: list[Array], z: list[Array]) -> Array:
+    """The form with a second bias, inside the reset."""
+    return update(Params(*params[:3]), h, [r[0], r[1], r[2] + params.b_h], z)
 
 
 def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
@@ -68,4 +89,5 @@ def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]
 
 
 cell = Unitwise(init, start, drive, mix, update)
+cudnn = Unitwise(init_cudnn, start, drive, mix, update_cudnn)
 reset_before = Cell(init, start, step_reset_before)

@@ -2,16 +2,24 @@
 
     i = sigmoid(W_i h + V_i x + b_i)       write
     f = sigmoid(W_f h + V_f x + b_f)       keep
-    g = tanh(W_g h + V_g x + b_g)          the candidate
+    g = phi(W_g h + V_g x + b_g)           the candidate
     o = sigmoid(W_o h + V_o x + b_o)       read
     c = f * c + i * g
-    h = o * tanh(c)
+    h = o * phi(c)
 
-Hochreiter and Schmidhuber 1997, Neural Computation 9:1735; the forget gate, Gers et al. 2000.
+`cell` has phi = tanh; `long_short(phi)` takes any elementwise function.
+`peephole` adds P_i * c and P_f * c of the old memory to i and f, and P_o * c of the new one to o.
+`coupled` writes what it forgets: i = 1 - f, with the gates of COUPLED.
+
+Hochreiter and Schmidhuber 1997, Neural Computation 9:1735; the forget gate, Gers et al. 2000;
+peepholes, Gers et al. 2002, JMLR 3:115; coupled gates, Greff et al. 2017, arXiv:1503.04069.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
@@ -19,14 +27,24 @@ from jax.nn import sigmoid
 from recur.core import Prior, Unitwise
 
 GATES = ("input", "forget", "candidate", "output")
+COUPLED = ("forget", "candidate", "output")
 
 
 class Params(NamedTuple):
-    """W (n, 4n), V (d, 4n), b (4n,), the gates in the order of GATES."""
+    """W (n, 4n), V (d, 4n), b (4n,), the gates in the order of GATES (3n for COUPLED)."""
 
     W: Array
     V: Array
     b: Array
+
+
+class Peephole(NamedTuple):
+    """W (n, 4n), V (d, 4n), b (4n,); P (3n,) from the memory to input, forget and output gate."""
+
+    W: Array
+    V: Array
+    b: Array
+    P: Array
 
 
 class State(NamedTuple):
@@ -41,28 +59,73 @@ def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     return Params(*prior.draw(key, d, n, len(GATES)))
 
 
-def start(params: Params, batch: tuple[int, ...] = ()) -> State:
+def init_peephole(key: Array, prior: Prior, d: int, n: int) -> Peephole:
+    """The gates drawn from the prior, the peepholes with sigma 1."""
+    gates, peepholes = jax.random.split(key)
+    W, V, b = prior.draw(gates, d, n, len(GATES))
+    return Peephole(W, V, b, jax.random.normal(peepholes, (3 * n,), b.dtype))
+
+
+def init_coupled(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior, one value for each gate of COUPLED."""
+    return Params(*prior.draw(key, d, n, len(COUPLED)))
+
+
+def start(params: Params | Peephole, batch: tuple[int, ...] = ()) -> State:
     """The zero state, h and c (*batch, n)."""
     zeros = jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
     return State(zeros, zeros)
 
 
-def drive(params: Params, x: Array) -> list[Array]:
+def drive(params: Params | Peephole, x: Array) -> list[Array]:
     """V x + b of each gate."""
     return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
 
 
-def mix(params: Params, h: Array) -> list[Array]:
+def mix(params: Params | Peephole, h: Array) -> list[Array]:
     """W h of each gate."""
     return jnp.split(h @ params.W, len(GATES), axis=-1)
 
 
-def update(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
-    """c = f c + i g and h = o tanh(c)."""
-    del params
+def drive_coupled(params: Params, x: Array) -> list[Array]:
+    """V x + b of each gate of COUPLED."""
+    return jnp.split(x @ params.V + params.b, len(COUPLED), axis=-1)
+
+
+def mix_coupled(params: Params, h: Array) -> list[Array]:
+    """W h of each gate of COUPLED."""
+    return jnp.split(h @ params.W, len(COUPLED), axis=-1)
+
+
+@cache
+def long_short(phi: Callable[[Array], Array], /) -> Unitwise:
+    """The cell with this phi at the candidate and at the output; the same phi, the same cell."""
+
+    def update(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
+        del params
+        i, f, g, o = (a + b for a, b in zip(r, z, strict=True))
+        c = sigmoid(f) * state.c + sigmoid(i) * phi(g)
+        return State(sigmoid(o) * phi(c), c)
+
+    return Unitwise(init, start, drive, mix, update)
+
+
+def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Array]) -> State:
+    """The gates see the memory: i and f the old one, o the new one."""
     i, f, g, o = (a + b for a, b in zip(r, z, strict=True))
-    c = sigmoid(f) * state.c + sigmoid(i) * jnp.tanh(g)
+    P_i, P_f, P_o = jnp.split(params.P, 3)
+    c = sigmoid(f + P_f * state.c) * state.c + sigmoid(i + P_i * state.c) * jnp.tanh(g)
+    return State(sigmoid(o + P_o * c) * jnp.tanh(c), c)
+
+
+def update_coupled(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
+    """c = f c + (1 - f) g."""
+    del params
+    f, g, o = (a + b for a, b in zip(r, z, strict=True))
+    c = sigmoid(f) * state.c + sigmoid(-f) * jnp.tanh(g)
     return State(sigmoid(o) * jnp.tanh(c), c)
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = long_short(jnp.tanh)
+peephole = Unitwise(init_peephole, start, drive, mix, update_peephole)
+coupled = Unitwise(init_coupled, start, drive_coupled, mix_coupled, update_coupled)

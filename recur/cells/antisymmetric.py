@@ -1,0 +1,97 @@
+"""Antisymmetric network: an Euler step of a differential equation that neither grows nor decays.
+
+    h <- h + eps * tanh((W - W^T - gamma I) h + V x + b)
+
+The eigenvalues of W - W^T are imaginary; gamma makes up for what the Euler step adds.
+`gated` multiplies the step by sigmoid((W - W^T - gamma I) h + V_u x + b_u), with the same W.
+`euler(eps, gamma)` and `euler_gated(eps, gamma)` take other constants than our eps = gamma = 0.1.
+Chang et al. 2019, arXiv:1902.09689, equations 10 and 16-17.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import sigmoid
+
+from recur.core import Prior, Unitwise
+
+GATES = ("hidden",)
+GATED = ("hidden", "update")  # V and b have both, W the first alone
+
+
+class Params(NamedTuple):
+    """W (n, n), V (d, n), b (n,); in the gated form V (d, 2n), b (2n,), in the order of GATED."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior."""
+    return Params(*prior.draw(key, d, n))
+
+
+def init_gated(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior; the W that both share has the first sigma_w."""
+    W, V, b = prior.draw(key, d, n, len(GATED))
+    return Params(W[:, :n], V, b)
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+    """The zero state, (*batch, n)."""
+    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
+
+
+def drive(params: Params, x: Array) -> Array:
+    """V x + b."""
+    return x @ params.V + params.b
+
+
+def drive_gated(params: Params, x: Array) -> list[Array]:
+    """V x + b of the hidden units and of the gate."""
+    return jnp.split(x @ params.V + params.b, len(GATED), axis=-1)
+
+
+def mix(params: Params, h: Array) -> Array:
+    """(W - W^T) h."""
+    return h @ (params.W - params.W.T)
+
+
+@cache
+def euler(eps: float, gamma: float, /) -> Unitwise:
+    """The cell with step eps and diffusion gamma. Raises ValueError unless eps > 0, gamma >= 0."""
+    _check(eps, gamma)
+
+    def update(params: Params, h: Array, r: Array, z: Array) -> Array:
+        del params
+        return h + eps * jnp.tanh(r - gamma * h + z)
+
+    return Unitwise(init, start, drive, mix, update)
+
+
+@cache
+def euler_gated(eps: float, gamma: float, /) -> Unitwise:
+    """The gated cell with step eps and diffusion gamma. Raises ValueError as `euler` does."""
+    _check(eps, gamma)
+
+    def update(params: Params, h: Array, r: Array, z: list[Array]) -> Array:
+        del params
+        field = r - gamma * h
+        return h + eps * sigmoid(field + z[1]) * jnp.tanh(field + z[0])
+
+    return Unitwise(init_gated, start, drive_gated, mix, update)
+
+
+def _check(eps: float, gamma: float) -> None:
+    if not (eps > 0 and gamma >= 0):
+        raise ValueError(
+            f"an antisymmetric cell needs a step eps > 0 and a diffusion gamma >= 0, got "
+            f"eps={eps}, gamma={gamma}"
+        )
+
+
+cell = euler(0.1, 0.1)
+gated = euler_gated(0.1, 0.1)

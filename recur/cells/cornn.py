@@ -1,0 +1,75 @@
+"""Coupled oscillators: damped springs that pull at each other through a nonlinearity.
+
+    y'' = tanh(W y + U y' + V x + b) - gamma y - epsilon y'
+    v <- v + dt * (tanh(W y + U v + V x + b) - gamma * y - epsilon * v)
+    y <- y + dt * v                        with the new v
+
+Two products meet the state, so it is a `Cell`. `oscillators(dt, gamma, epsilon)` takes other
+constants than ours (0.1, 1, 1): the paper tunes all three to each task.
+Rusch and Mishra 2021, arXiv:2010.00951, equations 1 and 3 (the damping taken at the old v).
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur.core import Cell, Prior
+
+GATES = ("force",)
+
+
+class Params(NamedTuple):
+    """W (n, n) of the positions, V (d, n), b (n,); U (n, n) of the velocities."""
+
+    W: Array
+    V: Array
+    b: Array
+    U: Array
+
+
+class State(NamedTuple):
+    """The positions h (..., n), y in the equations, and the velocities v (..., n)."""
+
+    h: Array
+    v: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior, U as W is."""
+    positions, velocities = jax.random.split(key)
+    U, _, _ = prior.draw(velocities, d, n)
+    return Params(*prior.draw(positions, d, n), U)
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> State:
+    """The zero state, positions and velocities (*batch, n)."""
+    zeros = jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
+    return State(zeros, zeros)
+
+
+@cache
+def oscillators(dt: float, gamma: float, epsilon: float, /) -> Cell:
+    """The cell with time step dt, stiffness gamma and damping epsilon.
+
+    Raises ValueError unless all three are positive.
+    """
+    if not min(dt, gamma, epsilon) > 0:
+        raise ValueError(
+            "coupled oscillators need dt > 0, gamma > 0 and epsilon > 0, got "
+            f"dt={dt}, gamma={gamma}, epsilon={epsilon}"
+        )
+
+    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
+        y, v = state
+        force = jnp.tanh(y @ params.W + v @ params.U + x @ params.V + params.b)
+        v = v + dt * (force - gamma * y - epsilon * v)
+        y = y + dt * v
+        return State(y, v), y
+
+    return Cell(init, start, step)
+
+
+cell = oscillators(0.1, 1.0, 1.0)

@@ -1,0 +1,83 @@
+"""Recurrent highway network: L layers between one step and the next; the input enters the first.
+
+    c = tanh(W_c h + V_c x + b_c)
+    t = sigmoid(W_t h + V_t x + b_t)       how much is transformed
+    h = (1 - t) * h + t * c                once a layer, with weights of its own and x in the first
+
+`cell` has L = 1, one product a step; `deep(L)` has L of them.
+Zilly et al. 2017, arXiv:1607.03474, equations 6-9, with the carry gate 1 - t.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import sigmoid
+
+from recur.core import Cell, Prior, Unitwise
+
+GATES = ("candidate", "transform")
+
+
+class Params(NamedTuple):
+    """W (n, 2Ln) and b (2Ln,), the GATES of the first layer, of the second, ...; V (d, 2n)."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters of one layer drawn from the prior."""
+    return Params(*prior.draw(key, d, n, len(GATES)))
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+    """The zero state, (*batch, n)."""
+    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
+
+
+def drive(params: Params, x: Array) -> list[Array]:
+    """V x + b of each gate."""
+    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
+
+
+def mix(params: Params, h: Array) -> list[Array]:
+    """W h of each gate."""
+    return jnp.split(h @ params.W, len(GATES), axis=-1)
+
+
+def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
+    """(1 - t) h + t c, one layer."""
+    del params
+    c, t = jnp.tanh(r[0] + z[0]), sigmoid(r[1] + z[1])
+    return (1 - t) * h + t * c
+
+
+cell = Unitwise(init, start, drive, mix, update)
+
+
+@cache
+def deep(L: int, /) -> Cell | Unitwise:
+    """The cell of L layers; a prior has one value, or 2L, the GATES of each layer in turn.
+
+    Raises ValueError for L < 1.
+    """
+    if L < 1:
+        raise ValueError(f"a recurrent highway network has L >= 1 layers, got L={L}")
+    if L == 1:
+        return cell
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+        W, V, b = prior.draw(key, d, n, L * len(GATES))
+        return Params(W, V[:, : len(GATES) * n], b)
+
+    def step(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
+        b = jnp.split(params.b, L)
+        b[0] = b[0] + x @ params.V
+        for W, z in zip(jnp.split(params.W, L, axis=1), b, strict=True):
+            h = update(params, h, jnp.split(h @ W, 2, axis=-1), jnp.split(z, 2, axis=-1))
+        return h, h
+
+    return Cell(init, start, step)

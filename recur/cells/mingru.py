@@ -1,0 +1,77 @@
+"""minGRU: a gated unit whose gate sees only the input, so that all steps can be taken at once.
+
+    z = sigmoid(V_z x + b_z)               how much of the old state is overwritten
+    c = V_c x + b_c
+    h = (1 - z) * h + z * c
+
+Each step is an affine map of h, and the composition of affine maps is associative: `parallel` runs
+a whole sequence in O(log T) steps. Units never meet: `mix` gives nothing.
+Feng et al. 2024, arXiv:2410.01201, section 3.1.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.nn import sigmoid
+
+from recur.core import Prior, Unitwise
+
+GATES = ("update", "candidate")
+
+
+class Params(NamedTuple):
+    """V (d, 2n), b (2n,), the gates in the order of GATES."""
+
+    V: Array
+    b: Array
+
+
+def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters drawn from the prior; sigma_w has no part."""
+    _, V, b = prior.draw(key, d, n, len(GATES))
+    return Params(V, b)
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+    """The zero state, (*batch, n)."""
+    return jnp.zeros((*batch, params.b.shape[0] // len(GATES)), params.b.dtype)
+
+
+def drive(params: Params, x: Array) -> list[Array]:
+    """V x + b of each gate."""
+    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
+
+
+def mix(params: Params, h: Array) -> tuple[()]:
+    """Nothing."""
+    del params, h
+    return ()
+
+
+def affine(z: list[Array]) -> tuple[Array, Array]:
+    """A and B of the step h <- A h + B."""
+    return sigmoid(-z[0]), sigmoid(z[0]) * z[1]
+
+
+def update(params: Params, h: Array, r: tuple[()], z: list[Array]) -> Array:
+    """(1 - z) h + z c."""
+    del params, r
+    A, B = affine(z)
+    return A * h + B
+
+
+def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Array, Array]:
+    """What `scan.run` gives, by an associative scan: xs (T, ..., d) -> (h_T, hs (T, ..., n))."""
+    A, B = affine(drive(params, xs))
+    return solve(A, B, start(params, xs.shape[1:-1]) if state is None else state)
+
+
+def solve(A: Array, B: Array, h: Array) -> tuple[Array, Array]:
+    """(h_T, hs) of h_t = A_t h_{t-1} + B_t from h_0 = h, in O(log T) steps; A, B (T, ..., n)."""
+    scales, shifts = lax.associative_scan(lambda s, t: (s[0] * t[0], s[1] * t[0] + t[1]), (A, B))
+    hs = scales * h + shifts
+    return hs[-1], hs
+
+
+cell = Unitwise(init, start, drive, mix, update)

@@ -1,0 +1,178 @@
+"""The wave equation as a recurrent network: a field on a grid of pixels, its speed the parameter.
+
+    d^2 y / dt^2 + 2 b dy/dt = c^2 (d^2/dx^2 + d^2/dy^2) y
+    (1/dt^2 + b/dt) y_t = 2/dt^2 y_{t-1} - (1/dt^2 - b/dt) y_{t-2} + c^2 Lap(y_{t-1})
+    y_t <- y_t + x_t at the source pixels
+    c = c0 + (c1 - c0) project(rho)
+
+The units are the pixels, row by row, and h is the field: `mix` is Lap, the stencil of five points
+over h^2 with zero outside. b is the absorbing border. What does not change in training is a
+`Medium`: `linear(medium)` is the cell, and `saturable(medium, b0, y0)` adds the material's own
+damping project(rho) * b0 / (1 + (y_{t-1} / y0)^2), which strong fields bleach.
+`blur` smooths a rho before it is used; `intensity` is what the probes read.
+Hughes et al. 2019, arXiv:1904.12831.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import sqrt
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from recur.core import Prior, Unitwise
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The grid, its border, and where waves enter and are read; lengths and times in one unit.
+
+    Raises ValueError for pixels outside the grid, for a border wider than the grid, and where dt
+    breaks the stability condition dt <= h / (c sqrt 2) of the faster of the two speeds.
+    """
+
+    shape: tuple[int, int]  # pixels, (ny, nx); a cell of this medium has n = ny * nx units
+    sources: tuple[tuple[int, int], ...]  # one pixel (row, column) for each of the d inputs
+    probes: tuple[tuple[int, int], ...] = ()  # pixels that `intensity` reads
+    dt: float = 0.5  # time step
+    h: float = 1.0  # distance of two pixels
+    c0: float = 1.0  # speed where rho = 0
+    c1: float = 0.5  # speed where rho = 1
+    border: int = 20  # pixels of absorber at each side
+    sigma: float = 1.0  # damping b at the rim, in units of c0 / h
+    steepness: float = 100.0  # of `project`
+
+    def __post_init__(self) -> None:
+        limit = self.h / (max(self.c0, self.c1) * sqrt(2))
+        if not 0 < self.dt <= limit:
+            raise ValueError(
+                f"dt = {self.dt} breaks the stability (CFL) condition 0 < dt <= h / (c sqrt 2) = "
+                f"{limit:.4g} for h = {self.h} and c = {max(self.c0, self.c1)}: take a smaller dt "
+                "or larger pixels"
+            )
+        for pixel in (*self.sources, *self.probes):
+            if not all(0 <= i < size for i, size in zip(pixel, self.shape, strict=True)):
+                raise ValueError(f"pixel {pixel} lies outside the grid (ny, nx) = {self.shape}")
+        if not 0 <= 2 * self.border <= min(self.shape):
+            raise ValueError(
+                f"a border of {self.border} pixels at each side does not fit in {self.shape}; "
+                "border=0 has none, and the field is then zero outside: waves are reflected"
+            )
+
+    @property
+    def n(self) -> int:
+        """The number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    def flat(self, pixels: tuple[tuple[int, int], ...]) -> np.ndarray:
+        """The units of these pixels."""
+        return np.array([row * self.shape[1] + column for row, column in pixels], int)
+
+    def damping(self) -> np.ndarray:
+        """b of every pixel, (n,): sigma times the fourth power of the depth in the border."""
+        depth = [np.maximum(0, self.border - _to_rim(size)) for size in self.shape]
+        profile = [self.sigma * self.c0 / self.h * (d / max(self.border, 1)) ** 4 for d in depth]
+        return np.hypot(profile[0][:, None], profile[1]).ravel()
+
+
+def _to_rim(size: int) -> np.ndarray:
+    """How many pixels lie between each of a row and the nearer end."""
+    i = np.arange(size)
+    return np.minimum(i, size - 1 - i)
+
+
+class Params(NamedTuple):
+    """rho (n,), the material of each pixel, drawn as a bias: 0 has speed c0 and 1 has c1."""
+
+    rho: Array
+
+
+class State(NamedTuple):
+    """The field h (..., n) and the field one step before."""
+
+    h: Array
+    previous: Array
+
+
+def start(params: Params, batch: tuple[int, ...] = ()) -> State:
+    """The field at rest, (*batch, n)."""
+    zeros = jnp.zeros((*batch, params.rho.shape[0]), params.rho.dtype)
+    return State(zeros, zeros)
+
+
+def project(rho: Array, steepness: float) -> Array:
+    """A steep tanh that takes rho < 1/2 to 0 and rho > 1/2 to 1, pixel by pixel."""
+    edge = np.tanh(steepness / 2).item()
+    return (edge + jnp.tanh(steepness * (rho - 0.5))) / (2 * edge)
+
+
+def neighbours(medium: Medium, field: Array, mode: str) -> Array:
+    """The sum of each pixel's four neighbours, (..., n); `mode` is jnp.pad's, for the outside."""
+    y = field.reshape(*field.shape[:-1], *medium.shape)
+    y = jnp.pad(y, [(0, 0)] * (y.ndim - 2) + [(1, 1), (1, 1)], mode=mode)
+    around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
+    return around.reshape(field.shape)
+
+
+def blur(medium: Medium, rho: Array) -> Array:
+    """The mean of each pixel of rho (n,) and its four neighbours; the outside repeats the rim."""
+    return (rho + neighbours(medium, rho, "edge")) / 5
+
+
+def intensity(medium: Medium, hs: Array) -> Array:
+    """The share of each probe in the summed squared field: hs (T, ..., n) -> (..., probes).
+
+    Raises ValueError for a medium without probes.
+    """
+    if not medium.probes:
+        raise ValueError("this medium has no probes; give it Medium(..., probes=((row, column),))")
+    power = jnp.sum(hs[..., medium.flat(medium.probes)] ** 2, axis=0)
+    return power / power.sum(axis=-1, keepdims=True)
+
+
+@cache
+def linear(medium: Medium, /) -> Unitwise:
+    """The cell of a medium: d = number of sources, n = number of pixels, linear in its state."""
+    return saturable(medium, 0.0, 1.0)
+
+
+@cache
+def saturable(medium: Medium, b0: float, y0: float, /) -> Unitwise:
+    """The cell whose material absorbs weak fields by b0, and half as much where |y| = y0.
+
+    Raises ValueError unless b0 >= 0 and y0 > 0; its `init` raises where d or n is not the medium's.
+    """
+    if not (b0 >= 0 and y0 > 0):
+        raise ValueError(f"saturable absorption needs b0 >= 0 and y0 > 0, got b0={b0}, y0={y0}")
+    sources, border, dt = medium.flat(medium.sources), medium.damping(), medium.dt
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> Params:
+        if (d, n) != (len(sources), medium.n):
+            raise ValueError(
+                f"this medium has d = {len(sources)} sources and n = {medium.n} pixels, "
+                f"{medium.shape}; got d={d}, n={n}"
+            )
+        _, _, rho = prior.draw(key, 1, 1, n)  # a bias a pixel: W would be n by n
+        return Params(rho)
+
+    def drive(params: Params, x: Array) -> Array:
+        del params
+        return jnp.zeros((*x.shape[:-1], medium.n), x.dtype).at[..., sources].add(x)
+
+    def mix(params: Params, h: Array) -> Array:
+        del params
+        return (neighbours(medium, h, "constant") - 4 * h) / medium.h**2
+
+    def update(params: Params, state: State, r: Array, z: Array) -> State:
+        y, before = state
+        material = project(params.rho, medium.steepness)
+        c = medium.c0 + (medium.c1 - medium.c0) * material
+        b = jnp.asarray(border, y.dtype)
+        if b0:
+            b = b + material * b0 / (1 + (y / y0) ** 2)
+        field = (2 * y - (1 - b * dt) * before + (c * dt) ** 2 * r) / (1 + b * dt)
+        return State(field + z, y)
+
+    return Unitwise(init, start, drive, mix, update)
