@@ -1,72 +1,14 @@
-"""From cells to time: `run` over a sequence, and the bodies that analyses take."""
+"""What a sequence and a body must be, and errors that say so."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from recur.core import Body, Prior, Recurrence, Tree
-
-
-def run(
-    cell: Recurrence,
-    params: Tree,
-    xs: Tree,
-    state: Tree = None,
-    *,
-    reverse: bool = False,
-    unroll: int = 1,
-) -> tuple[Tree, Array]:
-    """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
-
-    Any batch axes lie between time and features. `state` defaults to `cell.start`; feeding the
-    final state of one piece of a sequence to the next equals one pass. With `reverse` the scan
-    goes from the last input to the first, and hs[t] still belongs to xs[t]. `unroll` is that of
-    `lax.scan`. Where xs is a tuple (masks, noise, input), the input is its last array.
-
-    Raises ValueError, when traced, for T = 0, inputs that are not floating point, and inputs or
-    states that do not fit the parameters.
-    """
-    require_float(xs)
-    if state is None:
-        state = cell.start(params, input_array(xs).shape[1:-1])
-    body = tied(cell, params)
-    check(body, state, xs)
-    return lax.scan(body, state, xs, reverse=reverse, unroll=unroll)
-
-
-@dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
-class Tied:
-    """The body of a cell with fixed parameters; made by `tied`."""
-
-    cell: Recurrence
-    params: Tree
-
-    def __call__(self, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        """One step."""
-        return self.cell.step(self.params, state, x)
-
-
-def tied(cell: Recurrence, params: Tree) -> Tied:
-    """The body (state, x) -> (state, h) of a network: the same parameters at every step."""
-    return Tied(cell, params)
-
-
-def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
-    """The body (state, (key, x)) -> (state, h) that draws fresh parameters at every step.
-
-    This is the ensemble of mean-field theory (arXiv:1806.05394). Scan it over
-    `(jax.random.split(key, T), xs)`.
-    """
-
-    def body(state: Tree, key_and_x: tuple[Array, Array]) -> tuple[Tree, Array]:
-        key, x = key_and_x
-        return cell.step(cell.init(key, prior, d, n), state, x)
-
-    return body
+from recur.core import Body, Tree
+from recur.scan.bodies import Tied
 
 
 def input_array(xs: Tree) -> Array:

@@ -1,0 +1,25 @@
+"""From cells to cells, and to layers of them."""
+
+from recur.compose.layers import Bidirectional, BothWays, PerLayer, Stacked
+from recur.compose.masks import masked, resetting
+from recur.compose.noise import recurrent_dropout, sequence_keep, zoneout, zoneout_keep
+from recur.compose.normed import layer_normed, learned_start
+from recur.compose.skips import Highway, HighwaySkip, Residual
+
+__all__ = [
+    "masked",
+    "resetting",
+    "recurrent_dropout",
+    "sequence_keep",
+    "zoneout",
+    "zoneout_keep",
+    "layer_normed",
+    "learned_start",
+    "Stacked",
+    "Residual",
+    "Highway",
+    "HighwaySkip",
+    "Bidirectional",
+    "BothWays",
+    "PerLayer",
+]

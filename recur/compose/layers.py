@@ -1,0 +1,155 @@
+"""Layers: recurrences above and beside one another.
+
+    Stacked          each layer reads the outputs of the one below
+    Bidirectional    y = [h of a pass forward, h of a pass backward]
+
+A stack is a cell: it steps, and every analysis takes it. `Bidirectional` maps whole sequences.
+`scan.run` takes both, layer by layer.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from recur.compose.skips import HighwaySkip, Residual, width
+from recur.core import Prior, Recurrence, Tree
+
+
+class PerLayer(NamedTuple):
+    """An input of a stack with something for each layer: layer i takes (noise[i], its input).
+
+    `noise` holds one entry a layer, None where a layer takes its input alone.
+    """
+
+    noise: tuple
+    x: Tree
+
+
+@dataclass(frozen=True, init=False)
+class Stacked:
+    """A deep recurrence, `Stacked(a, b, c)`: layer a reads x, and the output is c's h.
+
+    Parameters and states are tuples with one entry a layer. All layers have n units and are drawn
+    from one prior. Raises ValueError where there is no layer or one is no recurrence.
+    """
+
+    layers: tuple[Recurrence, ...]
+
+    def __init__(self, *layers: Recurrence):
+        if not layers or not all(hasattr(layer, "step") for layer in layers):
+            raise ValueError(
+                f"Stacked takes one or more cells, Stacked(gru.cell, gru.cell); got {layers}"
+            )
+        object.__setattr__(self, "layers", layers)
+
+    def init(self, key: Array, prior: Prior, d: int, n: int) -> tuple:
+        """(key, prior, d, n) -> params, one entry a layer."""
+        params = []
+        for k, layer in zip(jax.random.split(key, len(self.layers)), self.layers, strict=True):
+            params.append(layer.init(k, prior, d, n))
+            d = width(layer, n)
+        return tuple(params)
+
+    def start(self, params: tuple, batch: tuple[int, ...] = ()) -> tuple:
+        """The state of every layer before the first input."""
+        self.require("params", params)
+        return tuple(layer.start(p, batch) for layer, p in zip(self.layers, params, strict=True))
+
+    def step(self, params: tuple, state: tuple, x: Tree) -> tuple[tuple, Array]:
+        """One step of every layer, from the lowest to the highest."""
+        self.require("params", params)
+        self.require("state", state)
+        noise, x = self.split(x)
+        after = []
+        for layer, p, s, extra in zip(self.layers, params, state, noise, strict=True):
+            s, x = layer.step(p, s, x if extra is None else (extra, x))
+            after.append(s)
+        return tuple(after), x
+
+    def width(self, n: int) -> int:
+        """The size of the output of the highest layer."""
+        return width(self.layers[-1], n)
+
+    def split(self, x: Tree) -> tuple[tuple, Tree]:
+        """What goes to each layer beside its input, and the input of the lowest."""
+        if not isinstance(x, PerLayer):
+            return (None,) * len(self.layers), x
+        self.require("noise", x.noise)
+        return x.noise, x.x
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise ValueError unless `value` is a tuple with one entry a layer."""
+        if not isinstance(value, tuple) or len(value) != len(self.layers):
+            raise ValueError(
+                f"a stack of {len(self.layers)} layers takes {name} as a tuple with one entry a "
+                f"layer; got {type(value).__name__}"
+                + (f" of {len(value)}" if isinstance(value, tuple) else "")
+            )
+
+
+class BothWays(NamedTuple):
+    """Parameters or states of the two passes of a `Bidirectional`."""
+
+    forward: Tree
+    backward: Tree
+
+
+@dataclass(frozen=True)
+class Bidirectional:
+    """Two passes over a sequence side by side, hs (T, ..., 2n): a map of sequences, not a cell.
+
+    The backward pass starts at each sequence's own end. `backward` is by default a second cell of
+    the same kind. Run it by `scan.run`, alone or as a layer of `Stacked`.
+    """
+
+    forward: Recurrence
+    backward: Recurrence | None = None
+
+    def __post_init__(self) -> None:
+        if self.backward is None:
+            object.__setattr__(self, "backward", self.forward)
+
+    def init(self, key: Array, prior: Prior, d: int, n: int) -> BothWays:
+        """The parameters of both passes."""
+        keys = jax.random.split(key)
+        return BothWays(*(c.init(k, prior, d, n) for c, k in zip(self.ways(), keys, strict=True)))
+
+    def start(self, params: BothWays, batch: tuple[int, ...] = ()) -> BothWays:
+        """The states from which both passes start."""
+        return BothWays(*(c.start(p, batch) for c, p in zip(self.ways(), params, strict=True)))
+
+    def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        """Raises ValueError: the backward pass needs the end of the sequence first."""
+        del params, state, x
+        raise ValueError(
+            "Bidirectional maps whole sequences and has no single step, since its backward pass "
+            "starts at the end; run it by scan.run, or take one of its two cells"
+        )
+
+    def width(self, n: int) -> int:
+        """The size of both outputs side by side."""
+        return sum(width(way, n) for way in self.ways())
+
+    def ways(self) -> tuple[Recurrence, Recurrence]:
+        """The two cells."""
+        assert self.backward is not None
+        return self.forward, self.backward
+
+    def require(self, state: Any) -> None:
+        """Raise ValueError unless the state is that of both passes."""
+        if not isinstance(state, BothWays):
+            raise ValueError(
+                f"a Bidirectional starts from BothWays(forward, backward) states, such as its "
+                f"start(params, batch); got {type(state).__name__}"
+            )
+
+
+def causal(layer: Recurrence) -> bool:
+    """Whether a layer looks at the past alone: no `Bidirectional` within."""
+    if isinstance(layer, Stacked):
+        return all(causal(below) for below in layer.layers)
+    if isinstance(layer, Residual | HighwaySkip):
+        return causal(layer.cell)
+    return not isinstance(layer, Bidirectional)

@@ -1,0 +1,121 @@
+"""Steps that do not happen, and sequences that begin anew: cell -> cell.
+
+    masked       x = (mask, x):   where the mask is False the state is carried
+    resetting    x = (reset, x):  where the flag is True the state before the step is `start`
+
+Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a reset counts also on
+a masked step. A `Unitwise` stays one: the flag travels in z, and `update` chooses unit by unit.
+"""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
+
+
+@cache
+def masked(cell: Recurrence) -> Any:
+    """The cell over x = (mask, x), mask (...) boolean: a step that is masked does not happen.
+
+    Where the mask is False the state and the output h are carried, and x is never looked at: not
+    even NaN in it reaches a result or a gradient. An output that is no part of the state (a skip
+    around the cell) is zero there.
+    """
+    return _masked_unitwise(cell) if isinstance(cell, Unitwise) else _masked_cell(cell)
+
+
+@cache
+def resetting(cell: Recurrence) -> Any:
+    """The cell over x = (reset, x), reset (...) boolean: where True, x begins a new sequence.
+
+    The state before that step becomes `cell.start`, learned or not, and nothing older reaches
+    any later result or gradient.
+    """
+    return _resetting_unitwise(cell) if isinstance(cell, Unitwise) else _resetting_cell(cell)
+
+
+def choose(flag: Array, new: Tree, old: Tree) -> Tree:
+    """`new` where flag is True, else `old`; the flag's axes are the leading axes of every array."""
+    return jax.tree.map(lambda a, b: jnp.where(_spread(flag, a), a, b), new, old)
+
+
+def clean(mask: Array, x: Tree) -> Tree:
+    """x with zeros at masked places: NaN there would reach gradients as 0 * NaN in a product."""
+    return choose(mask, x, jax.tree.map(jnp.zeros_like, x))
+
+
+def follow(h: Array, after: Tree, changed: Tree) -> Array | None:
+    """The array of `changed` that stands where the output h stands in the state `after`, if any."""
+    pairs = zip(jax.tree.leaves(after), jax.tree.leaves(changed), strict=True)
+    return next((mine for leaf, mine in pairs if leaf is h), None)
+
+
+def _spread(flag: Array, like: Array) -> Array:
+    """The flag with as many axes as `like`."""
+    return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
+
+
+def _number(flag: Array, z: Tree) -> Array:
+    """The flag as 0 or 1 in the shape and dtype of z, which derivatives in z can pass through."""
+    like = jax.tree.leaves(z)[0]
+    return jnp.broadcast_to(_spread(flag, like), like.shape).astype(like.dtype)
+
+
+def _where(number: Array, new: Tree, old: Tree) -> Tree:
+    """`choose` with a flag made by `_number`."""
+    return jax.tree.map(lambda a, b: jnp.where(number != 0, a, b), new, old)
+
+
+def _masked_unitwise(cell: Unitwise) -> Unitwise:
+    def drive(params: Tree, x: Tree) -> tuple[Array, Tree]:
+        mask, x = x
+        z = cell.drive(params, clean(mask, x))
+        return _number(mask, z), z
+
+    def update(params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree]) -> Tree:
+        mask, z = z
+        return _where(mask, cell.update(params, state, r, z), state)
+
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+
+
+def _masked_cell(cell: Recurrence) -> Cell:
+    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        mask, x = x
+        after, h = cell.step(params, state, clean(mask, x))
+        carried = choose(mask, after, state)
+        output = follow(h, after, carried)
+        return carried, clean(mask, h) if output is None else output
+
+    return Cell(cell.init, cell.start, step)
+
+
+def _resetting_unitwise(cell: Unitwise) -> Unitwise:
+    def drive(params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
+        # mix(start) belongs here: it is what the flag does alone, one product for all steps
+        reset, x = x
+        z = cell.drive(params, x)
+        fresh = cell.start(params)
+        r = cell.mix(params, hidden(fresh))
+        fresh, r = jax.tree.map(lambda a: jnp.broadcast_to(a, reset.shape + a.shape), (fresh, r))
+        return _number(reset, z), fresh, r, z
+
+    def update(params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree, Tree, Tree]) -> Tree:
+        reset, fresh, r_fresh, z_cell = z
+        state, r = _where(reset, (fresh, r_fresh), (state, r))
+        return cell.update(params, state, r, z_cell)
+
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+
+
+def _resetting_cell(cell: Recurrence) -> Cell:
+    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        reset, x = x
+        fresh = cell.start(params, reset.shape)
+        return cell.step(params, choose(reset, fresh, state), x)
+
+    return Cell(cell.init, cell.start, step)

@@ -1,0 +1,120 @@
+"""Noise that regularises a recurrence; it enters as arrays, x = (keep, x), never as keys.
+
+    recurrent_dropout    r = mix(keep * h): one mask a sequence, on what the other units hear
+    zoneout              state = keep * old + (1 - keep) * new: units that skip a step
+
+Gal and Ghahramani 2016, arXiv:1512.05287; zoneout, Krueger et al. 2017, arXiv:1606.01305.
+"""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur.compose.masks import follow
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
+
+
+@cache
+def recurrent_dropout(cell: Unitwise) -> Cell:
+    """The cell over x = (keep, x), keep (..., n): h enters the recurrent product as keep * h.
+
+    Draw keep by `sequence_keep`; at test time pass ones, or the cell itself. What a unit keeps of
+    its own past is not touched. Raises ValueError unless the cell is `Unitwise`, for only there
+    is it known where other units hear h.
+    """
+    if not isinstance(cell, Unitwise):
+        raise ValueError(
+            f"recurrent_dropout takes a Unitwise cell, whose recurrent product is known; got "
+            f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
+        )
+
+    def step(params: Tree, state: Tree, x: tuple[Array, Tree]) -> tuple[Tree, Array]:
+        keep, x = x
+        r = cell.mix(params, keep * hidden(state))
+        state = cell.update(params, state, r, cell.drive(params, x))
+        return state, hidden(state)
+
+    return Cell(cell.init, cell.start, step)
+
+
+@cache
+def zoneout(cell: Recurrence) -> Any:
+    """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
+
+    keep has the structure of the state (for an LSTM `State(h, c)`), arrays (..., n) in [0, 1]. Draw
+    it by `zoneout_keep`; at test time pass the probability itself, which gives the expected step.
+    A `Unitwise` cell stays one.
+    """
+    if isinstance(cell, Unitwise):
+        return _zoneout_unitwise(cell)
+
+    def step(params: Tree, state: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Array]:
+        keep, x = x
+        after, h = cell.step(params, state, x)
+        blended = _blend(keep, state, after)
+        output = follow(h, after, blended)
+        if output is None:
+            raise ValueError(
+                "zoneout needs a cell whose output is part of its state; put a skip around the "
+                "zoneout, Residual(zoneout(cell)), not inside it"
+            )
+        return blended, output
+
+    return Cell(cell.init, cell.start, step)
+
+
+def _zoneout_unitwise(cell: Unitwise) -> Unitwise:
+    def drive(params: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+        keep, x = x
+        return keep, cell.drive(params, x)
+
+    def update(params: Tree, state: Tree, r: Tree, z: tuple[Tree, Tree]) -> Tree:
+        keep, z = z
+        return _blend(keep, state, cell.update(params, state, r, z))
+
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+
+
+def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:
+    """keep * old + (1 - keep) * new."""
+    given, needed = (str(jax.tree.structure(tree)) for tree in (keep, old))
+    if given != needed:
+        raise ValueError(
+            f"zoneout's keep has the structure of the state, {needed}; got {given}. Draw it by "
+            "zoneout_keep(key, rate, steps, state)."
+        )
+    return jax.tree.map(lambda k, a, b: k * a + (1 - k) * b, keep, old, new)
+
+
+def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
+    """keep (T, ..., n) for `recurrent_dropout`: one mask for all steps of a sequence.
+
+    An entry is 0 with probability `rate`, else 1 / (1 - rate), so that keep * h has the mean of h.
+    h (..., n) gives shape and dtype. Raises ValueError unless 0 <= rate < 1.
+    """
+    _require_rate(rate)
+    keep = jax.random.bernoulli(key, 1 - rate, h.shape).astype(h.dtype) / (1 - rate)
+    return jnp.broadcast_to(keep, (steps, *h.shape))
+
+
+def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
+    """keep for `zoneout`, structured as `state`, arrays (T, ..., n): 1 with probability `rate`.
+
+    Every number of the state draws its own at every step. Raises ValueError unless 0 <= rate < 1.
+    """
+    _require_rate(rate)
+    leaves, structure = jax.tree.flatten(state)
+    keys = jax.random.split(key, len(leaves))
+    draws = [
+        jax.random.bernoulli(k, rate, (steps, *leaf.shape)).astype(leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, draws)
+
+
+def _require_rate(rate: float) -> None:
+    if not isinstance(rate, jax.core.Tracer) and not 0 <= rate < 1:
+        raise ValueError(f"rate is the probability of noise, 0 <= rate < 1; got {rate}")

@@ -1,0 +1,101 @@
+"""Layer norm inside the gates, and an initial state that is learned.
+
+    layer_normed     r = g_r N(W h),  z = g_z N(V x + b) + s,  each gate by itself
+                     N(a) = (a - mean a) / sqrt(var a + 1e-5) over the units
+
+Ba, Kiros and Hinton 2016, arXiv:1607.06450.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden
+
+
+class Normed(NamedTuple):
+    """The cell's parameters; gains like r and z, and shifts like z, arrays (n,)."""
+
+    cell: Tree
+    gain_r: Tree
+    gain_z: Tree
+    shift: Tree
+
+
+@cache
+def layer_normed(cell: Unitwise) -> Cell:
+    """The cell with each array of r and z standardised over its units, with learned gains.
+
+    The norm takes the mean out of a gate, so the shift starts as the mean of what the gate gives
+    to a zero input: a bias of the prior, such as a forget gate's, stays. The result is a `Cell`,
+    since units meet in the norm. Raises ValueError unless the cell is `Unitwise`.
+    """
+    if not isinstance(cell, Unitwise):
+        raise ValueError(
+            f"layer_normed takes a Unitwise cell, whose r and z it standardises; got "
+            f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
+        )
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> Normed:
+        params = cell.init(key, prior, d, n)
+        h = hidden(cell.start(params))
+        r, z = cell.mix(params, h), cell.drive(params, jnp.zeros(d, h.dtype))
+        shift = jax.tree.map(lambda a: jnp.full_like(a, a.mean()), z)
+        gain_r, gain_z = jax.tree.map(jnp.ones_like, (r, z))
+        return Normed(params, gain_r, gain_z, shift)
+
+    def start(params: Normed, batch: tuple[int, ...] = ()) -> Tree:
+        return cell.start(params.cell, batch)
+
+    def step(params: Normed, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        r, z = jax.tree.map(
+            standardise, (cell.mix(params.cell, hidden(state)), cell.drive(params.cell, x))
+        )
+        r = jax.tree.map(jnp.multiply, params.gain_r, r)
+        z = jax.tree.map(lambda g, a, s: g * a + s, params.gain_z, z, params.shift)
+        state = cell.update(params.cell, state, r, z)
+        return state, hidden(state)
+
+    return Cell(init, start, step)
+
+
+def standardise(a: Array) -> Array:
+    """(a - mean a) / sqrt(var a + 1e-5), over the last axis."""
+    a = a - a.mean(axis=-1, keepdims=True)
+    return a * lax.rsqrt(jnp.mean(a**2, axis=-1, keepdims=True) + 1e-5)
+
+
+class Learned(NamedTuple):
+    """The cell's parameters, and the state before the first input, arrays (n,)."""
+
+    cell: Tree
+    start: Tree
+
+
+@cache
+def learned_start(cell: Recurrence) -> Any:
+    """The cell whose initial state is a parameter; it begins as the cell's own start.
+
+    A `Unitwise` cell stays one.
+    """
+
+    def init(key: Array, prior: Prior, d: int, n: int) -> Learned:
+        params = cell.init(key, prior, d, n)
+        return Learned(params, cell.start(params))
+
+    def start(params: Learned, batch: tuple[int, ...] = ()) -> Tree:
+        return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch, *s.shape)), params.start)
+
+    if isinstance(cell, Unitwise):
+        drive, mix, update = cell.drive, cell.mix, cell.update
+        return Unitwise(
+            init,
+            start,
+            lambda params, x: drive(params.cell, x),
+            lambda params, h: mix(params.cell, h),
+            lambda params, state, r, z: update(params.cell, state, r, z),
+        )
+    return Cell(init, start, lambda params, state, x: cell.step(params.cell, state, x))

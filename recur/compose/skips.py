@@ -1,0 +1,115 @@
+"""Skips around a cell, from its input to its output.
+
+    Residual       y = x + h
+    HighwaySkip    y = g h + (1 - g) x,  g = sigmoid(V x + b)
+
+The state is the cell's own: a skip has no part in what passes along time. Highway: Srivastava,
+Greff and Schmidhuber 2015, arXiv:1505.00387.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from recur.core import Prior, Recurrence, Tree
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A skip around a cell, y = x + h; the state and the parameters are the cell's."""
+
+    cell: Recurrence
+
+    def init(self, key: Array, prior: Prior, d: int, n: int) -> Tree:
+        """The cell's parameters. Raises ValueError unless x and h are of one size."""
+        require_same_width(self, d, width(self.cell, n))
+        return self.cell.init(key, prior, d, n)
+
+    def start(self, params: Tree, batch: tuple[int, ...] = ()) -> Tree:
+        """The cell's start."""
+        return self.cell.start(params, batch)
+
+    def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        """The cell's step, and x + h."""
+        state, h = self.cell.step(params, state, x)
+        return state, self.join(params, x, h)
+
+    def width(self, n: int) -> int:
+        """The size of the output, that of the cell's own."""
+        return width(self.cell, n)
+
+    def inner(self, params: Tree) -> Tree:
+        """The parameters of the cell itself."""
+        return params
+
+    def join(self, params: Tree, x: Tree, h: Array) -> Array:
+        """x + h, for one step or for all."""
+        del params
+        x = jax.tree.leaves(x)[-1]
+        require_same_width(self, x.shape[-1], h.shape[-1])
+        return x + h
+
+
+class Highway(NamedTuple):
+    """The cell's parameters; V (d, d) and b (d,) of the gate that lets h through."""
+
+    cell: Tree
+    V: Array
+    b: Array
+
+
+@dataclass(frozen=True)
+class HighwaySkip:
+    """A gated skip around a cell, y = g h + (1 - g) x with g = sigmoid(V x + b)."""
+
+    cell: Recurrence
+
+    def init(self, key: Array, prior: Prior, d: int, n: int) -> Highway:
+        """The cell's parameters; V ~ N(0, 1/d) and b = -1, so that at first x passes.
+
+        Raises ValueError unless x and h are of one size.
+        """
+        require_same_width(self, d, width(self.cell, n))
+        inner, gate = jax.random.split(key)
+        _, V, b = Prior(mu_b=-1.0).draw(gate, d, d)
+        return Highway(self.cell.init(inner, prior, d, n), V, b)
+
+    def start(self, params: Highway, batch: tuple[int, ...] = ()) -> Tree:
+        """The cell's start."""
+        return self.cell.start(params.cell, batch)
+
+    def step(self, params: Highway, state: Tree, x: Tree) -> tuple[Tree, Array]:
+        """The cell's step, and the blend of x and h."""
+        state, h = self.cell.step(params.cell, state, x)
+        return state, self.join(params, x, h)
+
+    def width(self, n: int) -> int:
+        """The size of the output, that of the cell's own."""
+        return width(self.cell, n)
+
+    def inner(self, params: Highway) -> Tree:
+        """The parameters of the cell itself."""
+        return params.cell
+
+    def join(self, params: Highway, x: Tree, h: Array) -> Array:
+        """g h + (1 - g) x, for one step or for all."""
+        x = jax.tree.leaves(x)[-1]
+        require_same_width(self, x.shape[-1], h.shape[-1])
+        g = jax.nn.sigmoid(x @ params.V + params.b)
+        return g * h + (1 - g) * x
+
+
+def width(layer: Any, n: int) -> int:
+    """The size of a layer's output when its cells have n units."""
+    return layer.width(n) if hasattr(layer, "width") else n
+
+
+def require_same_width(skip: Any, d: int, n: int) -> None:
+    """Raise ValueError where a skip would join an input and an output of different size."""
+    if d != n:
+        raise ValueError(
+            f"{type(skip).__name__} joins its input with its output, so both need one size; got "
+            f"d = {d} and n = {n}. Put it above a layer with n = {n} outputs, or embed the inputs."
+        )

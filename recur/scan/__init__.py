@@ -1,0 +1,31 @@
+"""From cells to time: `run` over a sequence, and the bodies that analyses take."""
+
+from recur.scan.bodies import Tied, tied, untied
+from recur.scan.checks import (
+    check,
+    check_finite,
+    describe,
+    first_nonfinite,
+    input_array,
+    length,
+    require_float,
+)
+from recur.scan.passes import run, states, truncated
+from recur.scan.ragged import present
+
+__all__ = [
+    "run",
+    "states",
+    "truncated",
+    "present",
+    "Tied",
+    "tied",
+    "untied",
+    "check",
+    "check_finite",
+    "describe",
+    "first_nonfinite",
+    "input_array",
+    "length",
+    "require_float",
+]
