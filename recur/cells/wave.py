@@ -68,7 +68,7 @@ class Medium:
 
     def flat(self, pixels: tuple[tuple[int, int], ...]) -> np.ndarray:
         """The units of these pixels."""
-        return np.array([row * self.shape[1] + column for row, column in pixels], int)
+        return np.array([row * self.shape[1] + column for row, column in pixels], np.int32)
 
     def damping(self) -> np.ndarray:
         """b of every pixel, (n,): sigma times the fourth power of the depth in the border."""
