@@ -1,0 +1,192 @@
+"""The wave equation cell: its formula, its energy, its speed, its border, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recur import cells, scan
+
+KEY = jax.random.key(3)
+wave = cells.wave
+
+
+def advance(medium, params, steps, state=None, xs=None):
+    """States of every step, (steps, n) each, with no input unless xs is given."""
+    cell = wave.linear(medium)
+    dtype = params.rho.dtype
+    xs = jnp.zeros((steps, len(medium.sources)), dtype) if xs is None else xs
+    state = cell.start(params) if state is None else state
+
+    @jax.jit
+    def run(state, xs):
+        return jax.lax.scan(lambda s, x: (cell.step(params, s, x)[0],) * 2, state, xs)[1]
+
+    return run(state, xs)
+
+
+def energy(medium, c, states):
+    """The invariant of leapfrog: kinetic and (staggered) potential energy over c^2, (steps,)."""
+    ny, nx = medium.shape
+    y, before = (np.asarray(a).reshape(-1, ny, nx) for a in (states.h, states.previous))
+    kinetic = ((y - before) / medium.dt / c.reshape(ny, nx)) ** 2
+
+    def slopes(a):  # including those to the zeros outside
+        return np.diff(np.pad(a, [(0, 0), (1, 1), (1, 1)]), axis=1)[:, :, 1:-1], np.diff(
+            np.pad(a, [(0, 0), (1, 1), (1, 1)]), axis=2
+        )[:, 1:-1]
+
+    potential = sum((p * q).sum((1, 2)) for p, q in zip(slopes(y), slopes(before), strict=True))
+    return (kinetic.sum((1, 2)) + potential / medium.h**2) / 2
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_one_step_against_the_difference_equation(saturates, x64):
+    """Written pixel by pixel, with the border and the material at work."""
+    medium = wave.Medium(
+        (5, 6), ((1, 1), (3, 4)), dt=0.3, h=0.8, c0=1.2, c1=0.7, border=2, sigma=0.9, steepness=4.0
+    )
+    cell = wave.saturable(medium, 0.6, 0.5) if saturates else wave.linear(medium)
+    rho, y, before = np.asarray(jax.random.uniform(KEY, (3, 5, 6)))
+    x = np.array([0.3, -0.8])
+    flat = wave.State(jnp.asarray(y.ravel()), jnp.asarray(before.ravel()))
+    (h, previous), _ = cell.step(wave.Params(jnp.asarray(rho.ravel())), flat, jnp.asarray(x))
+    expected = np.empty((5, 6))
+    for i in range(5):
+        for j in range(6):
+            p = (np.tanh(2) + np.tanh(4 * (rho[i, j] - 0.5))) / (2 * np.tanh(2))
+            c = 1.2 + (0.7 - 1.2) * p
+            depths = [max(0, 2 - min(i, 4 - i)) / 2, max(0, 2 - min(j, 5 - j)) / 2]
+            b = 0.9 * 1.2 / 0.8 * np.sqrt(depths[0] ** 8 + depths[1] ** 8)
+            b += p * 0.6 / (1 + (y[i, j] / 0.5) ** 2) if saturates else 0
+            near = sum(
+                y[k, m] if 0 <= k < 5 and 0 <= m < 6 else 0
+                for k, m in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1))
+            )
+            lap = (near - 4 * y[i, j]) / 0.8**2
+            right = 2 / 0.3**2 * y[i, j] - (1 / 0.3**2 - b / 0.3) * before[i, j] + c**2 * lap
+            expected[i, j] = right / (1 / 0.3**2 + b / 0.3)
+    expected[1, 1] += 0.3
+    expected[3, 4] -= 0.8
+    np.testing.assert_allclose(h.reshape(5, 6), expected, atol=1e-12)  # float64 rounding
+    np.testing.assert_array_equal(previous, y.ravel())
+
+
+def test_energy_is_conserved_without_a_border(x64):
+    """In a material of two speeds, for 2,000 steps at 90 % of the stability limit."""
+    medium = wave.Medium((20, 24), ((0, 0),), dt=0.63, border=0)
+    rho = jnp.where(jax.random.uniform(KEY, (medium.n,)) < 0.5, 0.0, 1.0)
+    y, before = jax.random.normal(KEY, (2, medium.n))
+    states = advance(medium, wave.Params(rho), 2000, wave.State(y, before))
+    total = energy(medium, np.where(rho > 0.5, 0.5, 1.0), states)
+    np.testing.assert_allclose(total, total[0], rtol=1e-10)  # exact, but for rounding
+
+
+@pytest.mark.parametrize(("rho", "c"), [(0.0, 1.0), (1.0, 0.5)])
+def test_a_plane_pulse_travels_at_c(rho, c, x64):
+    """A Gaussian front of width 6 pixels, read where nothing from the sides has arrived."""
+    ny, nx, travel = 101, 120, 40
+    medium = wave.Medium((ny, nx), ((0, 0),), border=0)
+
+    def front(at):
+        profile = np.exp(-((np.arange(nx) - at) ** 2) / (2 * 6**2))
+        return jnp.asarray(np.tile(profile, (ny, 1)).ravel())
+
+    state = wave.State(front(30), front(30 - c * medium.dt))
+    steps = round(travel / (c * medium.dt))
+    states = advance(medium, wave.Params(jnp.full(medium.n, rho)), steps, state)
+    row = np.asarray(states.h[-1]).reshape(ny, nx)[ny // 2]
+    peak = np.argmax(row)
+    left, top, right = row[peak - 1 : peak + 2]
+    peak = peak + (left - right) / (2 * (left - 2 * top + right))  # of the parabola through three
+    speed = (peak - 30) / (steps * medium.dt)
+    np.testing.assert_allclose(speed, c, rtol=0.01)
+    np.testing.assert_allclose(row.max(), 1, rtol=0.05)  # and keeps its height
+
+
+def test_the_border_absorbs(x64):
+    """A pulse from the middle: its energy once it has met the border and come back."""
+    left = {}
+    for border in (0, 20):
+        medium = wave.Medium((90, 90), ((45, 45),), border=border)
+        t = np.arange(60) * medium.dt
+        pulse = np.sin(2 * np.pi * t / 10) * np.exp(-((t - 15) ** 2) / (2 * 4**2))
+        xs = jnp.zeros((400, 1)).at[:60, 0].set(pulse)
+        states = advance(medium, wave.Params(jnp.zeros(medium.n)), 400, xs=xs)
+        total = energy(medium, np.ones(medium.n), states)
+        left[border] = total[-1] / total[60]
+    np.testing.assert_allclose(left[0], 1, rtol=1e-10)  # without one nothing is lost
+    assert left[20] < 0.01
+
+
+def test_strong_fields_bleach_the_material():
+    """A saturable medium damps a weak field more than a strong one; a linear one damps alike."""
+    medium = wave.Medium((6, 6), ((2, 2),), border=0)
+    params = wave.Params(jnp.ones(36))
+
+    def survives(cell, size):
+        state = wave.State(*(size * jax.random.normal(KEY, (36,)),) * 2)
+        xs = jnp.zeros((20, 1))
+        _, hs = jax.jit(lambda: scan.run(cell, params, xs, state))()
+        return jnp.linalg.norm(hs[-1]) / size
+
+    cell = wave.saturable(medium, 0.5, 1.0)
+    assert survives(cell, 0.01) < 0.1 * survives(cell, 100.0)
+    np.testing.assert_allclose(
+        survives(wave.linear(medium), 0.01), survives(wave.linear(medium), 100.0), rtol=1e-4
+    )
+
+
+def test_blur_keeps_a_constant_and_spreads_a_pixel():
+    medium = wave.Medium((4, 5), (), border=0)
+    np.testing.assert_allclose(wave.blur(medium, jnp.full(20, 0.7)), 0.7, rtol=1e-6)
+    pixel = wave.blur(medium, jnp.zeros(20).at[7].set(1.0)).reshape(4, 5)
+    cross = [(0, 2), (1, 1), (1, 2), (1, 3), (2, 2)]
+    expected = np.zeros((4, 5))
+    for where in cross:
+        expected[where] = 0.2
+    np.testing.assert_allclose(pixel, expected, atol=1e-7)
+
+
+def test_probes_read_their_share():
+    medium = wave.Medium((2, 2), ((0, 0),), ((0, 1), (1, 0)), border=0)
+    hs = jnp.zeros((3, 4)).at[0, 1].set(1.0).at[1, 2].set(1.0).at[2, 2].set(-2.0)
+    np.testing.assert_allclose(wave.intensity(medium, hs), [1 / 6, 5 / 6], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"no probes; give it Medium\(..., probes="):
+        wave.intensity(wave.Medium((2, 2), (), border=0), hs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: wave.Medium((50, 50), (), dt=0.8),
+            r"dt = 0.8 breaks .*CFL.* = 0.7071 for h = 1.0 and c = 1.0: take a smaller dt",
+        ),
+        (lambda: wave.Medium((50, 50), (), dt=0.5, c1=2.0), r"CFL.* = 0.3536 .* c = 2.0"),
+        (lambda: wave.Medium((50, 60), ((50, 0),)), r"pixel \(50, 0\) lies outside .*\(50, 60\)"),
+        (lambda: wave.Medium((50, 60), (), ((0, -1),)), r"pixel \(0, -1\) lies outside"),
+        (lambda: wave.Medium((30, 60), ()), r"border of 20 pixels .* \(30, 60\); border=0"),
+        (
+            lambda: wave.saturable(wave.Medium((50, 50), ()), 0.1, 0.0),
+            r"b0 >= 0 and y0 > 0, got b0=0.1, y0=0.0",
+        ),
+        (
+            lambda: wave.linear(wave.Medium((50, 50), ((1, 1),))).init(KEY, None, 2, 2500),
+            r"d = 1 sources and n = 2500 pixels, \(50, 50\); got d=2, n=2500",
+        ),
+    ],
+)
+def test_bad_media(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_at_the_limit_it_is_stable_and_beyond_it_would_not_be(x64):
+    """The condition is sharp: beyond it the checkerboard, the shortest wave, grows."""
+    y = jnp.asarray((-1.0) ** np.add.outer(np.arange(20), np.arange(20)).ravel())
+    for factor, stable in ((0.999, True), (1.02, False)):
+        medium = wave.Medium((20, 20), ((0, 0),), dt=factor / np.sqrt(2) / 1.1, border=0)
+        object.__setattr__(medium, "c0", 1.1)  # past the check
+        states = advance(medium, wave.Params(jnp.zeros(400)), 300, wave.State(y, y))
+        assert bool(jnp.abs(states.h).max() < 100) == stable
