@@ -1,5 +1,6 @@
 """From cells to cells, and to layers of them."""
 
+from recur.compose.inits import chrono, forget_bias, glorot, identity, orthogonal, sparse
 from recur.compose.layers import Bidirectional, BothWays, PerLayer, Stacked
 from recur.compose.masks import masked, resetting
 from recur.compose.noise import recurrent_dropout, sequence_keep, zoneout, zoneout_keep
@@ -7,6 +8,12 @@ from recur.compose.normed import layer_normed, learned_start
 from recur.compose.skips import Highway, HighwaySkip, Residual
 
 __all__ = [
+    "orthogonal",
+    "identity",
+    "glorot",
+    "sparse",
+    "forget_bias",
+    "chrono",
     "masked",
     "resetting",
     "recurrent_dropout",

@@ -1,0 +1,268 @@
+"""Initialisers: the law of what they draw, how they compose, and what they refuse."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recur import Prior, cells, compose, scan
+from recur.compose import gates
+
+KEY = jax.random.key(5)
+D, N = 4, 16
+VARIANTS = {
+    "orthogonal": lambda cell: compose.orthogonal(cell),
+    "identity": lambda cell: compose.identity(cell),
+    "glorot": lambda cell: compose.glorot(cell),
+    "sparse": lambda cell: compose.sparse(cell, density=0.2, spectral_radius=0.9),
+    "sparser": lambda cell: compose.sparse(cell, 0.1, 0.9),
+    "forget_bias": lambda cell: compose.forget_bias(cell, value=1.0),
+    "forget_bias 2": lambda cell: compose.forget_bias(cell, 2.0),
+    "chrono": lambda cell: compose.chrono(cell, T_max=100),
+    "chrono 50": lambda cell: compose.chrono(cell, 50),
+    "both": lambda cell: compose.chrono(compose.orthogonal(cell), 100),
+    "other order": lambda cell: compose.orthogonal(compose.chrono(cell, 100)),
+}
+
+
+def blocks(W):
+    return np.split(np.asarray(W), W.shape[1] // W.shape[0], axis=1)
+
+
+def everything_else(cell, changed, new, prior):
+    """The recurrence is the cell's, and of the parameters only `changed` has another law."""
+    old = cell.init(KEY, prior, D, N)
+    assert new.start is cell.start
+    assert type(new) is type(cell)
+    params = new.init(KEY, prior, D, N)
+    assert scan.describe(params) == scan.describe(old)
+    for name in set(old._fields) - set(changed):
+        np.testing.assert_allclose(getattr(params, name).std(), getattr(old, name).std(), rtol=0.5)
+    return params
+
+
+def test_orthogonal_and_identity():
+    sigma = jnp.array([0.5, 1.0, 2.0, 3.0])
+    prior = Prior(sigma, 0.7, 0.1, 0.2)
+    cell = cells.lstm.cell
+    rotated = everything_else(cell, "W", compose.orthogonal(cell), prior)
+    for s, Q in zip(sigma, blocks(rotated.W), strict=True):
+        np.testing.assert_allclose(Q.T @ Q, s**2 * np.eye(N), atol=1e-5)  # float32, n products
+    for s, W in zip(sigma, blocks(compose.identity(cell).init(KEY, prior, D, N).W), strict=True):
+        np.testing.assert_array_equal(W, s * np.eye(N))
+    one, other = blocks(rotated.W)[:2]
+    assert np.abs(one / 0.5 - other).max() > 0.1  # each gate has its own
+
+
+def test_orthogonal_is_uniform(x64):
+    """Haar: E[Q_ij^2] = 1/n, E[Q_ij^4] = 3 / (n (n + 2)), and the determinant has either sign."""
+    n, draws = 4, 2000
+    init = compose.orthogonal(cells.vanilla.cell).init
+    Q = np.asarray(jax.vmap(lambda k: init(k, Prior(), 1, n).W)(jax.random.split(KEY, draws)))
+    error = 5 / np.sqrt(draws)  # of five standard errors, the entries bounded by 1
+    np.testing.assert_allclose((Q**2).mean(0), 1 / n, atol=error * 0.3)
+    np.testing.assert_allclose((Q**4).mean(0), 3 / (n * (n + 2)), atol=error * 0.25)
+    np.testing.assert_allclose(np.linalg.det(Q).mean(), 0, atol=error)
+
+
+def test_one_value_of_sigma_where_a_matrix_is_shared():
+    """The gated antisymmetric cell has two gates and one W, drawn with the first sigma_w."""
+    cell = compose.identity(cells.antisymmetric.gated)
+    W = cell.init(KEY, Prior(jnp.array([2.0, 3.0])), D, N).W
+    np.testing.assert_array_equal(W, 2 * np.eye(N))
+
+
+def test_an_irnn_is_a_rectified_network_with_identity():
+    ours = compose.identity(cells.vanilla.relu)
+    assert ours.update is cells.irnn.cell.update
+    np.testing.assert_array_equal(
+        ours.init(KEY, Prior(0.5), D, N).W, cells.irnn.cell.init(KEY, Prior(0.5), D, N).W
+    )
+
+
+def test_glorot():
+    """Uniform: bounds and variance, each matrix with its own fans and sigma."""
+    d, n = 300, 100
+    prior = Prior(jnp.array([1.0, 2.0, 3.0]), 0.5, 0.1, 0.2)
+    params = compose.glorot(cells.gru.cell).init(KEY, prior, d, n)
+    for sigma, W in zip((1, 2, 3), blocks(params.W), strict=True):
+        bound = sigma * np.sqrt(6 / (n + n))
+        assert 0.999 * bound < np.abs(W).max() <= bound * (1 + 1e-6)
+        np.testing.assert_allclose(W.std(), sigma * np.sqrt(1 / n), rtol=5 / np.sqrt(2 * W.size))
+    np.testing.assert_allclose(params.V.std(), 0.5 * np.sqrt(2 / (d + n)), rtol=0.02)
+    np.testing.assert_allclose(params.b.mean(), 0.1, atol=5 * 0.2 / np.sqrt(3 * n))
+    assert compose.glorot(cells.mingru.cell).init(KEY, Prior(), D, N).V.shape == (D, 2 * N)
+
+
+@pytest.mark.parametrize(("n", "density"), [(50, 0.1), (7, 0.01), (20, 1.0)])
+def test_sparse(n, density):
+    cell = compose.sparse(cells.gru.cell, density, 0.8)
+    for W in blocks(cell.init(KEY, Prior(17.0), D, n).W):
+        np.testing.assert_array_equal((W != 0).sum(0), max(1, round(density * n)))
+        radius = np.abs(np.linalg.eigvals(W.astype(np.float64))).max()
+        np.testing.assert_allclose(radius, 0.8, rtol=1e-3)  # float32 eigenvalues, ill-conditioned
+    rows = compose.sparse(cells.vanilla.cell, 0.5, 1.0).init(KEY, Prior(), D, 40).W != 0
+    assert len({tuple(column) for column in np.asarray(rows).T}) == 40  # not the same units for all
+
+
+# which gate keeps, with which sign, and which writes besides: from the equations, by hand
+ROLES = {
+    "lstm": (1, 1, (0, 1)),
+    "lstm.peephole": (1, 1, (0, 1)),
+    "lstm.coupled": (0, 1, None),
+    "gru": (0, 1, None),
+    "gru.cudnn": (0, 1, None),
+    "gru.reset_before": (0, 1, None),
+    "minimal": (0, 1, None),
+    "minimal.bare": (0, 1, None),
+    "cfn": (0, 1, (1, 1)),
+    "ugrnn": (0, 1, None),
+    "mgu": (0, -1, None),
+    "mgu.reset_before": (0, -1, None),
+    "highway": (1, -1, None),
+    "mingru": (0, -1, None),
+    "minlstm": (1, -1, None),  # f / (f + i): only i = 0 keeps all
+}
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_the_gate_that_keeps_is_found(name):
+    cell = cells.named(name)
+    if name not in ROLES:
+        with pytest.raises(
+            ValueError, match=r"no gate of this cell keeps .* Prior\(mu_b=one value"
+        ):
+            compose.forget_bias(cell)
+        return
+    index, sign, write = ROLES[name]
+    assert gates.keeping(cell) == (index, sign)
+    assert gates.writing(cell) == write
+
+
+@pytest.mark.parametrize("name", list(ROLES))
+def test_a_large_forget_bias_keeps_the_state(name):
+    """With random weights the memory of a step is the longer, the larger the bias."""
+    d = N if name == "minimal.bare" else D
+
+    def drift(value):
+        cell = compose.forget_bias(cells.named(name), value)
+        params = cell.init(KEY, Prior(0.5, 0.5, 0.0, 0.3), d, N)
+        state = jax.tree.map(lambda s: s + 0.5, cell.start(params))
+        after, _ = jax.jit(cell.step)(params, state, jnp.zeros(d))
+        return np.abs(np.asarray(after[-1] if isinstance(after, tuple) else after) - 0.5).max()
+
+    moved = drift(0.0)
+    # LSTM and CFN still add what their open input gates let in
+    assert drift(8.0) < (0.8 if name in ("lstm", "lstm.peephole", "cfn") else 0.01) * moved + 0.001
+
+
+def test_forget_bias_sets_one_gate():
+    params = compose.forget_bias(cells.lstm.cell, 1.5).init(KEY, Prior(1, 1, 0.2, 0.0), D, N)
+    np.testing.assert_array_equal(params.b.reshape(4, N)[:, 0], np.float32([0.2, 1.5, 0.2, 0.2]))
+    params = compose.forget_bias(cells.mgu.cell).init(KEY, Prior(), D, N)
+    np.testing.assert_array_equal(params.b.reshape(2, N)[:, 0], [-1, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "signs"),
+    [("lstm", (0, 1), (-1, 1)), ("gru", (0,), (1,)), ("minimal", (0,), (1,)), ("mgu", (0,), (-1,))],
+)
+def test_chrono_biases_follow_their_law(name, rows, signs, x64):
+    """Kolmogorov-Smirnov against P(log U <= b) = (e^b - 1) / (T_max - 2)."""
+    n, T_max = 20_000, 300.0
+
+    @jax.jit
+    def biases(key):  # jitted, so that W, n x n, is never drawn
+        return compose.chrono(cells.named(name), T_max).init(key, Prior(), 1, n).b
+
+    b = np.asarray(biases(KEY)).reshape(-1, n)
+    for row, sign in zip(rows, signs, strict=True):
+        ordered = np.sort(sign * b[row])
+        law = (np.exp(ordered) - 1) / (T_max - 2)
+        distance = np.abs(law - (np.arange(n) + 0.5) / n).max()
+        assert distance < 1.95 / np.sqrt(n)  # exceeded by one law in a thousand
+        assert 0 <= ordered[0] < ordered[-1] <= np.log(T_max - 1)
+    if len(rows) == 2:
+        np.testing.assert_array_equal(b[0], -b[1])
+    assert not np.delete(b, rows, axis=0).any()
+
+
+def test_they_compose_in_any_order():
+    for name in ("both", "other order"):
+        params = VARIANTS[name](cells.gru.cell).init(KEY, Prior(1.5), D, N)
+        for Q in blocks(params.W):
+            np.testing.assert_allclose(Q.T @ Q, 2.25 * np.eye(N), atol=1e-5)
+        assert (params.b[:N] > 0).all()
+        assert not params.b[N:].any()
+
+
+def test_the_prior_stays_traced_and_variants_compile_once():
+    """Built anew each time, with arguments named or not, and swept over the prior."""
+    traces = []
+
+    def total(cell, prior):
+        traces.append(1)
+        return jnp.abs(cell.init(KEY, prior, D, N).W).sum()
+
+    compiled = jax.jit(total, static_argnums=0)
+    lstm = cells.lstm.cell
+    for variant in VARIANTS.values():
+        traces.clear()
+        compiled.trace(variant(lstm), Prior(1.0))
+        compiled.trace(variant(lstm), Prior(2.0))
+        assert len(traces) == 1
+    assert compose.forget_bias(lstm) == compose.forget_bias(lstm, value=1.0)
+    swept = jax.vmap(lambda s: total(compose.orthogonal(lstm), Prior(s)))(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(swept[1], 2 * swept[0], rtol=1e-5)
+
+
+def test_any_two_variants_are_unequal():
+    built = {
+        (name, base): variant(cell)
+        for name, variant in VARIANTS.items()
+        for base, cell in (("lstm", cells.lstm.cell), ("gru", cells.gru.cell))
+    }
+    for one, other in itertools.combinations(built.values(), 2):
+        assert one != other
+
+
+def test_chrono_can_be_built_inside_a_trace():
+    b = jax.jit(lambda: compose.chrono(cells.ugrnn.cell, 20).init(KEY, Prior(), D, N).b)()
+    assert (b[:N] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: compose.chrono(cells.lstm.cell, 2), r"T_max > 2, in steps; got 2"),
+        (lambda: compose.sparse(cells.lstm.cell, 0.0, 1.0), r"0 < density <= 1 .*density=0.0"),
+        (lambda: compose.sparse(cells.lstm.cell, 0.1, -1.0), r"got .*spectral_radius=-1.0"),
+        (lambda: compose.orthogonal(cells.lstm), r"takes a Cell or a Unitwise, got module"),
+        (
+            lambda: compose.orthogonal(cells.mingru.cell).init(KEY, Prior(), D, N),
+            r"recurrent W \(n, gates\*n\) for n = 16; .*\(Params\) have none",
+        ),
+        (
+            lambda: compose.identity(cells.jordan.outputs(cells.jordan.cell, 4)).init(
+                KEY, Prior(), D, N
+            ),
+            r"\(Params\) have W \(4, 16\)",
+        ),
+        (
+            lambda: compose.glorot(cells.wave.linear(cells.wave.Medium((4, 4), (), border=0))).init(
+                KEY, Prior(), 0, 16
+            ),
+            r"glorot draws W and V; these parameters have only \('rho',\)",
+        ),
+        (
+            lambda: compose.chrono(cells.wave.linear(cells.wave.Medium((4, 4), (), border=0)), 9),
+            r"gates of a cell are found by running it on d = 1.*n=1",
+        ),
+        (lambda: compose.chrono(compose.masked(cells.gru.cell), 9), r"this one does not run so"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
