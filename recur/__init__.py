@@ -1,6 +1,16 @@
 """Recurrent networks in JAX: write a cell once; the rest is derived from it."""
 
-from recur import analysis, cells, scan
+from recur import analysis, cells, scan, theory
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
 
-__all__ = ["Cell", "Prior", "Recurrence", "Unitwise", "analysis", "cells", "hidden", "scan"]
+__all__ = [
+    "Cell",
+    "Prior",
+    "Recurrence",
+    "Unitwise",
+    "analysis",
+    "cells",
+    "hidden",
+    "scan",
+    "theory",
+]

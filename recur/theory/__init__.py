@@ -1,0 +1,28 @@
+"""From cells to numbers at infinite width, with weights redrawn at every step and with tied ones.
+
+`untied` and `tied` run any `Unitwise` cell's own functions on matrices of infinite width; `closed`
+has the quadrature forms of two cells; `critical`, `critical_minimal` and `slowest` find priors.
+R is E[x_i^2] of the inputs, Sigma the cosine of two input sequences; times are in steps, growth in
+nats per step. What cannot be done raises ValueError with the reason.
+"""
+
+from recur.theory import closed
+from recur.theory.critical import critical, critical_minimal, slowest
+from recur.theory.field import MeanField, Squares, timescale
+from recur.theory.tied import signal_tied, tied
+from recur.theory.untied import Signal, signal_untied, untied
+
+__all__ = [
+    "MeanField",
+    "Signal",
+    "Squares",
+    "closed",
+    "critical",
+    "critical_minimal",
+    "signal_tied",
+    "signal_untied",
+    "slowest",
+    "tied",
+    "timescale",
+    "untied",
+]

@@ -1,0 +1,57 @@
+"""What a theory of infinite width says of a recurrence."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+class Squares(NamedTuple):
+    """Mean and variance of the squared singular values of the one-step Jacobian d state'/d state.
+
+    The variance for Gaussian W and for W = sigma_w times an orthogonal matrix.
+    """
+
+    mean: Array
+    gaussian: Array
+    orthogonal: Array
+
+
+class MeanField(NamedTuple):
+    """The stationary state of two copies of a network, driven by inputs of cosine Sigma.
+
+    Pre-activations are W h + V x + b about their mean mu_b: one number for a cell of one gate,
+    (g,) for g gates. `error` holds the standard errors of Q, q, C, c, chi and xi where they were
+    sampled, and None where they were computed.
+    """
+
+    Q: Array  # E[h^2]
+    q: Array  # E[pre-activation^2]
+    C: Array  # cosine of the two hidden states
+    c: Array  # cosine of the two pre-activations
+    chi: Array  # growth per step of E[d state_1 . d state_2]; of E|d state|^2 where Sigma = 1
+    xi: Array  # timescale -1 / log(chi), steps; negative where perturbations grow
+    error: Any = None  # a MeanField of standard errors
+    squares: Squares | None = None  # of the one-step Jacobian; None where not computed
+    path: Any = None  # Q(t) and C(t, s) of `theory.tied`
+
+
+def timescale(chi: Array) -> Array:
+    """xi = -1 / log(chi), steps: perturbations decay as exp(-t / xi), or grow where xi < 0."""
+    return -1 / jnp.log(chi)
+
+
+def check_inputs(R: ArrayLike, Sigma: ArrayLike) -> None:
+    """Raise ValueError unless R > 0 and |Sigma| <= 1; values under a trace are let pass."""
+    if not isinstance(R, jax.core.Tracer) and not np.all(np.asarray(R) > 0):
+        raise ValueError(
+            f"R = E[x_i^2] must be positive, got {R}: without input the stationary state is that "
+            "of an autonomous network; take a small R > 0 for its limit"
+        )
+    if not isinstance(Sigma, jax.core.Tracer) and not np.all(np.abs(np.asarray(Sigma)) <= 1):
+        raise ValueError(
+            f"Sigma is the cosine between two input sequences, -1 <= Sigma <= 1, got {Sigma}"
+        )

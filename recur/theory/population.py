@@ -1,0 +1,96 @@
+"""One step of a population of units of infinite width: two copies, fresh matrices."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur.core import Tree, hidden
+from recur.theory.closed import safe_sqrt
+from recur.theory.wide import Ensemble
+
+
+def gaussian(key: Array, scale: Array, x: Array) -> Array:
+    """x @ W for x (k, n), k = 1 or 2, and a fresh W of the given scale (g,): (k, g*n).
+
+    The second row is the first plus what their difference adds: equal rows stay equal.
+    """
+    k, n = x.shape
+    noise = jax.random.normal(key, (k, scale.size, n), x.dtype)
+    length = safe_sqrt(jnp.mean(x[0] ** 2))
+    rows = [length * noise[0]]
+    if k == 2:
+        difference = x[1] - x[0]
+        rounding = 1e3 * jnp.finfo(x.dtype).eps * length  # which chaos would blow up
+        difference = jnp.where(jnp.mean(difference**2) > rounding**2, difference, 0)
+        along = jnp.mean(x[0] * difference) / jnp.where(length > 0, length, 1)
+        across = safe_sqrt(jnp.mean(difference**2) - along**2)
+        rows.append(rows[0] + along * noise[0] + across * noise[1])
+    return (scale[:, None] * jnp.stack(rows)).reshape(k, -1)
+
+
+def inputs(key: Array, R: Array, Sigma: Array, k: int, n: int) -> Array:
+    """k inputs x ~ N(0, R) of n entries and cosine Sigma, (k, n); equal where Sigma = 1."""
+    first, other = jnp.sqrt(R) * jax.random.normal(key, (2, n), R.dtype)
+    second = Sigma * first + safe_sqrt(1 - Sigma**2) * other
+    return jnp.stack([first, second][:k])
+
+
+def start(units: Ensemble, key: Array) -> Tree:
+    """Two copies of the state before the first input."""
+    params = units.params(units.vectors(key), lambda j, x: gaussian(key, units.scales[j], x))
+    return units.cell.start(params, (2,))
+
+
+def move(
+    units: Ensemble, R: Array, Sigma: Array, state: Tree, key: Array
+) -> tuple[Tree, Callable, list[tuple[int, Array]], Array]:
+    """One step: the new state; the step given its products in mix, and these; q12 and q of e."""
+    draw, source, noise = jax.random.split(key, 3)
+    vectors = units.vectors(draw)
+    seen: list[tuple[int, Array, Array]] = []  # which matrix, x, x @ W
+
+    def fresh(j: int, x: Array) -> Array:
+        y = gaussian(jax.random.fold_in(noise, len(seen)), units.scales[j], x)
+        seen.append((j, x, y))
+        return y
+
+    params = units.params(vectors, fresh)
+    z = units.cell.drive(params, inputs(source, R, Sigma, 2, units.n))
+    driven = len(seen)
+    units.cell.mix(params, hidden(state))
+    products = [(j, y) for j, _, y in seen[driven:]]
+
+    def unit_by_unit(state: Tree, ys: list[Array]) -> tuple[Tree, list[Array]]:
+        """The new state, and the x of each product, for given products ys."""
+        left, xs = iter(ys), []
+
+        def replay(j: int, x: Array) -> Array:
+            del j
+            xs.append(x)
+            return next(left)
+
+        params = units.params(vectors, replay)
+        r = units.cell.mix(params, hidden(state))
+        return units.cell.update(params, state, r, z), xs
+
+    q = preactivation(units, vectors, [(j, x) for j, x, _ in seen])
+    return unit_by_unit(state, [y for _, y in products])[0], unit_by_unit, products, q
+
+
+def preactivation(units: Ensemble, vectors: list, products: list[tuple[int, Array]]) -> Array:
+    """q and q12 of the pre-activations W h + V x + b, (2, g), from each product's scale and x."""
+    total = jnp.zeros((2, 1), units.dtype)
+    for j, x in products:
+        if units.names[j] in ("W", "V"):
+            total = total + units.scales[j] ** 2 * jnp.stack(overlaps(x))[:, None]
+    if "b" in units.names:
+        b = vectors[units.names.index("b")].reshape(-1, units.n)
+        total = total + jnp.var(b, axis=1)
+    return total
+
+
+def overlaps(h: Array) -> tuple[Array, Array]:
+    """E[h^2], over both copies, and E[h_1 h_2]."""
+    return jnp.mean(h**2), jnp.mean(h[0] * h[-1])
