@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recur import Prior, cells, scan
+from recur.compose import Bidirectional, Stacked
 
 KEY = jax.random.key(0)
 LSTM = cells.lstm.cell
@@ -53,3 +54,56 @@ def test_untied_draws_at_every_step():
     for t in range(5):
         state, h = cell.step(cell.init(keys[t], prior, d, n), state, xs[t])
         np.testing.assert_allclose(hs[t], h, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize(
+    "cut", [2, 9, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3, 5))]
+)
+def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
+    """Values are those of run; gradients those of a loop that stops them before steps k, 2k, ..."""
+    cell, steps = Stacked(cells.gru.cell, cells.gru.reset_before), 5
+    params = cell.init(KEY, Prior(), 3, 4)
+    xs = jax.random.normal(KEY, (steps, 2, 3))
+    mask = jnp.ones((steps, 2), bool).at[2, 0].set(False)
+    start = jax.tree.map(lambda s: s + 0.1, cell.start(params, (2,)))
+
+    def loss(state, hs):
+        return jnp.sum(jnp.cos(hs)) + sum(jnp.sum(s**3) for s in state)
+
+    def ours(params, start, xs):
+        return loss(*scan.truncated(cell, params, xs, start, truncate=cut, mask=mask))
+
+    def by_hand(params, start, xs):
+        state, hs = start, []
+        for t in range(steps):
+            if t % cut == 0 and t > 0:
+                state = jax.lax.stop_gradient(state)
+            after, h = cell.step(params, state, xs[t])
+            keep = mask[t][:, None]
+            state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), after, state)  # noqa: B023
+            hs.append(jnp.where(keep, h, 0))
+        return loss(state, jnp.stack(hs))
+
+    (value, gradient), (expected, by_loop) = (
+        jax.jit(jax.value_and_grad(f, (0, 1, 2)))(params, start, xs) for f in (ours, by_hand)
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-12)  # float64 rounding
+    np.testing.assert_allclose(value, loss(*scan.run(cell, params, xs, start, mask=mask)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), gradient, by_loop)
+    point = (params, start, xs)
+    tangent = jax.jit(lambda p: jax.jvp(ours, p, p)[1])(point)  # forward mode stops too
+    both = zip(jax.tree.leaves(gradient), jax.tree.leaves(point), strict=True)
+    np.testing.assert_allclose(tangent, sum(jnp.vdot(a, b) for a, b in both), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("cell", "cut", "message"),
+    [
+        (LSTM, 0, r"truncate is a number of steps, 1 or more; got 0"),
+        (Stacked(Bidirectional(LSTM), LSTM), 2, r"Bidirectional layer needs the whole sequence"),
+    ],
+)
+def test_what_cannot_be_truncated(cell, cut, message):
+    params = cell.init(KEY, Prior(), 5, 7)
+    with pytest.raises(ValueError, match=message):
+        scan.truncated(cell, params, jnp.ones((4, 5)), truncate=cut)

@@ -1,0 +1,139 @@
+"""Networks that read their own output, against loops and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recur import Prior, cells, scan
+from recur.generate import free_running, inverse_sigmoid, scheduled
+
+KEY = jax.random.key(11)
+T, D, N, BATCH = 6, 3, 5, 4
+GRU = cells.gru.cell
+PARAMS = GRU.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), D, N)
+BODY = scan.tied(GRU, PARAMS)
+READOUT = jax.random.normal(KEY, (N, D))
+XS = jax.random.normal(jax.random.key(12), (T, BATCH, D))
+START = GRU.start(PARAMS, (BATCH,))
+
+
+def linear(key, h):
+    del key
+    return h @ READOUT
+
+
+def sample(key, h):
+    return jax.nn.one_hot(jax.random.categorical(key, h @ READOUT), D)
+
+
+def test_the_teacher_alone_is_run():
+    state, hs, proposals = scheduled(KEY, BODY, linear, START, XS, jnp.ones(T, bool))
+    final, expected = scan.run(GRU, PARAMS, XS)
+    np.testing.assert_allclose(hs, expected, atol=1e-6)  # float32
+    np.testing.assert_allclose(state, final, atol=1e-6)
+    np.testing.assert_allclose(proposals, expected @ READOUT, atol=1e-5)
+
+
+def test_scheduled_sampling_against_a_loop():
+    """Each sequence has its own teacher; what the teacher withholds, even NaN, is never read."""
+    teacher = np.random.default_rng(0).random((T, BATCH)) < 0.5
+    teacher[0] = True
+    xs = jnp.where(teacher[..., None], XS, jnp.nan)
+
+    def loss(params):
+        _, hs, _ = scheduled(KEY, scan.tied(GRU, params), linear, START, xs, teacher)
+        return jnp.sum(hs**2), hs
+
+    def looped(params):
+        h, x, hs = START, XS[0], []
+        for t in range(T):
+            x = jnp.stack([XS[t, i] if teacher[t, i] else x[i] for i in range(BATCH)])
+            h, _ = GRU.step(params, h, x)
+            x = h @ READOUT
+            hs.append(h)
+        return jnp.sum(jnp.stack(hs) ** 2), jnp.stack(hs)
+
+    gradient, hs = jax.jit(jax.grad(loss, has_aux=True))(PARAMS)
+    expected, looped_hs = jax.jit(jax.grad(looped, has_aux=True))(PARAMS)
+    np.testing.assert_allclose(hs, looped_hs, atol=1e-6)  # float32
+    for a, b in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)  # float32, sums of 24 terms
+
+
+def test_free_running_goes_on_from_where_it_stopped():
+    """A linear map fed back is its power: h_T = (A R)^T h_0; in two pieces as in one."""
+    linear_cell = cells.vanilla.linear
+    n = 3
+    W, V, R = jax.random.normal(KEY, (3, n, n)) / 2
+    body = scan.tied(linear_cell, cells.vanilla.Params(W, V, jnp.zeros(n)))
+    h = jax.random.normal(jax.random.key(13), (n,))
+
+    def feed(key, h):
+        del key
+        return h @ R
+
+    state, hs, proposals = free_running(KEY, body, feed, h, h @ R, 5)
+    power = np.linalg.matrix_power(np.asarray(W + R @ V, np.float64), 5)
+    np.testing.assert_allclose(hs[-1], h @ power, rtol=1e-4, atol=1e-5)  # float32
+    middle, first, own = free_running(KEY, body, feed, h, h @ R, 2)
+    end, second, _ = free_running(KEY, body, feed, middle, own[-1], 3)
+    np.testing.assert_allclose(jnp.concatenate([first, second]), hs, atol=1e-6)
+    np.testing.assert_allclose(end, state, atol=1e-6)
+    np.testing.assert_array_equal(proposals[-1], feed(None, state))
+
+
+def test_a_first_input_is_always_the_true_one():
+    given = scheduled(KEY, BODY, linear, START, XS, jnp.zeros(T, bool))
+    alone = free_running(KEY, BODY, linear, START, XS[0], T)
+    jax.tree.map(np.testing.assert_array_equal, given, alone)
+
+
+def test_samples_follow_the_readout_and_the_key():
+    """Frequencies of 4000 first samples within 5 standard errors of the softmax."""
+    start = jnp.zeros((4000, N))
+    x = jnp.broadcast_to(XS[0, 0], (4000, D))
+    _, hs, one = free_running(KEY, BODY, sample, start, x, 2)
+    _, _, again = free_running(KEY, BODY, sample, start, x, 2)
+    _, _, other = free_running(jax.random.key(1), BODY, sample, start, x, 2)
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    p = jax.nn.softmax(hs[0, 0] @ READOUT)
+    np.testing.assert_allclose(one[0].mean(0), p, atol=5 * 0.5 / np.sqrt(4000))
+    # the second draw has a key of its own: alike by chance only, sum p_i q_i < .99
+    assert (one[0] == one[1]).all(-1).mean() < 0.99
+
+
+def test_inverse_sigmoid():
+    k = 100.0
+    np.testing.assert_allclose(inverse_sigmoid(0, k), k / (k + 1), rtol=1e-5)  # float32
+    np.testing.assert_allclose(inverse_sigmoid(k * np.log(k), k), 0.5, rtol=1e-4)
+    assert inverse_sigmoid(10**6, k) == 0  # no overflow
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: scheduled(KEY, BODY, linear, START, XS, jnp.ones(T)),
+            r"teacher is boolean, of shape \(T,\) = \(6,\) or .* \(6, 4\); got float32\[6\]",
+        ),
+        (
+            lambda: scheduled(KEY, BODY, linear, START, XS, jnp.ones((BATCH, T), bool)),
+            r"got bool\[4,6\]",
+        ),
+        (
+            lambda: scheduled(KEY, BODY, lambda key, h: h, START, XS, jnp.ones(T, bool)),
+            r"feed gives float32\[4,5\] .* next input is float32\[4,3\]: feed is readout",
+        ),
+        (
+            lambda: free_running(KEY, BODY, linear, START, XS[0, :, :2], T),
+            r"inputs with d = 3, got d = 2",
+        ),
+        (lambda: free_running(KEY, BODY, linear, START, XS[0], 0), r"1 or more; got 0"),
+        (lambda: inverse_sigmoid(3, 0.5), r"k >= 1, larger is slower; got 0.5"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
