@@ -59,13 +59,13 @@ def test_params_are_a_named_tuple_of_documented_shapes(name, params, sizes):
 
 
 # what the prior does not set: minGRU and minLSTM have no W, a wave has its material alone
-NO_W = ("mingru", "minlstm", "wave.linear", "wave.saturable")
-NO_V = ("wave.linear", "wave.saturable")
+NO_W = ("mingru", "minlstm", "wave.saturable")
+NO_V = ("wave.saturable",)
 
 
 def test_prior_sets_the_moments(name, cell):
     """Empirical moments of 200 x 200 draws; 5 standard errors of the worst (the n biases)."""
-    d, n = (3, 12) if name in NO_V else (200, 200)
+    d, n = (3, 9) if name in NO_V else (200, 200)
     prior = Prior(2.0, 3.0, 0.5, 0.7)
     p = cell.init(KEY, prior, d, n)
     if name not in NO_W:

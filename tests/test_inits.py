@@ -142,20 +142,22 @@ def test_the_gate_that_keeps_is_found(name):
 
 
 @pytest.mark.parametrize("name", list(ROLES))
-def test_a_large_forget_bias_keeps_the_state(name):
-    """With random weights the memory of a step is the longer, the larger the bias."""
+def test_the_forget_bias_decides_what_is_kept(name):
+    """What is left, after one step without input, of 0.1 in each memory."""
     d = N if name == "minimal.bare" else D
 
-    def drift(value):
+    def kept(value):
         cell = compose.forget_bias(cells.named(name), value)
-        params = cell.init(KEY, Prior(0.5, 0.5, 0.0, 0.3), d, N)
-        state = jax.tree.map(lambda s: s + 0.5, cell.start(params))
-        after, _ = jax.jit(cell.step)(params, state, jnp.zeros(d))
-        return np.abs(np.asarray(after[-1] if isinstance(after, tuple) else after) - 0.5).max()
+        params = cell.init(KEY, Prior(0.05), d, N)  # units hardly hear one another
+        rest = cell.start(params)
+        memory = rest._replace(c=rest.c + 0.1) if isinstance(rest, tuple) else rest + 0.1
+        state, _ = jax.jit(cell.step)(params, memory, jnp.zeros(d))
+        return np.asarray(state.c if isinstance(state, tuple) else state) / 0.1
 
-    moved = drift(0.0)
-    # LSTM and CFN still add what their open input gates let in
-    assert drift(8.0) < (0.8 if name in ("lstm", "lstm.peephole", "cfn") else 0.01) * moved + 0.001
+    # sigmoid(8) = 1 - 3e-4, and CFN's tanh(0.1) = 0.1 - 3e-4
+    np.testing.assert_allclose(kept(8.0), 1, atol=0.01)
+    assert kept(0.0).max() < 0.9
+    assert kept(-8.0).max() < kept(0.0).min()
 
 
 def test_forget_bias_sets_one_gate():

@@ -156,6 +156,21 @@ def test_probes_read_their_share():
         wave.intensity(wave.Medium((2, 2), (), border=0), hs)
 
 
+def test_equal_media_make_equal_cells():
+    def medium(**changes):
+        return wave.Medium((40, 50), ((1, 1),), **changes)
+
+    assert wave.linear(medium()) == wave.linear(medium(dt=0.5))
+    cells_ = [
+        wave.linear(medium()),
+        wave.linear(medium(dt=0.4)),
+        wave.linear(medium(border=10)),
+        wave.saturable(medium(), 0.1, 1.0),
+        wave.saturable(medium(), 0.1, 2.0),
+    ]
+    assert len(set(cells_)) == len(cells_)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
