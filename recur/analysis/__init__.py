@@ -9,5 +9,26 @@ float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small s
 from recur.analysis.gain import log_gain
 from recur.analysis.gradients import gradient_norms
 from recur.analysis.jacobian import input_output, log_singular_values
+from recur.analysis.lyapunov import (
+    Lyapunov,
+    entropy_rate,
+    finite_growth,
+    flossing,
+    kaplan_yorke,
+    lyapunov,
+    lyapunov_details,
+)
 
-__all__ = ["gradient_norms", "input_output", "log_gain", "log_singular_values"]
+__all__ = [
+    "log_gain",
+    "log_singular_values",
+    "input_output",
+    "gradient_norms",
+    "lyapunov",
+    "lyapunov_details",
+    "Lyapunov",
+    "kaplan_yorke",
+    "entropy_rate",
+    "flossing",
+    "finite_growth",
+]

@@ -9,6 +9,8 @@ from jax import Array, lax
 from recur import scan
 from recur.analysis import product
 from recur.analysis.flat import flatten, precise
+from recur.analysis.push import push_forward
+from recur.analysis.qr import qr
 from recur.core import Body, Tree
 
 
@@ -18,16 +20,19 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
 
     Descending. The product is carried as J_T ... J_1 Q_0 = Q_T R_T ... R_1 with the triangular
     factors in logs, so each of them is accurate relative to itself, however small: its error is
-    about T * eps * (condition of one step's Jacobian), not eps times the largest. O(T m^3).
+    about T * eps * (condition of one step's Jacobian), not eps times the largest. (Where directions
+    that grew for a while shrink later, below others, the factors themselves determine the product
+    only up to that detour.) O(T m^3).
     Raises ValueError where the body cannot be scanned over xs from the state.
     """
     step, start = flatten(body, state, xs)
     m = start.size
+    push = push_forward(body, state, step, m)
 
     def advance(carry: tuple[Array, Array, product.Graded], x: Tree) -> tuple[tuple, None]:
         s, Q, total = carry
-        s, push = jax.linearize(lambda s: step(s, x)[0], s)
-        Q, R = jnp.linalg.qr(jax.vmap(push, in_axes=1, out_axes=1)(Q))
+        s, Qt = push(s, Q.T, x)
+        Q, R = qr(Qt.T)
         return (s, Q, product.times(R, total)), None
 
     one = product.graded(jnp.eye(m, dtype=start.dtype))
@@ -75,13 +80,13 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     k = min(h.size, inputs[-1][0].size)
 
     def spectrum(Bt_Q: Array, total: product.Graded) -> Array:
-        factor = jnp.linalg.qr(Bt_Q, mode="r")
+        factor = qr(Bt_Q)[1]
         logs = product.log_singular_values(product.times(factor, total))
         return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
 
     one = product.graded(jnp.eye(h.size, dtype=h.dtype))
-    Jt_Q, Bt_Q = pull(T - 1, 1, product.orthogonal(h.size, h.dtype))
-    Q, R = jnp.linalg.qr(Jt_Q)
+    Jt_Q, Bt_Q = pull(jnp.asarray(T - 1), 1, product.orthogonal(h.size, h.dtype))
+    Q, R = qr(Jt_Q)
     found = jnp.zeros((max(lags) + 1, k), start.dtype).at[0].set(spectrum(Bt_Q, one))
     wanted = jnp.zeros(max(lags) + 1, bool).at[jnp.asarray(lags)].set(True)
 
@@ -89,7 +94,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
         Q, total = carry
         Jt_Q, Bt_Q = pull(T - 1 - lag, 0, Q)
         row = lax.cond(wanted[lag], spectrum, lambda *_: jnp.zeros(k, start.dtype), Bt_Q, total)
-        Q, R = jnp.linalg.qr(Jt_Q)
+        Q, R = qr(Jt_Q)
         return (Q, product.times(R, total)), row
 
     _, rows = lax.scan(back, (Q, product.times(R, one)), jnp.arange(1, max(lags) + 1))

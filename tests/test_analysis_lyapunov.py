@@ -1,0 +1,299 @@
+"""Lyapunov exponents against maps whose exponents are known, and against finite perturbations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from recur import Prior, analysis, cells, scan
+from recur.analysis import push
+from recur.analysis.flat import flatten
+
+KEY = jax.random.key(3)
+
+
+def network(cell, d, n, steps, prior=None):
+    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior, d, n)
+    flat, unravel = ravel_pytree(cell.start(params))
+    state = unravel(0.3 * jax.random.normal(jax.random.key(4), flat.shape))
+    return scan.tied(cell, params), state, jax.random.normal(jax.random.key(5), (steps, d))
+
+
+def logistic(h, x):
+    h = 4 * h * (1 - h) + x
+    return h, h
+
+
+# --- closed forms ---------------------------------------------------------------------------------
+
+
+def test_logistic_map(x64):
+    """log 2 at r = 4. The growth of T steps is log|dx_T/dx_0| = T log 2 + O(1), so the mean errs by
+    about 1/T; the standard error is then smaller than for independent steps."""
+    steps = 20_000
+    xs, start = jnp.zeros((steps, 1)), jnp.full(1, 0.3)
+    found = jax.jit(lambda: analysis.lyapunov_details(KEY, logistic, start, xs, discard=100))()
+    np.testing.assert_allclose(found.exponents, np.log(2), atol=10 / steps)
+    assert found.history.shape == (steps - 100, 1)
+    np.testing.assert_allclose(found.history[-1], found.exponents)
+    np.testing.assert_allclose(found.entropy, found.exponents[0])
+    assert found.dimension == 1
+    assert 0 < found.error[0] < 0.01
+
+
+def test_random_linear_maps_give_the_moduli_of_the_eigenvalues(x64):
+    n, steps = 6, 4000
+    W = np.random.default_rng(0).normal(size=(n, n)) / np.sqrt(n)
+    params = cells.vanilla.Params(jnp.asarray(W), jnp.ones((1, n)), jnp.zeros(n))
+    body = scan.tied(cells.vanilla.linear, params)
+    expected = np.sort(np.log(np.abs(np.linalg.eigvals(W))))[::-1]
+    xs = jnp.zeros((steps, 1))
+    found = jax.jit(lambda: analysis.lyapunov(KEY, body, jnp.zeros(n), xs, discard=steps // 2))()
+    # the frame turns within complex pairs, so the mean over S steps errs by O(1/S)
+    np.testing.assert_allclose(found, expected, atol=5 / steps)
+    two = analysis.lyapunov(KEY, body, jnp.zeros(n), xs, k=2, discard=steps // 2, every=4)
+    np.testing.assert_allclose(two, expected[:2], atol=5 / steps)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_the_sum_is_the_mean_of_log_det(cell, sizes, x64):
+    check_sum(cell, sizes)
+
+
+@pytest.mark.slow
+def test_the_sum_is_the_mean_of_log_det_for_every_cell(cell, sizes, x64):
+    check_sum(cell, sizes)
+
+
+def check_sum(cell, sizes):
+    """Sum of exponents = mean log|det J|, however often the frame is made orthonormal."""
+    steps = 40
+    body, state, xs = network(cell, *sizes, steps)
+
+    @jax.jit
+    def everything(state, xs):
+        step, start = flatten(body, state, xs)
+
+        def advance(s, x):
+            J = jax.jacfwd(lambda s: step(s, x)[0])(s)
+            return step(s, x)[0], jnp.linalg.slogdet(J)[1]
+
+        return (
+            lax.scan(advance, start, xs)[1].mean(),
+            analysis.lyapunov(KEY, body, state, xs, every=1),
+            analysis.lyapunov(KEY, body, state, xs, every=3),
+            analysis.lyapunov(KEY, body, state, xs),
+        )
+
+    logdet, one, three, measured = everything(state, xs)
+    if not np.isfinite(logdet) or logdet < -30:  # singular steps: a direction dies out
+        assert one[-1] < -1
+        assert not np.isnan(one).any()
+        return
+    np.testing.assert_allclose(one.sum(), logdet, rtol=1e-10)  # float64 rounding
+    np.testing.assert_allclose(three.sum(), logdet, rtol=1e-6)
+    np.testing.assert_allclose(measured, one, atol=1e-6)  # half of the digits, at worst
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("g", "expected"), [(2.0, 0.15472), (5.0, 0.53243)])
+def test_random_network_against_mean_field(g, expected):
+    """lambda_1 = log(g sqrt(E tanh'^2)) for n -> infinity; a width of 300 reads .002-.02 less."""
+    n, steps = 300, 1500
+    W = g * jax.random.normal(KEY, (n, n)) / np.sqrt(n)
+
+    def body(state, x):
+        h = W @ jnp.tanh(state)
+        return h, h
+
+    start = jax.random.normal(jax.random.key(1), (n,))
+    run = jax.jit(
+        lambda: analysis.lyapunov_details(
+            KEY, body, start, jnp.zeros((steps, 1)), k=2, discard=300, every=4
+        )
+    )
+    found = run()
+    assert abs(found.exponents[0] - expected) < 0.02 + 2 * found.error[0]
+
+
+@pytest.mark.parametrize("which", ["minimal", "cfn"])
+def test_cells_without_chaos(which):
+    """MinimalRNN and CFN decay without input, whatever the weights (arXiv:1612.06212 for CFN)."""
+    cell, d, n = cells.named(which), 2, 32
+
+    def largest(key, sigma):
+        params = cell.init(key, Prior(sigma, 1.0, 0.0, 0.5), d, n)
+        # MinimalRNN's embedding has no bias here, so no input is z = 0
+        start = jax.random.normal(key, (n,))
+        xs = jnp.zeros((600, d))
+        body = scan.tied(cell, params)
+        return analysis.lyapunov(key, body, start, xs, k=1, discard=200, every=1)[0]
+
+    sigmas = jnp.tile(jnp.array([0.5, 1.0, 3.0, 10.0]), 4)
+    exponents = jax.jit(jax.vmap(largest))(jax.random.split(KEY, 16), sigmas)
+    assert (exponents < 0).all(), exponents
+
+
+# --- independent checks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["gru.reset_before", "lstm", "vanilla"])
+def test_finite_perturbations_grow_alike(which, x64):
+    body, state, xs = network(cells.named(which), 3, 5, 60)
+    both = jax.jit(
+        lambda: (
+            analysis.lyapunov(KEY, body, state, xs, k=3, discard=20, every=1),
+            analysis.finite_growth(KEY, body, state, xs, k=3, discard=20),
+        )
+    )()
+    np.testing.assert_allclose(*both, atol=1e-8)  # eps^(2/3) = 4e-11 a step, amplified by 1/|R|
+
+
+def test_the_structured_push_equals_the_generic_one(cell, sizes, x64):
+    """Few directions take a product a gate, many the sum over the gates; each against jvp."""
+    if not hasattr(cell, "update"):
+        pytest.skip("no structure")
+    body, state, xs = network(cell, *sizes, 1)
+    step, start = flatten(body, state, xs)
+    Q = jax.random.normal(KEY, (push.WORTH, start.size))
+    expected_s, expected_Q = push.generic(step)(start, Q, xs[0])
+    for k in (3, push.WORTH):
+        s, pushed = push.unitwise(body.cell, body.params, state, k)(start, Q[:k], xs[0])
+        np.testing.assert_allclose(s, expected_s, rtol=1e-12)
+        np.testing.assert_allclose(pushed, expected_Q[:k], rtol=1e-9, atol=1e-12)
+
+
+def test_flossing_gradient_against_finite_differences(x64):
+    cell = cells.gru.cell
+    params = cell.init(KEY, Prior(1.5, 0.5, 0.3, 0.2), 2, 5)
+    point, unravel = ravel_pytree(params)
+    xs = jax.random.normal(KEY, (30, 2))
+
+    @jax.jit
+    def loss(point):
+        body = scan.tied(cell, unravel(point))
+        return analysis.flossing(KEY, body, jnp.zeros(5), xs, k=3, discard=5, every=2)
+
+    direction = jax.random.normal(jax.random.key(1), point.shape)
+    eps = 1e-6  # error eps^2 + 1e-16/eps
+    numeric = (loss(point + eps * direction) - loss(point - eps * direction)) / (2 * eps)
+    exact = jax.jit(jax.grad(loss))(point) @ direction
+    np.testing.assert_allclose(exact, numeric, rtol=1e-6)
+
+
+def test_flossing_brings_the_exponents_to_zero():
+    cell = cells.vanilla.cell
+    params = cell.init(KEY, Prior(0.5, 0.3), 2, 8)
+    xs = jax.random.normal(KEY, (50, 2))
+
+    def loss(params):
+        return analysis.flossing(KEY, scan.tied(cell, params), jnp.zeros(8), xs, k=2, discard=10)
+
+    def descend(params, _):
+        value, gradient = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient), value
+
+    losses = jax.jit(lambda params: lax.scan(descend, params, None, length=100)[1])(params)
+    assert losses[0] > 0.1
+    assert losses[-1] < 0.02 * losses[0]
+
+
+# --- dimension, entropy, error --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exponents", "dimension", "entropy"),
+    [
+        ([0.906, 0.0, -14.572], 2 + 0.906 / 14.572, 0.906),  # Lorenz 1963, per unit of time
+        ([0.4, 0.1, -0.2, -0.6], 3.5, 0.5),
+        ([-0.1, -0.2], 0, 0),
+        ([0.3, 0.1], 2, 0.4),
+        ([0.3, -np.inf], 1, 0.3),
+        ([0.0], 1, 0),
+    ],
+)
+def test_dimension_and_entropy(exponents, dimension, entropy):
+    exponents = jnp.array(exponents, float)
+    np.testing.assert_allclose(analysis.kaplan_yorke(exponents), dimension, rtol=1e-5)
+    np.testing.assert_allclose(analysis.entropy_rate(exponents), entropy, rtol=1e-5)
+
+
+def test_too_few_exponents_do_not_tell_the_dimension():
+    body = scan.tied(
+        cells.vanilla.linear,
+        cells.vanilla.Params(jnp.diag(jnp.array([2.0, 0.5, 0.1])), jnp.ones((1, 3)), jnp.zeros(3)),
+    )
+    xs = jnp.zeros((20, 1))
+
+    def found(k, discard):
+        return analysis.lyapunov_details(KEY, body, jnp.zeros(3), xs, k=k, discard=discard)
+
+    one, two, three = jax.jit(lambda: (found(1, 10), found(2, 10), found(3, 19)))()
+    assert np.isnan([one.dimension, one.entropy, two.dimension]).all()
+    np.testing.assert_allclose(two.entropy, np.log(2), atol=1e-4)
+    np.testing.assert_allclose(three.dimension, 2, atol=1e-2)
+    assert np.isnan(three.error).all()  # of a single step
+
+
+def test_the_error_is_that_of_independent_steps():
+    """Growth exp(a_t), a_t ~ N(.1, 1): the error of T = 4000 steps is 1/sqrt(T), itself known from
+    10 blocks to 1/sqrt(18) = 24 % (three of them here); the estimate lies within four errors."""
+    steps = 4000
+    a = 0.1 + jax.random.normal(KEY, (steps, 1))
+
+    def body(h, x):
+        h = jnp.exp(x) * h
+        return h, h
+
+    for every in (7, None):
+        found = analysis.lyapunov_details(KEY, body, jnp.zeros(1), a, every=every)
+        np.testing.assert_allclose(found.exponents[0], a.mean(), rtol=1e-3)  # float32 sums
+        assert 0.3 < found.error[0] * np.sqrt(steps) < 1.75
+        assert abs(found.exponents[0] - 0.1) < 4 * found.error[0]
+
+
+def test_exact_zeros_and_long_runs():
+    def forgetful(h, x):
+        h = x + 0 * h
+        return h, h
+
+    found = analysis.lyapunov_details(KEY, forgetful, jnp.ones(2), jnp.ones((5, 2)))
+    np.testing.assert_array_equal(found.exponents, -np.inf)
+    assert found.dimension == 0
+    body, state, xs = network(cells.gru.cell, 2, 3, 100_000)
+    found = jax.jit(lambda: analysis.lyapunov_details(KEY, body, state, xs))()
+    assert np.isfinite(found.exponents).all()
+    assert np.isfinite(found.history).all()
+
+
+def test_batches_by_vmap(x64):
+    body, state, xs = network(cells.lstm.cell, 3, 3, 12)
+    many = jnp.stack([xs, xs[::-1]])
+    for every in (2, None):
+
+        def one(xs, every=every):
+            return analysis.lyapunov(KEY, body, state, xs, discard=2, every=every)
+
+        together = jax.jit(jax.vmap(one))(many)
+        one_by_one = jax.jit(lambda many, one=one: lax.map(one, many))(many)
+        np.testing.assert_allclose(together, one_by_one, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, r"state of size m = 4: 1 <= k <= 4, got k = 0"),
+        ({"k": 5}, r"1 <= k <= 4, got k = 5"),
+        ({"discard": 6}, r"discard leaves some of the T = 6 steps: 0 .. 5, got 6"),
+        ({"discard": -1}, r"0 .. 5, got -1"),
+        ({"every": 0}, r"every is a number of steps, 1 or more, got 0"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(arguments, message):
+    body, state, xs = network(cells.gru.cell, 3, 4, 6)
+    with pytest.raises(ValueError, match=message):
+        analysis.lyapunov(KEY, body, state, xs, **arguments)
+    with pytest.raises(ValueError, match=r"take inputs with d = 3, got d = 2"):
+        analysis.lyapunov(KEY, body, state, xs[:, :2])
