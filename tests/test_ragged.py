@@ -14,7 +14,7 @@ from recur.compose import Bidirectional, HighwaySkip, Residual, Stacked, learned
 from recur.scan import run
 
 KEY = jax.random.key(3)
-T, D, N = 5, 3, 4
+T, D, N = 5, 3, 3  # the inputs of a skip, with their NaN, join its outputs
 BATCH = (2, 2)  # two batch axes
 LENGTHS = np.array([[0, T], [3, 1]])
 
@@ -23,7 +23,7 @@ CELL = learned_start(LSTM)  # a start that is not zero: a reset must bring mix(s
 NETWORKS = {
     "unitwise": CELL,
     "cell": BEFORE,
-    "stacked": Stacked(CELL, Residual(HighwaySkip(BEFORE))),
+    "stacked": Stacked(HighwaySkip(BEFORE), Residual(CELL)),
     "stacked bidirectional": Stacked(Bidirectional(LSTM, CELL), GRU),
 }
 
@@ -233,3 +233,24 @@ def test_bad_lengths_masks_and_resets(f, how, message):
 def test_present_needs_no_batch():
     assert scan.present(jnp.ones((4, 2)), 3).tolist() == [True, True, True, False]
     assert scan.present(jnp.ones((4, 2))) is None
+
+
+@pytest.mark.slow
+def test_every_cell_takes_masks_and_resets(cell, params, sizes):
+    """Holes and documents against plain runs of what is there; any shape of state."""
+    xs = jax.random.normal(KEY, (T, 2, sizes[0]))
+    mask = jnp.ones((T, 2), bool).at[1, 0].set(False)
+    reset = jnp.zeros((T, 2), bool).at[3].set(True)
+    padded = jnp.where(mask[..., None], xs, jnp.nan)
+    final, hs = run(cell, params, padded, mask=mask, reset=reset)
+    _, first = run(cell, params, xs[np.array([0, 2]), 0])
+    end, second = run(cell, params, xs[3:, 0])
+    np.testing.assert_allclose(hs[np.array([0, 2]), 0], first, atol=1e-5)  # float32
+    np.testing.assert_allclose(hs[3:, 0], second, atol=1e-5)
+    own = jax.tree.map(operator.itemgetter(0), final)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), own, end)
+
+    def loss(params):
+        return run(cell, params, padded, mask=mask, reset=reset)[1].sum()
+
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
