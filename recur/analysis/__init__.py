@@ -9,6 +9,7 @@ float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small s
 from recur.analysis.gain import log_gain
 from recur.analysis.gradients import gradient_norms
 from recur.analysis.jacobian import input_output, log_singular_values
+from recur.analysis.lags import Verdict, gradient_by_lag, gradient_map, quantiles, verdict
 from recur.analysis.lyapunov import (
     Lyapunov,
     entropy_rate,
@@ -24,6 +25,11 @@ __all__ = [
     "log_singular_values",
     "input_output",
     "gradient_norms",
+    "gradient_map",
+    "gradient_by_lag",
+    "quantiles",
+    "verdict",
+    "Verdict",
     "lyapunov",
     "lyapunov_details",
     "Lyapunov",

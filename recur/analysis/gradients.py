@@ -21,7 +21,7 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     that is no part of its new state.
     """
     step, start = flatten(body, state, xs)
-    where = _position_of_output(body, state, xs)
+    where = position_of_output(body, state, xs)
     _, (before, hs) = lax.scan(lambda s, x: (step(s, x)[0], (s, step(s, x)[1])), start, xs)
     direct = jax.grad(loss)(hs)
 
@@ -42,7 +42,7 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     return lax.scan(back, nothing, (before, xs, direct), reverse=True)[1]
 
 
-def _position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
+def position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
     """Where in the flat state the output h stands."""
     found: list[slice] = []
 

@@ -1,0 +1,135 @@
+"""Gradients by lag against dense derivatives of the unrolled map, and rates that are known."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from recur import Prior, analysis, cells, scan
+
+KEY = jax.random.key(3)
+T = 6
+
+
+def setup(which, d=2, n=3):
+    cell = cells.named(which)
+    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
+    return cell, params, cell.start(params), jax.random.normal(KEY, (T, d))
+
+
+def losses(hs):
+    return jnp.sum(jnp.sin(hs), axis=-1) * jnp.arange(1.0, hs.shape[0] + 1)
+
+
+@pytest.mark.parametrize("which", ["gru", "lstm"])
+def test_map_against_dense_derivatives(which, x64):
+    """d loss_t / d h_s from perturbations added to each h_s, all at once by jacrev."""
+    cell, params, state, xs = setup(which)
+    body = scan.tied(cell, params)
+
+    def perturbed(deltas):
+        def step(state, now):
+            x, delta = now
+            state, h = body(state, x)
+            state = state._replace(h=h + delta) if which == "lstm" else h + delta
+            return state, h + delta
+
+        return losses(lax.scan(step, state, (xs, deltas))[1])
+
+    dense, logs = jax.jit(
+        lambda: (
+            jax.jacrev(perturbed)(jnp.zeros((T, 3))),
+            analysis.gradient_map(losses, body, state, xs, T - 1),
+        )
+    )()
+    norms = np.linalg.norm(dense, axis=-1)
+    for t in range(T):
+        for lag in range(T):
+            if lag > t:
+                assert np.isnan(logs[t, lag])
+            else:
+                np.testing.assert_allclose(logs[t, lag], np.log(norms[t, t - lag]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("which", ["gru", "lstm"])
+def test_terms_by_lag_are_the_gradient_with_older_states_cut(which, x64):
+    """The first k + 1 terms add up to the gradient of losses that see k steps back and no more."""
+    cell, params, state, xs = setup(which)
+    network = partial(scan.tied, cell)
+
+    def whole(params):
+        return losses(scan.run(cell, params, xs, state)[1]).sum()
+
+    def cut(params, k):  # the parameters act on loss_t only at steps t-k .. t
+        fixed, total = lax.stop_gradient(params), 0.0
+        for t in range(T):
+            s = state
+            for j in range(t + 1):
+                s, h = cell.step(params if j >= t - k else fixed, s, xs[j])
+            total += losses(jnp.zeros((T, 3)).at[t].set(h))[t]
+        return total
+
+    terms, full, first = jax.jit(
+        lambda params: (
+            analysis.gradient_by_lag(losses, network, params, state, xs, T - 1),
+            jax.grad(whole)(params),
+            jax.grad(cut)(params, 1),
+        )
+    )(params)
+    for term, g, g1 in zip(*map(jax.tree.leaves, (terms, full, first)), strict=True):
+        np.testing.assert_allclose(term.sum(0), g, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(term[:2].sum(0), g1, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rate", "word"), [(0.5, "vanish"), (1.0, "preserve"), (1.5, "explode"), (0.0, "vanish")]
+)
+def test_verdict_of_scaled_rotations(rate, word):
+    """h = rate * (rotation) h: every gradient changes by log(rate) a step, exactly."""
+    Q = jnp.linalg.qr(jax.random.normal(KEY, (4, 4)))[0]
+
+    def body(h, x):
+        h = rate * (Q @ h) + x
+        return h, h
+
+    xs = jax.random.normal(KEY, (40, 4))
+    logs = analysis.gradient_map(lambda hs: hs.sum(-1), body, jnp.zeros(4), xs, 20)
+    found = analysis.verdict(logs)
+    assert found.word == word
+    np.testing.assert_allclose(found.rate, np.log(rate) if rate else -np.inf, atol=1e-5)  # float32
+    assert f"gradients {word}" in str(found)
+
+
+def test_long_sequences_stay_finite():
+    cell, params, state, _ = setup("gru")
+    xs = jax.random.normal(KEY, (100_000, 2))
+    logs = analysis.gradient_map(losses, scan.tied(cell, params), state, xs, 30)
+    assert np.isfinite(logs[30:]).all()
+    logs = analysis.gradient_map(losses, scan.tied(cell, params), state, xs[:1000], 500)
+    assert np.isfinite(logs[500:]).all()
+    assert logs[500:, 500].min() < -90  # below the smallest float32
+
+
+def test_quantiles_over_a_batch():
+    logs = jnp.array([[0.0, -jnp.inf], [1.0, -jnp.inf], [2.0, 3.0], [jnp.nan, 4.0]])
+    low, middle, high = analysis.quantiles(logs, [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(low, [0, -np.inf])
+    assert middle[0] == 1
+    np.testing.assert_array_equal(high, [2, 4])
+
+
+def test_bad_arguments_are_refused():
+    cell, params, state, xs = setup("gru")
+    body = scan.tied(cell, params)
+    for lags in (-1, T):
+        with pytest.raises(ValueError, match=rf"furthest lag, within 0 .. T-1 = 5, got {lags}"):
+            analysis.gradient_map(losses, body, state, xs, lags)
+    with pytest.raises(ValueError, match=r"one loss a step, \(6,\), but it returned \(\)"):
+        analysis.gradient_map(jnp.sum, body, state, xs, 2)
+    with pytest.raises(ValueError, match=r"no part of its new state"):
+        analysis.gradient_map(losses, lambda s, x: (s, 2 * s), state, xs, 2)
+    with pytest.raises(ValueError, match=r"rate needs two lags or more, got 1"):
+        analysis.verdict(jnp.zeros((T, 1)))
