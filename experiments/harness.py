@@ -10,10 +10,13 @@ and ends in `harness.main(Config, run, plot, table)`. Its folder then holds conf
 result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically.
 """
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
+
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys

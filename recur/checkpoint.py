@@ -44,7 +44,7 @@ class Checkpoints:
         saved = _describe(self._manager.item_metadata(step).tree)
         asked = _describe(_raw(like))
         differ = [
-            f"  {name}: saved {saved.get(name, 'nothing')}, this run has {asked.get(name, 'nothing')}"
+            f"  {name}: saved {saved.get(name, 'nothing')}, now {asked.get(name, 'nothing')}"
             for name in sorted(saved.keys() | asked.keys())
             if saved.get(name) != asked.get(name)
         ]

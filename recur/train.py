@@ -55,7 +55,8 @@ def advance(
     def update(state: State, _: None) -> tuple[State, Array]:
         batch = sample(jax.random.fold_in(state.key, state.step))
         value, gradient = jax.value_and_grad(loss)(state.params, batch)
-        change, opt = optimizer.update(gradient, state.opt, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+            change, opt = optimizer.update(gradient, state.opt, state.params)
         finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
         alive = finite & (state.diverged < 0)
         params, opt = jax.tree.map(

@@ -60,7 +60,8 @@ def from_linen(module: nn.RNNCellBase) -> Cell:
         return module.initialize_carry(jax.random.key(0), (*batch, 1))
 
     def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        return module.apply(params, state, x)
+        after, h = module.apply(params, state, x)
+        return after, h
 
     return Cell(init, start, step)
 

