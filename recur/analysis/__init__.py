@@ -6,6 +6,7 @@ are natural logarithms (nats), so they stay finite where the quantities themselv
 float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
 """
 
+from recur.analysis.fixed_points import Points, Stability, distinct, fixed_points, stability
 from recur.analysis.gain import log_gain
 from recur.analysis.gradients import gradient_norms
 from recur.analysis.jacobian import input_output, log_singular_values
@@ -37,4 +38,9 @@ __all__ = [
     "entropy_rate",
     "flossing",
     "finite_growth",
+    "fixed_points",
+    "distinct",
+    "stability",
+    "Points",
+    "Stability",
 ]

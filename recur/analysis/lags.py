@@ -67,9 +67,9 @@ def gradient_by_lag(
     before, g = _direct(losses, step, start, xs, lags)
 
     def back(carry: tuple, now: tuple) -> tuple[tuple, None]:
-        cotangents, terms = carry
+        (logs, V), terms = carry
         s, x, g = now
-        logs, V = _arrive(*cotangents, g, where)
+        logs, V = _arrive(logs, V, g, where)
 
         def next_state(s: Array, params: Tree) -> Array:
             return flatten(network(params), state, xs)[0](s, x)[0]
