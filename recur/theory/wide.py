@@ -23,6 +23,10 @@ PROBE = 128  # the width at which matrices are drawn, once, to learn their scale
 DRAWS = 16
 
 
+class NoTheory(ValueError):
+    """A cell does what cannot be done at infinite width."""
+
+
 class Wide:
     """Stands in for a parameter matrix: `x @ wide` is all it can do."""
 
@@ -43,7 +47,7 @@ class Wide:
         self._refuse(f".{name}")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise ValueError(
+        raise NoTheory(
             f"the cell does more with its matrix {self.name} than multiply a vector by it "
             f"({what}): at infinite width a matrix is known only by the products x @ {self.name}, "
             "so this cell has no theory here. Simulate it (scan.tied, scan.untied)."
@@ -163,12 +167,15 @@ def probe(cell: Unitwise) -> tuple[np.ndarray, ...]:
     Raises ValueError for matrices that are not of independent entries of one variance per gate,
     and for functions that do more than multiply by them.
     """
+    other = Prior(1.7, 0.6, 0.3, 0.2)
+
+    def draw(key: Array, prior: Prior) -> list[Array]:
+        return jax.tree.leaves(cell.init(key, prior, PROBE, PROBE))
+
     with jax.ensure_compile_time_eval():
         keys = jax.random.split(jax.random.key(1), DRAWS)
-        draws = jax.tree.leaves(jax.vmap(lambda k: cell.init(k, Prior(), PROBE, PROBE))(keys))
-        other = Prior(1.7, 0.6, 0.3, 0.2)
-        again = jax.tree.leaves(cell.init(jax.random.key(0), other, PROBE, PROBE))
-        one = jax.tree.leaves(cell.init(jax.random.key(0), Prior(), PROBE, PROBE))
+        draws = jax.jit(jax.vmap(lambda key: draw(key, Prior())))(keys)
+        again, one = jax.jit(lambda key: (draw(key, other), draw(key, Prior())))(keys[0])
         names, _, _ = _leaves(cell, PROBE)
         scales = tuple(
             _scale(name, *(np.asarray(a, np.float64) for a in leaf))
@@ -229,10 +236,9 @@ def _check_units(cell: Unitwise, scales: tuple[Any, ...]) -> None:
 
     x = jnp.linspace(0.1, 0.9, n, dtype=small.dtype)
     try:
-        state = cell.start(params)
-        state = jax.tree.map(lambda s: s + x, state)
-        jacobians = jax.tree.leaves(jax.jacfwd(step, (0, 1))(state, x))
-    except ValueError:
+        state = jax.tree.map(lambda s: s + x, cell.start(params))
+        jacobians = jax.tree.leaves(jax.jit(jax.jacfwd(step, (0, 1)))(state, x))
+    except NoTheory:
         raise
     except Exception as error:
         raise ValueError(

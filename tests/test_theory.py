@@ -1,0 +1,327 @@
+"""Closed forms, the population of redrawn weights, critical priors, and what is refused."""
+
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recur import Prior, cells, theory
+from recur.theory import closed, perturbation, population
+from recur.theory.wide import Wide, ensemble
+
+KEY = jax.random.key(0)
+R = 0.46
+CRITICAL = Prior(6.88, 1.39, 0.0, 0.0)
+untied = jax.jit(theory.untied, static_argnums=0)
+minimal, vanilla = jax.jit(closed.minimal), jax.jit(closed.vanilla)
+
+
+# --- closed forms ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "prior", "Sigma", "expected"),
+    [
+        (minimal, CRITICAL, 1.0, {"Q": "0.31790", "q": "15.936", "chi": "0.99878"}),
+        (minimal, CRITICAL, 0.5,
+         {"C": "0.29777", "c": "0.30905", "chi": "0.42434", "xi": "1.17"}),
+        (minimal, CRITICAL._replace(mu_b=5.5), 0.5,
+         {"q": "1.1038", "Q": "0.00454", "C": "0.28646", "chi": "0.98698", "xi": "76.3"}),
+        (minimal, CRITICAL._replace(mu_b=-4.0), 0.0, {"xi": "0.31"}),
+        (minimal, CRITICAL, 0.0, {"xi": "0.72"}),
+        (minimal, CRITICAL._replace(mu_b=3.0), 0.0, {"xi": "2.08"}),
+        (minimal, CRITICAL._replace(mu_b=5.0), 0.0, {"xi": "39.5"}),
+        (minimal, CRITICAL._replace(mu_b=7.0), 0.0, {"xi": "346"}),
+        (vanilla, Prior(1.0, 0.025), 1.0, {"q": "0.012193", "chi": "0.97660"}),
+        (vanilla, Prior(1.0, 0.025), 0.0, {"xi": "41.75"}),
+        (vanilla, Prior(1.5, 0.025), 1.0, {"q": "0.793934", "chi": "1.13902"}),
+        (vanilla, Prior(1.5, 0.025), 0.0, {"xi": "16.93"}),
+        (vanilla, Prior(1.05, 0.025), 0.0, {"xi": "149"}),
+    ],
+)  # fmt: skip
+def test_published_numbers_to_their_digits(form, prior, Sigma, expected, x64):
+    found = form(prior, R, Sigma)
+    for name, text in expected.items():
+        digits = len(text.partition(".")[2])
+        assert f"{getattr(found, name):.{digits}f}" == text
+
+
+def hermite(order=180):
+    z, w = np.polynomial.hermite_e.hermegauss(order)
+    return z, w / w.sum()
+
+
+@pytest.mark.parametrize("Sigma", [-0.4, 0.0, 0.7])
+def test_closed_forms_solve_their_equations(Sigma, x64):
+    """The fixed point, put into the equations with another quadrature (Gauss-Hermite), e1 and e2
+    by Cholesky; to 1e-8 relative to a quantity of order 1."""
+    z, w = hermite()
+    ww = w[:, None] * w
+
+    def pairs(q, c, mu):
+        return mu + np.sqrt(q) * z[:, None], mu + np.sqrt(q) * (
+            c * z[:, None] + np.sqrt(1 - c**2) * z
+        )
+
+    def sigmoid(e):
+        return 1 / (1 + np.exp(-e))
+
+    prior = Prior(3.0, 1.2, 0.6, 0.3)
+    f = minimal(prior, R, Sigma)
+    u1, u2 = (sigmoid(e) for e in pairs(f.q, f.c, 0.6))
+    Q12 = f.Q * f.C
+    np.testing.assert_allclose(f.q, 9 * f.Q + 1.44 * R + 0.09, rtol=1e-8)
+    np.testing.assert_allclose(f.c * f.q, 9 * Q12 + 1.44 * R * Sigma + 0.09, rtol=1e-8)
+    Q = np.sum(ww * (f.Q * u1**2 + R * (1 - u1) ** 2))
+    np.testing.assert_allclose(f.Q, Q, rtol=1e-8)
+    again = np.sum(ww * (Q12 * u1 * u2 + R * Sigma * (1 - u1) * (1 - u2)))
+    np.testing.assert_allclose(Q12, again, atol=1e-8)
+    chi = np.sum(ww * (u1 * u2 + 9 * (Q12 + R * Sigma) * u1 * (1 - u1) * u2 * (1 - u2)))
+    np.testing.assert_allclose(f.chi, chi, atol=1e-8)
+
+    prior = Prior(1.4, 0.7, 0.3, 0.2)
+    f = vanilla(prior, R, Sigma)
+    h1, h2 = (np.tanh(e) for e in pairs(f.q, f.c, 0.3))
+    np.testing.assert_allclose(f.q, 1.96 * np.sum(ww * h1**2) + 0.49 * R + 0.04, rtol=1e-8)
+    q12 = 1.96 * np.sum(ww * h1 * h2) + 0.49 * R * Sigma + 0.04
+    np.testing.assert_allclose(f.c * f.q, q12, atol=1e-8)
+    np.testing.assert_allclose(f.C * f.Q, np.sum(ww * h1 * h2), atol=1e-8)
+    chi = 1.96 * np.sum(ww * (1 - h1**2) * (1 - h2**2))
+    np.testing.assert_allclose(f.chi, chi, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", [closed.minimal, closed.vanilla])
+def test_closed_forms_are_differentiable(form, x64):
+    def chi(sigma_w):
+        return form(Prior(sigma_w, 0.8, 0.5, 0.1), R, 0.6).chi
+
+    numeric = (chi(1.3 + 1e-5) - chi(1.3 - 1e-5)) / 2e-5  # error 1e-10 + 1e-15/1e-5
+    np.testing.assert_allclose(jax.jit(jax.grad(chi))(1.3), numeric, rtol=1e-6)
+
+
+# --- matrices known by what they do ---------------------------------------------------------------
+
+
+def test_products_with_a_wide_matrix_have_the_covariance_of_drawn_ones():
+    """Gates of their own scales, rows of the covariance of x; 5 standard errors at n = 40,000."""
+    n = 40_000
+    x = jax.random.normal(KEY, (2, n)) + jnp.ones(n) * jnp.array([[0.2], [1.0]])
+    scale = jnp.array([2.0, 0.5])
+    y = population.gaussian(jax.random.key(1), scale, x).reshape(2, 2, n)
+    for gate in (0, 1):
+        expected = scale[gate] ** 2 * x @ x.T / n
+        error = 5 * scale[gate] ** 2 * 2 * np.sqrt(2 / n) * 1.5
+        np.testing.assert_allclose(y[:, gate] @ y[:, gate].T / n, expected, atol=error)
+    assert abs(np.mean(y[0, 0] * y[0, 1])) < 5 * 2 * 0.5 * 1.1 / np.sqrt(n)
+    same = population.gaussian(KEY, scale, jnp.stack([x[0], x[0]]))
+    np.testing.assert_array_equal(same[0], same[1])
+
+
+def test_scales_follow_the_prior_and_the_init():
+    prior = Prior(jnp.array([1.0, 2.0, 3.0]), 0.7)
+    W, V, b = ensemble(cells.gru.cell, prior, 8).scales
+    np.testing.assert_allclose(W, [1, 2, 3], rtol=1e-5)  # float32 sums of 16,384 squares
+    np.testing.assert_allclose(V, 0.7, rtol=1e-5)
+    assert b.size == 0
+    slope = jax.grad(lambda s: ensemble(cells.vanilla.cell, Prior(s), 8).scales[0].sum())(0.0)
+    np.testing.assert_allclose(slope, 1, rtol=1e-5)  # differentiable at 0 too
+
+
+def glorot(key, prior, d, n):
+    """W uniform with the variance 2/(5n) of a kernel (n, 4n), whatever sigma_w."""
+    params = cells.lstm.init(key, prior, d, n)
+    limit = jnp.sqrt(6 / (5 * n))
+    return params._replace(W=jax.random.uniform(key, (n, 4 * n), minval=-limit, maxval=limit))
+
+
+def test_a_constant_scale_is_measured():
+    W, _, _ = ensemble(replace(cells.lstm.cell, init=glorot), Prior(9.0), 8).scales
+    np.testing.assert_allclose(W, np.sqrt(2 / 5), rtol=0.01)  # 16 draws of 16,384 entries
+
+
+def identity(key, prior, d, n):
+    return cells.vanilla.init(key, prior, d, n)._replace(W=jnp.eye(n))
+
+
+def sparse(key, prior, d, n):
+    params = cells.vanilla.init(key, prior, d, n)
+    kept = jax.random.bernoulli(key, 0.1, (n, n)).astype(params.W.dtype)
+    return params._replace(W=params.W * kept / np.sqrt(0.1).astype(np.float32))
+
+
+def low_rank(key, prior, d, n):
+    params = cells.vanilla.init(key, prior, d, n)
+    return params._replace(W=params.W[:, :3])
+
+
+def neighbours(params, h):
+    """A ring of units, as a Laplacian has."""
+    return jnp.roll(h, 1, -1) + h @ params.W
+
+
+def nonlinear_prior(key, prior, d, n):
+    params = cells.vanilla.init(key, prior, d, n)
+    return params._replace(W=params.W + 0.1 * prior.sigma_w * jnp.roll(params.V, 1, 0))
+
+
+def unpack(params, x):
+    """A drive that wants masks beside its input."""
+    keep, x = x
+    return keep * x, x @ params.V
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (cells.gru.reset_before, "needs a Unitwise cell"),
+        (cells.antisymmetric.cell, r"more with its matrix W than multiply a vector by it \(.T\)"),
+        (replace(cells.vanilla.cell, mix=lambda p, h: h @ (p.W - 1.0)), r"\(sub\)"),
+        (replace(cells.vanilla.cell, mix=lambda p, h: h @ p.W[:]), r"\(getitem\)"),
+        (replace(cells.vanilla.cell, mix=lambda p, h: jnp.dot(h, p.W)), "known only by the prod"),
+        (replace(cells.vanilla.cell, mix=neighbours), "units meet outside a product"),
+        (replace(cells.vanilla.cell, init=identity), "not draw W with independent entries"),
+        (replace(cells.vanilla.cell, init=sparse), "9.% of the entries are 0"),
+        (replace(cells.vanilla.cell, init=low_rank), r"matrix W has shape \(128, 3\)"),
+        (replace(cells.vanilla.cell, init=nonlinear_prior), "does more than scale the matrix W"),
+        (replace(cells.minimal.bare, drive=unpack), "do not run on"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason(cell, message):
+    for theorem in (theory.untied, theory.tied):
+        with pytest.raises(ValueError, match=message):
+            theorem(cell, Prior(), R)
+
+
+@pytest.mark.parametrize("theorem", [theory.untied, theory.tied])
+def test_bad_inputs_are_refused(theorem):
+    with pytest.raises(ValueError, match=r"R = E\[x_i\^2\] must be positive, got 0"):
+        theorem(cells.gru.cell, Prior(), 0.0)
+    with pytest.raises(ValueError, match=r"-1 <= Sigma <= 1, got 1.5"):
+        theorem(cells.gru.cell, Prior(), R, 1.5)
+    with pytest.raises(ValueError, match=r"R = E\[x_i\^2\] must be positive"):
+        closed.minimal(CRITICAL, -1.0)
+    with pytest.raises(ValueError, match="one prior of scalars"):
+        closed.vanilla(Prior(jnp.ones(3)), R)
+
+
+def test_a_wide_matrix_does_products_and_nothing_else():
+    W = Wide("W", (3, 6), jnp.float32, lambda x: 2 * x)
+    np.testing.assert_array_equal(jnp.ones(3) @ W, 2 * np.ones(3))
+    np.testing.assert_array_equal(np.ones(3, np.float32) @ W, 2 * np.ones(3))
+    assert W.shape == (3, 6)
+    for use in (lambda: W.T, lambda: W + 1, lambda: 2 * W, lambda: -W, lambda: W[0], lambda: W @ W):
+        with pytest.raises(ValueError, match="known only by the products x @ W"):
+            use()
+
+
+# --- the population -------------------------------------------------------------------------------
+
+
+def within(found, exact, errors, names=("Q", "q", "C", "c", "chi")):
+    for name in names:
+        a, b, e = (np.asarray(getattr(f, name)) for f in (found, exact, found.error))
+        assert np.all(np.abs(a - b) <= errors * e + 1e-6), (name, a, b, e)
+
+
+def test_population_agrees_with_the_closed_forms():
+    """4 standard errors, of 16 blocks: by chance 1 in 1000 for each of the 20 comparisons."""
+    for Sigma in (0.5, 1.0):
+        found = untied(cells.minimal.bare, CRITICAL, R, Sigma)
+        exact = minimal(CRITICAL, R, Sigma)
+        within(found, exact, 4)
+        np.testing.assert_allclose(found.squares, exact.squares, rtol=0.03)  # E[a^4] has a tail
+        assert found.error.Q < 0.01 * found.Q
+        prior = Prior(1.5, 0.5, 0.2, 0.1)
+        found = untied(cells.vanilla.cell, prior, R, Sigma)
+        within(found, vanilla(prior, R, Sigma), 4)
+
+
+def test_chaos_does_not_part_equal_copies():
+    """Rounding would grow by chi^(1/2) = 1.07 a step; equal inputs keep copies equal."""
+    found = untied(cells.vanilla.cell, Prior(1.5, 0.025, 0.0, 0.0), R, 1.0)
+    assert found.C == found.c == 1
+    np.testing.assert_allclose(found.chi, 1.13902, atol=4 * found.error.chi)
+    assert found.xi < 0
+
+
+def test_moment_map_equals_tangents_of_a_drawn_network(x64):
+    """P <- A P A' + ... against E over W of |J v|^2 for LSTM, v random with E[v v'] = P, by drawing
+    400 matrices at n = 60: the mean's standard error, times 4, with the population's own units."""
+    cell, n = cells.lstm.cell, 60
+    units = ensemble(cell, Prior(2.0, 1.0, 0.3, 0.2), n)
+    state = cells.lstm.State(*(jnp.tanh(jax.random.normal(KEY, (2, 2, n))[i]) for i in (0, 1)))
+    _, unit_by_unit, products, _ = population.move(units, jnp.asarray(R), 1.0, state, KEY)
+    J = perturbation.differentiate(units, state, unit_by_unit, products)
+    v = jax.random.normal(jax.random.key(5), (2, n))
+    P = jnp.einsum("an,bn->abn", v, v)
+
+    def push(key):
+        W = 2 / jnp.sqrt(n) * jax.random.normal(key, (n, 4 * n))
+        dstate = cells.lstm.State(*(jnp.stack([leaf, leaf]) for leaf in v))
+        _, out = jax.jvp(unit_by_unit, (state, [products[0][1]]), (dstate, [dstate.h @ W]))
+        return sum(jnp.sum(leaf[0] ** 2) for leaf in out[0])
+
+    def both_first(a):
+        return a.at[..., 1, :].set(a[..., 0, :])
+
+    J = perturbation.Derivatives(*map(both_first, J[:-1]), J.scale2)
+    expected = jnp.trace(perturbation.propagate(J, P)).sum()
+    drawn = jax.vmap(push)(jax.random.split(KEY, 400))
+    assert abs(drawn.mean() - expected) < 4 * drawn.std() / np.sqrt(400)
+
+
+def test_results_are_differentiable_and_swept(monkeypatch):
+    """Forward mode against the difference of two priors under the same random numbers."""
+    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 512)
+    sigmas = jnp.array([1.2, 1.21])
+
+    def Q(sigma_w):
+        return theory.untied(cells.vanilla.cell, Prior(sigma_w, 1.0, 0.0, 0.0), R).Q
+
+    values, slopes = jax.jit(jax.vmap(lambda s: jax.jvp(Q, (s,), (jnp.ones_like(s),))))(sigmas)
+    # float32 sums leave 1e-6 / .01; the curvature, averaged out, 1e-5
+    np.testing.assert_allclose((values[1] - values[0]) / 0.01, slopes.mean(), rtol=0.01)
+
+
+# --- critical priors ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mu_b", "q", "R"), [(0.0, 16.0, 0.46), (2.0, 12.0, 0.3), (4.0, 9.0, 1.0)])
+def test_critical_minimal_is_critical(mu_b, q, R, x64):
+    prior = theory.critical_minimal(mu_b, q, R)
+    found = minimal(prior, R)
+    np.testing.assert_allclose(found.chi, 1, atol=1e-8)
+    np.testing.assert_allclose(found.q, q, rtol=1e-8)
+    assert cells.minimal.bare.init(KEY, prior, 5, 5).W.shape == (5, 5)
+
+
+def test_published_critical_point(x64):
+    prior = theory.critical_minimal(0.0, 16.0, R)
+    np.testing.assert_allclose([prior.sigma_w, prior.sigma_v], [6.88, 1.39], atol=0.015)
+
+
+def test_no_critical_point_is_an_error():
+    with pytest.raises(ValueError, match=r"sigma_v\^2 = -6.7.* < 0. Ask for a larger q"):
+        theory.critical_minimal(0.0, 0.1, R)
+    with pytest.raises(ValueError, match=r"R = .* must be positive"):
+        theory.critical_minimal(0.0, 16.0, -1.0)
+    with pytest.raises(ValueError, match="q, the variance of the pre-activations"):
+        theory.critical_minimal(0.0, 0.0, R)
+    with pytest.raises(ValueError, match=r"fields sigma_w, .*; got 'W'"):
+        theory.critical(cells.vanilla.cell, Prior(), R, "W", 0.0, 1.0)
+    with pytest.raises(ValueError, match="low < high"):
+        theory.critical(cells.vanilla.cell, Prior(), R, "sigma_w", 2.0, 1.0)
+    with pytest.raises(ValueError, match=r"no critical point for sigma_w in \[0.1, 0.5\]"):
+        theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, 0.5)
+    with pytest.raises(ValueError, match="chi > 1 for every sigma_w"):
+        theory.slowest(cells.vanilla.cell, Prior(1.0, 0.1), R, "sigma_w", 2.0, 3.0)
+
+
+def test_critical_finds_the_root_of_the_closed_form():
+    """To 4 standard errors of chi, in units of its slope."""
+    prior = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5, 0.0, 0.0), R, "sigma_w", 1.0, 2.0)
+    error = untied(cells.vanilla.cell, prior, R).error.chi
+    np.testing.assert_allclose(vanilla(prior, R).chi, 1, atol=4 * error + 1e-3)
