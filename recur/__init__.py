@@ -1,6 +1,7 @@
 """Recurrent networks in JAX: write a cell once; the rest is derived from it."""
 
 from recur import analysis, cells, scan, theory
+from recur.check import check_cell
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Unitwise",
     "analysis",
     "cells",
+    "check_cell",
     "hidden",
     "scan",
     "theory",

@@ -37,7 +37,7 @@ class Stability(NamedTuple):
 
 @precise
 def fixed_points(
-    body: Body, states: Tree, x: Tree, descent: int = 50, newton: int = 20, rate: float = 0.5
+    body: Body, states: Tree, x: Tree, descent: int = 50, newton: int = 15, rate: float = 0.5
 ) -> Points:
     """Where B starts end that seek a standstill under a constant input.
 
@@ -130,7 +130,7 @@ def _newton(residual: Callable[[Array], Array], s: Array, steps: int) -> tuple[A
 
     def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
         _, q, rate, count = carry
-        return (count < steps) & jnp.any((q > rounding) & (rate > 1e-3))
+        return (count < steps) & jnp.any((q > rounding) & (rate > 1e-2))
 
     def one(carry: tuple[Array, Array, Array, Array]) -> tuple:
         s, q, rate, count = carry

@@ -1,0 +1,203 @@
+"""Whether a cell keeps the contract: a check that its author runs once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from recur import scan
+from recur.core import Prior, Recurrence, Tree, Unitwise, hidden
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of the contract."""
+
+    name: str
+    ok: bool
+    found: str  # what was measured, or what is wrong and how to mend it
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_cell` found; print it."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise is kept."""
+        return all(check.ok for check in self.checks)
+
+    def __str__(self) -> str:
+        wide = max(len(check.name) for check in self.checks)
+        lines = [f"{'ok  ' if c.ok else 'FAIL'}  {c.name:<{wide}}  {c.found}" for c in self.checks]
+        kept = sum(check.ok for check in self.checks)
+        return "\n".join([*lines, f"{kept} of {len(lines)} promises kept"])
+
+
+def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = None) -> Report:
+    """Check a cell of your own: is it constant, batched, differentiable, and unitwise if it says so?
+
+    Draws small parameters, a state and inputs of d features, and compares in float64 (a cell that
+    insists on float32 is compared as well as that allows). Never raises for what the cell does:
+    `report.ok` says all, `print(report)` what is wrong. For use outside jit. Raises ValueError for
+    an object that has no init, start and step.
+    """
+    missing = [
+        name for name in ("init", "start", "step") if not callable(getattr(cell, name, None))
+    ]
+    if missing:
+        raise ValueError(
+            f"a cell has functions init, start and step; {cell!r} has no {', '.join(missing)}. "
+            "Build one with recur.Cell(init, start, step) or recur.Unitwise(...)"
+        )
+    prior = Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior
+    checks = [_judge("constant", lambda: _constant(cell))]
+    with jax.enable_x64(True):
+        try:
+            sample = _Sample.draw(cell, d, n, prior)
+        except Exception as error:  # say what the cell raised
+            found = f"init or start raised {type(error).__name__}: {error}"
+            return Report((*checks, Check("init and start", False, found)))
+        checks += [_judge(name, check) for name, check in _promises(cell, sample, n)]
+    return Report(tuple(checks))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Parameters, a generic state and inputs, without and with batch axes."""
+
+    params: Tree
+    state: Tree
+    x: Array
+    states: Tree  # (2, 3, ...)
+    xs: Array
+
+    @staticmethod
+    def draw(cell: Recurrence, d: int, n: int, prior: Prior) -> "_Sample":
+        keys = jax.random.split(jax.random.key(0), 5)
+        params = cell.init(keys[0], prior, d, n)
+        dtype = jax.tree.leaves(params)[0].dtype if jax.tree.leaves(params) else jnp.float64
+
+        def state(key: Array, batch: tuple[int, ...]) -> Tree:
+            flat, unravel = ravel_pytree(cell.start(params, batch))
+            return unravel(flat + jax.random.normal(key, flat.shape, flat.dtype) / 2)
+
+        return _Sample(
+            params,
+            state(keys[1], ()),
+            jax.random.normal(keys[2], (d,), dtype),
+            state(keys[3], (2, 3)),
+            jax.random.normal(keys[4], (2, 3, d), dtype),
+        )
+
+
+def _promises(
+    cell: Recurrence, sample: _Sample, n: int
+) -> Iterator[tuple[str, Callable[[], tuple[bool, str]]]]:
+    """Each promise by name, with what tests it."""
+    yield "state", lambda: _state(cell, sample, n)
+    yield "batch axes", lambda: _batch(cell, sample)
+    yield "derivative", lambda: _derivative(cell, sample)
+    if isinstance(cell, Unitwise):
+        yield "mix is linear", lambda: _linear(cell, sample)
+        yield "update is unitwise", lambda: _unitwise(cell, sample, n)
+
+
+def _judge(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+    """The verdict, also where the cell raised."""
+    try:
+        return Check(name, *check())
+    except Exception as error:  # the report says what went wrong
+        return Check(name, False, f"raised {type(error).__name__}: {error}")
+
+
+def _constant(cell: Recurrence) -> tuple[bool, str]:
+    """Hashable and equal to itself: a static argument."""
+    try:
+        hash(cell)
+    except TypeError as error:
+        return False, f"{error}: jit takes a cell as static argument, so make it a frozen dataclass"
+    if cell != cell:
+        return False, "is not equal to itself, so jit would compile it anew at each call"
+    return True, "hashable and equal to itself"
+
+
+def _state(cell: Recurrence, sample: _Sample, n: int) -> tuple[bool, str]:
+    """A step keeps structure, shapes and dtypes, and returns h = hidden(state), (..., n)."""
+    before = scan.describe(sample.state)
+    after, h = cell.step(sample.params, sample.state, sample.x)
+    if scan.describe(after) != before:
+        return False, f"a step turns {before} into {scan.describe(after)}; keep shapes and dtypes"
+    if h.shape != (n,):
+        return False, f"the output h has shape {h.shape}, expected (n,) = ({n},)"
+    if not jnp.array_equal(h, hidden(after)):
+        return False, "the output is not the h of the new state: return (state, hidden(state))"
+    return True, before
+
+
+def _batch(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
+    """Batch axes (2, 3) give what vmap gives."""
+
+    def step(state: Tree, x: Array) -> tuple[Tree, Array]:
+        return cell.step(sample.params, state, x)
+
+    ours = step(sample.states, sample.xs)
+    return _compare(ours, jax.vmap(jax.vmap(step))(sample.states, sample.xs), "from vmap", 1)
+
+
+def _derivative(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
+    """jvp and vjp of a step in parameters, state and input against central differences."""
+    point, unravel = ravel_pytree((sample.params, sample.state, sample.x))
+
+    def step(point: Array) -> Array:
+        return ravel_pytree(cell.step(*unravel(point))[0])[0]
+
+    eps = np.finfo(point.dtype).eps ** (1 / 3)  # where rounding and curvature err equally
+    v = jax.random.normal(jax.random.key(1), point.shape, point.dtype)
+    _, forward = jax.jvp(step, (point,), (v,))
+    numeric = (step(point + eps * v) - step(point - eps * v)) / (2 * eps)
+    ok, found = _compare(forward, numeric, "of jvp from finite differences", eps**-1)
+    if not ok:
+        return ok, found
+    after, pull = jax.vjp(step, point)
+    u = jax.random.normal(jax.random.key(2), after.shape, after.dtype)
+    return _compare(u @ forward, pull(u)[0] @ v, "of vjp from jvp", 1)
+
+
+def _linear(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
+    """mix(2 a - 3 b) = 2 mix(a) - 3 mix(b)."""
+    a, b = hidden(sample.states)[0, :2]
+    mixed = (cell.mix(sample.params, h) for h in (a, b))
+    apart = jax.tree.map(lambda a, b: 2 * a - 3 * b, *mixed)
+    return _compare(cell.mix(sample.params, 2 * a - 3 * b), apart, "from linearity", 1)
+
+
+def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
+    """Each unit of the new state reads its own unit of the state, r and z alone."""
+    r = cell.mix(sample.params, hidden(sample.state))
+    z = cell.drive(sample.params, sample.x)
+    jacobians = jax.jacfwd(cell.update, (1, 2, 3))(sample.params, sample.state, r, z)
+    for J in jax.tree.leaves(jacobians):
+        if J.shape != (n, n):
+            return False, f"state, r and z have features (..., n) last; a block is {J.shape}"
+        across = np.argwhere(np.asarray(J) * (1 - np.eye(n)) != 0)
+        if len(across):
+            i, j = across[0]
+            return False, f"unit {i} reads unit {j}: couple units in mix alone, or build a Cell"
+    return True, "no unit reads another's state, r or z"
+
+
+def _compare(ours: Tree, expected: Tree, what: str, slack: float) -> tuple[bool, str]:
+    """Whether two trees agree up to rounding, 1e3 eps times slack, relative to their size."""
+    a, b = (np.asarray(ravel_pytree(tree)[0]) for tree in (ours, expected))
+    if a.shape != b.shape:
+        return False, f"shapes differ {what}: {scan.describe(ours)}, {scan.describe(expected)}"
+    error = float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max())))
+    ok = error <= 1e3 * np.finfo(a.dtype).eps * slack
+    return ok, f"differs by {error:.0e} {what}"
