@@ -41,7 +41,7 @@ class Report:
 
 
 def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = None) -> Report:
-    """Check a cell of your own: is it constant, batched, differentiable, and unitwise if it says so?
+    """Check a cell of your own: constant, batched, differentiable, unitwise if it says so?
 
     Draws small parameters, a state and inputs of d features, and compares in float64 (a cell that
     insists on float32 is compared as well as that allows). Never raises for what the cell does:

@@ -20,11 +20,15 @@ from recur.analysis.lyapunov import (
     lyapunov,
     lyapunov_details,
 )
+from recur.analysis.vectors import InputDirections, input_directions, one_step_spectra
 
 __all__ = [
     "log_gain",
     "log_singular_values",
     "input_output",
+    "input_directions",
+    "InputDirections",
+    "one_step_spectra",
     "gradient_norms",
     "gradient_map",
     "gradient_by_lag",

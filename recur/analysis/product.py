@@ -42,6 +42,14 @@ def times(factor: Array, product: Graded) -> Graded:
 
 def log_singular_values(product: Graded) -> Array:
     """Logs of the k singular values, descending; -inf for zero. k <= n."""
+    return orthogonalised(product).log
+
+
+def orthogonalised(product: Graded) -> Graded:
+    """The logs of the k singular values, descending, and the right singular vectors, as rows.
+
+    The row of a value that is exactly zero is zero. k <= n.
+    """
     k, n = product.rows.shape
     pad = k % 2  # pairs need an even number of rows
     start = Graded(
@@ -62,7 +70,8 @@ def log_singular_values(product: Graded) -> Array:
 
     infinity = jnp.full((), jnp.inf, product.rows.dtype)
     product, _, _ = lax.while_loop(unfinished, sweep, (start, infinity, jnp.zeros((), jnp.int32)))
-    return jnp.sort(product.log, descending=True)[:k]
+    order = jnp.argsort(-product.log)[:k]
+    return Graded(product.log[order], product.rows[order])
 
 
 def _rotate(product: Graded, pairs: Array) -> tuple[Graded, Array]:

@@ -1,0 +1,89 @@
+"""Which inputs matter: singular vectors of long products, and the spectrum of every single step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur import scan
+from recur.analysis import product
+from recur.analysis.flat import flatten, precise
+from recur.analysis.push import generic, push_forward
+from recur.analysis.qr import qr
+from recur.core import Body, Tree
+
+
+class InputDirections(NamedTuple):
+    """The singular value decomposition of dh_T/dx_{T-lag} on its input side, k = min(n, m, d)."""
+
+    logs: Array  # (k,) logs of the singular values, descending; nats
+    inputs: Array  # (k, d) unit vectors: what x_{T-lag} would have to change by
+
+
+@precise
+def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirections:
+    """Singular values of dh_T/dx_{T-lag} with the inputs that they belong to.
+
+    The values are those of `input_output`; here the d directions of one input, without batch axes,
+    are pushed forward, O(lag m n d). A vector has a sign at will, and is defined as far as its
+    value differs from the others. Raises ValueError for a lag outside 0 .. T-1 and as
+    `input_output` does.
+    """
+    scan.require_float(xs)
+    step, start = flatten(body, state, xs)
+    T = scan.length(xs)
+    if not 0 <= lag < T:
+        raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
+    s, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, _steps(xs, 0, T - 1 - lag))
+    inputs, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[T - 1 - lag], xs))
+
+    def enter(x: Array) -> tuple[Array, Array]:
+        return step(s, jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)]))
+
+    after, h = jax.jacfwd(enter)(inputs[-1].ravel())  # (m, d) and (n, d)
+    if lag == 0:
+        return InputDirections(*product.orthogonalised(_tall(h.reshape(-1, h.shape[-1]))))
+    s, _ = enter(inputs[-1].ravel())
+    Q, R = qr(after)
+    push = generic(step)
+
+    def advance(carry: tuple, x: Tree) -> tuple[tuple, None]:
+        s, Q, total = carry
+        s, Qt = push(s, Q.T, x)
+        Q, R = qr(Qt.T)
+        return (s, Q, product.times(R, total)), None
+
+    carry = (s, Q, product.graded(R))
+    (s, Q, total), _ = lax.scan(advance, carry, _steps(xs, T - lag, T - 1))
+    last = jax.tree.map(lambda leaf: leaf[T - 1], xs)
+    _, out = jax.linearize(lambda s: step(s, last)[1].ravel(), s)
+    _, R = qr(jax.vmap(out, in_axes=1, out_axes=1)(Q))
+    return InputDirections(*product.orthogonalised(product.times(R, total)))
+
+
+@precise
+def one_step_spectra(body: Body, state: Tree, xs: Tree) -> Array:
+    """Singular values of d state_t / d state_{t-1} for every t, (T, m), descending.
+
+    Not logs: those of one step are of moderate size. O(T m^3). Raises ValueError where the body
+    does not fit state and xs.
+    """
+    step, start = flatten(body, state, xs)
+    push = push_forward(body, state, step, start.size)
+
+    def advance(s: Array, x: Tree) -> tuple[Array, Array]:
+        s, Jt = push(s, jnp.eye(start.size, dtype=start.dtype), x)
+        return s, jnp.linalg.svd(Jt, compute_uv=False)
+
+    return lax.scan(advance, start, xs)[1]
+
+
+def _steps(xs: Tree, first: int, end: int) -> Tree:
+    """The inputs of the steps first .. end - 1."""
+    return jax.tree.map(lambda leaf: leaf[first:end], xs)
+
+
+def _tall(J: Array) -> product.Graded:
+    """J (n, d) as at most d scaled rows with the same singular values and right vectors."""
+    return product.graded(qr(J)[1])
