@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recur import Prior, cells, theory
+from recur import Prior, Unitwise, analysis, cells, scan, theory
 from recur.theory import closed, perturbation, population
 from recur.theory.wide import Wide, ensemble
 
@@ -325,3 +325,102 @@ def test_critical_finds_the_root_of_the_closed_form():
     prior = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5, 0.0, 0.0), R, "sigma_w", 1.0, 2.0)
     error = untied(cells.vanilla.cell, prior, R).error.chi
     np.testing.assert_allclose(vanilla(prior, R).chi, 1, atol=4 * error + 1e-3)
+
+
+# --- against drawn networks -----------------------------------------------------------------------
+
+PRIOR = Prior(1.6, 1.0, 0.4, 0.3)
+
+
+def has_theory(name):
+    try:
+        ensemble(cells.named(name), Prior(), 4)
+    except ValueError:
+        return False
+    return True
+
+
+def bounded(name):
+    """Leaves out cells whose state has no stationary law at this prior, or no W at all."""
+    return name not in ("vanilla.relu", "vanilla.linear", "highway", "irnn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in cells.names() if type(cells.named(n)) is Unitwise])
+def test_chi_against_drawn_networks(name):
+    """Redrawn networks at n = d = 512: E[h^2], the growth of a tangent, the squares of the
+    one-step Jacobian. 2 % for n and for the spread of 300 steps, of which each is averaged over n.
+    """
+    if not has_theory(name) or not bounded(name):
+        pytest.skip("no theory, by the tests of refusals, or no stationary state")
+    cell, n, T = cells.named(name), 512, 300
+    found = untied(cell, PRIOR, R)
+    body = scan.untied(cell, PRIOR, n, n)
+
+    @jax.jit
+    def simulate(key):
+        keys = jax.random.split(key, T)
+        xs = np.sqrt(R) * jax.random.normal(KEY, (T, n))
+        state = cell.start(cell.init(key, PRIOR, n, n))
+        _, hs = jax.lax.scan(body, state, (keys, xs))
+        return jnp.mean(hs[T // 3 :] ** 2), analysis.log_gain(KEY, body, state, (keys, xs))
+
+    Q, gain = simulate(jax.random.key(3))
+    np.testing.assert_allclose(Q, found.Q, rtol=0.03)
+    growth = (gain[-1] - gain[T // 3]) / (T - 1 - T // 3)
+    if name not in ("mingru", "minlstm"):  # no W: each unit alone, so |v| follows E log, not log E
+        np.testing.assert_allclose(growth, jnp.log(found.chi) / 2, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form"), [("minimal.bare", minimal), ("vanilla", vanilla)])
+def test_population_on_random_priors(name, form):
+    """25 priors each: standard errors are right if their ratios have a spread of about 1, and none
+    is beyond 5 (Student's t with 15 degrees of freedom: 1 in 6000)."""
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(25):
+        prior = Prior(*(float(v) for v in rng.uniform((0.5, 0.3, -1, 0), (2.5, 1.5, 2, 0.5))))
+        Sigma = float(rng.uniform(0, 0.9))
+        found, exact = untied(cells.named(name), prior, R, Sigma), form(prior, R, Sigma)
+        ratios.append([(getattr(found, f) - getattr(exact, f)) / getattr(found.error, f)
+                       for f in ("Q", "C", "chi")])  # fmt: skip
+    ratios = np.array(ratios)
+    assert np.abs(ratios).max() < 5
+    assert np.mean(np.abs(ratios) > 3) < 0.05
+    assert 0.6 < np.sqrt(np.mean(ratios**2)) < 1.6
+
+
+@pytest.mark.slow
+def test_error_falls_as_one_over_root_of_units(monkeypatch):
+    """16 times the units, a quarter of the error: 16 keys each, so the ratio is known to 25 %."""
+    exact = vanilla(Prior(1.5, 0.5), R, 1.0).Q
+    errors = []
+    for units in (128, 2048):
+        monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", units)
+        sweep = jax.jit(jax.vmap(
+            lambda key: theory.untied(cells.vanilla.cell, Prior(1.5, 0.5), R, 1.0, key).Q
+        ))  # fmt: skip
+        errors.append(np.sqrt(np.mean((sweep(jax.random.split(KEY, 16)) - exact) ** 2)))
+    assert 2 < errors[0] / errors[1] < 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minimal.bare", "gru", "lstm"])
+def test_critical_priors_keep_gradients(name):
+    """Log-gain per step within .01 nats of 0 over 500 steps, redrawn weights, n = 512, 8 seeds."""
+    cell, n, T = cells.named(name), 512, 500
+    if name == "minimal.bare":
+        prior = theory.critical_minimal(0.0, 16.0, R)
+    else:
+        prior = theory.critical(cell, Prior(2.0, 1.0, 0.0, 0.0), R, "sigma_w", 1.0, 6.0)
+    d = n if name == "minimal.bare" else 64
+    body = scan.untied(cell, prior, d, n)
+
+    def one(key):
+        keys, xs = jax.random.split(key, T), np.sqrt(R) * jax.random.normal(key, (T, d))
+        state = cell.start(cell.init(key, prior, d, n))
+        return analysis.log_gain(key, body, state, (keys, xs))[-1] / T
+
+    gains = jax.lax.map(one, jax.random.split(KEY, 8))
+    assert abs(gains.mean()) < 0.01

@@ -140,7 +140,16 @@ def _squares_of_minimal(sw2: Array, mu: Array, q: Array, Q: Array, R: Array) -> 
 
 
 def _fixed_point(f: Function, low: Array, high: Array) -> Array:
-    """The stable q = f(q) in [low, high], by bisection; a last Newton step carries derivatives."""
+    """The first stable q = f(q) above low, which small states reach; at most high.
+
+    A look at some points for the first that falls, bisection, and a last Newton step that carries
+    the derivatives.
+    """
+    low_, high_ = lax.stop_gradient((low, high))
+    grid = low_ + (high_ - low_) * jnp.geomspace(1e-6, 1, 40, dtype=low_.dtype)
+    falls = (jax.vmap(f)(grid) <= grid).at[-1].set(True)
+    first = jnp.argmax(falls)
+    low, high = jnp.where(first > 0, grid[first - 1], low_), grid[first]
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -148,7 +157,7 @@ def _fixed_point(f: Function, low: Array, high: Array) -> Array:
         up = f(middle) > middle
         return jnp.where(up, middle, low), jnp.where(up, high, middle)
 
-    low, high = lax.fori_loop(0, 50, halve, lax.stop_gradient((low, high)))
+    low, high = lax.fori_loop(0, 45, halve, lax.stop_gradient((low, high)))
     q = (low + high) / 2
     value, slope = jax.jvp(f, (q,), (jnp.ones_like(q),))
     return q + (value - q) / (1 - lax.stop_gradient(slope))

@@ -33,9 +33,10 @@ from recur.theory.wide import Ensemble, ensemble
 
 UNITS = 2048
 NETWORKS = 4  # independent: their spread gives the standard errors
-STEPS = 128  # of the first piece; each piece doubles the time
+STEPS = 256  # of the first piece; each piece doubles the time
 LONGEST = 1024  # steps at most
-TIMES = 10  # the burn-in and the measurement each last that many correlation times
+TIMES = 20  # the burn-in and the measurement each last that many correlation times
+BLOCKS = 4  # of steps, in each network's measurement
 
 
 class Memory(NamedTuple):
@@ -79,7 +80,7 @@ def tied(
 
     chi = exp(2 lambda), lambda the largest Lyapunov exponent in nats per step; xi = -1 / log(chi);
     `path` has Q(t) and C(t, s). Four networks of 2048 units each run until they have been measured
-    for ten correlation times of their own states, after a burn-in as long, at most 1024 steps.
+    for twenty correlation times of their own states, after a burn-in as long, at most 1024 steps.
     Errors of order 1/n remain. Raises ValueError for what theory cannot do, with the reason.
     """
     check_inputs(R, Sigma)
@@ -287,17 +288,29 @@ def correlation_time(overlap: np.ndarray) -> float:
 
 
 def _mean_field(seen: Moments, overlap: np.ndarray) -> MeanField:
-    """Numbers from the mean over steps and networks, errors from the spread over networks."""
+    """Numbers from the mean over steps and networks; errors from the spread of these and blocks."""
 
     def numbers(M: Moments) -> MeanField:
         chi = jnp.exp(2 * M.growth)
         q, q12 = M.q[0].squeeze(), M.q[1].squeeze()
         return MeanField(M.Q, q, cosine(M.Q, M.Q12), cosine(q, q12), chi, timescale(chi))
 
-    each = jax.tree.map(lambda a: jnp.asarray(a).mean(1), seen._replace(h=seen.Q))  # over steps
-    result = numbers(jax.tree.map(lambda a: a.mean(0), each))
-    spread = jax.tree.map(lambda a: a.std(0, ddof=1) / np.sqrt(NETWORKS), jax.vmap(numbers)(each))
-    error = spread._replace(xi=result.xi**2 / result.chi * spread.chi)
+    def blocks(count: int) -> MeanField:
+        """Numbers of `count` blocks of each network, (S * count, ...)."""
+        mean = jax.tree.map(
+            lambda a: jnp.asarray(a).reshape(NETWORKS * count, -1, *a.shape[2:]).mean(1),
+            seen._replace(h=seen.Q),
+        )
+        return jax.vmap(numbers)(mean)
+
+    def spread(each: Array) -> Array:
+        return each.std(0, ddof=1) / np.sqrt(len(each))
+
+    whole = jax.tree.map(lambda a: jnp.asarray(a).mean((0, 1)), seen._replace(h=seen.Q))
+    result = numbers(whole)
+    # networks differ for good, and four of them alone say little of how much
+    error = jax.tree.map(lambda a, b: jnp.maximum(spread(a), spread(b)), blocks(1), blocks(BLOCKS))
+    error = error._replace(xi=result.xi**2 / result.chi * error.chi)
     Q = jnp.asarray(overlap.diagonal())
     C = jnp.asarray(overlap) / jnp.sqrt(jnp.outer(Q, Q))
     return result._replace(error=error, path=Path(Q, C))

@@ -1,0 +1,131 @@
+"""Where can a recurrence remember? The timescale over (sigma_w, mu_b).
+
+The timescale xi = -1 / log(chi) with which two copies of a network, under inputs of cosine Sigma,
+settle at infinite width and redrawn weights: for the vanilla and the minimal network from their
+closed forms on a fine grid, for gated cells from the population on a coarse one. mu_b is the mean
+of the bias of the gate that keeps the state (of the vanilla network's only bias): LSTM's and CFN's
+forget gate, GRU's update gate.
+
+Claim (arXiv:1806.05394): the vanilla network remembers on a narrow ridge of sigma_w alone, about
+150 steps high; the minimal network's timescale grows with mu_b without bound, over a broad region.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.figure import Figure
+
+from experiments import harness
+from recur import cells, theory
+from recur.core import Prior
+
+CLOSED = {"vanilla": theory.closed.vanilla, "minimal.bare": theory.closed.minimal}
+KEEPS = {"gru": "update", "lstm": "forget", "cfn": "forget"}
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """The timescale over (sigma_w, mu_b) for several cells."""
+
+    cells: tuple[str, ...] = ("vanilla", "minimal.bare", "cfn", "gru", "lstm")
+    """Cells by name."""
+    fine: int = 100
+    """Points along each axis for closed forms."""
+    coarse: int = 6
+    """Points along each axis for the population."""
+    Sigma: float = 0.0
+    """Cosine of the two inputs."""
+    R: float = 0.46
+    """Mean square of the inputs."""
+
+
+class Result(NamedTuple):
+    """C cells; grids of up to G points along each axis, NaN beyond a cell's own."""
+
+    cells: np.ndarray  # (C,) names
+    sigma_w: np.ndarray  # (C, G)
+    mu_b: np.ndarray  # (C, G)
+    xi: np.ndarray  # (C, G, G) steps, over (mu_b, sigma_w); negative where perturbations grow
+
+
+def prior(name: str, sigma_w: Array, mu_b: Array) -> Prior:
+    """The ensemble at one point: sigma_v is the published critical one, mu_b that of one gate."""
+    if name == "vanilla":
+        return Prior(sigma_w, 0.025, mu_b, 0.0)
+    if name == "minimal.bare":
+        return Prior(sigma_w, 1.39, mu_b, 0.0)
+    gates = getattr(cells, name).GATES
+    return Prior(sigma_w, 1.0, jnp.zeros(len(gates)).at[gates.index(KEEPS[name])].set(mu_b), 0.0)
+
+
+@partial(jax.jit, static_argnums=0)
+def diagram(name: str, sigma_w: Array, mu_b: Array, R: float, Sigma: float) -> Array:
+    """xi at the points sigma_w, mu_b, (N,) each."""
+
+    def one(point: tuple[Array, Array]) -> Array:
+        ensemble = prior(name, *point)
+        if name in CLOSED:
+            return CLOSED[name](ensemble, R, Sigma).xi
+        return theory.untied(cells.named(name), ensemble, R, Sigma).xi
+
+    return jax.lax.map(one, (sigma_w, mu_b), batch_size=100 if name in CLOSED else None)
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """One grid a cell."""
+    G, rows = max(config.fine, config.coarse), []
+    with record.progress("cells", len(config.cells)) as bar:
+        for name in config.cells:
+            k = config.fine if name in CLOSED else config.coarse
+            top, biases = {"vanilla": (3, (-2, 2)), "minimal.bare": (10, (-4, 8))}.get(
+                name, (4, (-2, 6))
+            )
+            sigma_w, mu_b = np.linspace(top / k, top, k), np.linspace(*biases, k)
+            points = (jnp.asarray(a.ravel(), jnp.float32) for a in np.meshgrid(sigma_w, mu_b))
+            xi = np.asarray(diagram(name, *points, config.R, config.Sigma)).reshape(k, k)
+            rest = (0, G - k)
+            rows.append([np.pad(a, [rest] * a.ndim, constant_values=np.nan)
+                         for a in (sigma_w, mu_b, xi)])  # fmt: skip
+            record.metrics(cell=name, longest=float(np.nanmax(xi)))
+            bar(1)
+    return Result(np.array(config.cells), *map(np.stack, zip(*rows, strict=True)))
+
+
+def table(result: Result) -> harness.Table:
+    """One row a cell: its longest timescale, where it is, and how broad the trainable region."""
+    rows = []
+    for c, name in enumerate(result.cells):
+        xi = result.xi[c]
+        i, j = np.unravel_index(np.nanargmax(xi), xi.shape)
+        broad = np.mean(xi[np.isfinite(xi)] > 20)
+        rows.append((name, f"{xi[i, j]:.0f}", f"{result.sigma_w[c, j]:.2f}",
+                     f"{result.mu_b[c, i]:.2f}", f"{broad:.1%}"))  # fmt: skip
+    return harness.Table(("cell", "longest xi (steps)", "at sigma_w", "at mu_b", "xi > 20"), rows)
+
+
+def plot(result: Result) -> Figure:
+    """One panel a cell."""
+    C = len(result.cells)
+    figure = Figure(figsize=(3.1 * C + 0.8, 3.6), layout="constrained")
+    axes = figure.subplots(1, C, squeeze=False)[0]
+    for c, (name, ax) in enumerate(zip(result.cells, axes, strict=True)):
+        k = int(np.isfinite(result.sigma_w[c]).sum())
+        logs = np.log10(np.maximum(result.xi[c, :k, :k], 0.1))
+        grid = result.sigma_w[c, :k], result.mu_b[c, :k]
+        image = ax.pcolormesh(*grid, logs, vmin=-0.5, vmax=2.5, shading="nearest", cmap="viridis")
+        ax.contour(*grid, logs, levels=[1, 2], colors="w", linewidths=0.8)
+        ax.set(title=name, xlabel=r"$\sigma_w$")
+    axes[0].set_ylabel(r"$\mu_b$ of the gate that keeps")
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2], label=r"timescale $\xi$ (steps)")
+    bar.ax.set_yticklabels(["1", "10", "100"])
+    figure.suptitle("How long two sequences are told apart, redrawn weights")
+    return figure
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table)

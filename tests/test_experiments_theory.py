@@ -1,0 +1,42 @@
+"""The experiments about theory, at toy size, against the claims in their docstrings."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import harness, phase_diagram, signal_propagation
+
+
+@pytest.fixture
+def record(tmp_path):
+    return harness.Record(tmp_path)
+
+
+def test_phase_diagram(record, tmp_path):
+    config = phase_diagram.Config(cells=("vanilla", "minimal.bare"), fine=31)
+    result = phase_diagram.run(config, record)
+    vanilla, minimal = result.xi
+    middle = np.argmin(np.abs(result.mu_b[0]))
+    ridge = vanilla[middle]
+    assert abs(result.sigma_w[0, np.argmax(ridge)] - 1.05) < 0.1  # one spacing of the grid
+    assert 60 < ridge.max() < 200  # about 149 at its top, less between the points
+    assert np.mean(ridge > 40) < 0.2  # narrow
+    assert np.all(np.diff(minimal[minimal.shape[0] // 3 :], axis=0) > 0)  # grows with mu_b
+    assert np.all(minimal[-1] > 300)
+    harness.save(tmp_path, result, phase_diagram.plot(result), phase_diagram.table(result))
+
+
+def test_signal_propagation(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 1024)
+    monkeypatch.setattr(sys.modules["recur.theory.tied"], "UNITS", 512)
+    config = signal_propagation.Config(mu_b=(3.5,), together=40, n=256, networks=2)
+    result = signal_propagation.run(config, record)
+    assert np.all(np.abs(result.theory[..., :10]) < 0.25)  # independent; 1/sqrt(n) = .04 or less
+    own = [signal_propagation.gap(result, kind, kind)[0] for kind in (0, 1)]
+    wrong = signal_propagation.gap(result, 0, 1)[0]
+    assert max(own) < 0.12  # two networks of 256 units scatter by about .06
+    assert wrong > own[1]
+    harness.save(
+        tmp_path, result, signal_propagation.plot(result), signal_propagation.table(result)
+    )
