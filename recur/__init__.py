@@ -1,6 +1,6 @@
 """Recurrent networks in JAX: write a cell once; the rest is derived from it."""
 
-from recur import analysis, cells, scan, theory
+from recur import analysis, cells, compose, generate, scan, theory
 from recur.check import check_cell
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
 
@@ -12,6 +12,8 @@ __all__ = [
     "analysis",
     "cells",
     "check_cell",
+    "compose",
+    "generate",
     "hidden",
     "scan",
     "theory",

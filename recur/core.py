@@ -67,8 +67,14 @@ class Unitwise:
 
 
 def hidden(state: Tree) -> Array:
-    """The h of a state: the state itself, or the first field of a NamedTuple such as LSTM's."""
-    return state[0] if isinstance(state, tuple) else state
+    """The h of a state.
+
+    The state itself; the first field of a NamedTuple, such as LSTM's; and of a plain tuple, the
+    states of a stack of layers, that of the last.
+    """
+    if not isinstance(state, tuple):
+        return state
+    return state[0] if hasattr(state, "_fields") else hidden(state[-1])
 
 
 class Prior(NamedTuple):

