@@ -243,16 +243,16 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         final = result.accuracies[c, :, -1]
         reached = np.flatnonzero(np.median(result.accuracies[c], axis=0) >= result.target)
-        seconds = f"{result.seconds[c, reached[0]]:.1f}" if reached.size else "not reached"
+        seconds = f"{result.seconds[c, reached[0]]:.1f}" if reached.size else "never"
         lags = [reach(result, when, c) for when in (0, 1)]
         broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{np.median(final):.1%} [{final.min():.1%}, {final.max():.1%}]", seconds,
+            f"{np.median(final):.1%}", f"{100 * final.min():.1f}-{100 * final.max():.1f}", seconds,
             *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
             ", ".join(broken) or "none",
         ))  # fmt: skip
-    columns = ("cell", "n", "parameters", "test accuracy [range]", f"s to {result.target:.0%}",
+    columns = ("cell", "n", "params", "test acc.", "range", f"s to {result.target:.0%}",
                "reach at init", "reach trained", "diverged")  # fmt: skip
     return harness.Table(columns, rows)
 

@@ -142,7 +142,8 @@ def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
     for form in ("png", "pdf"):
         _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
     write(folder / "summary.md", table.markdown())
-    shown = rich.table.Table(*table.columns, box=rich.box.SIMPLE)
+    columns = (rich.table.Column(name, overflow="fold") for name in table.columns)
+    shown = rich.table.Table(*columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
     for row in table.rows:
         shown.add_row(*row)
     rich.print(shown)
@@ -169,7 +170,9 @@ def describe(config: Config) -> dict:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    versions = {name: importlib.metadata.version(name) for name in ("recur", "jax", "flax", "optax")}
+    versions = {
+        name: importlib.metadata.version(name) for name in ("recur", "jax", "flax", "optax")
+    }
     return {
         "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
         "versions": {"python": platform.python_version(), **versions},
