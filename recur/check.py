@@ -198,6 +198,8 @@ def _compare(ours: Tree, expected: Tree, what: str, slack: float) -> tuple[bool,
     a, b = (np.asarray(ravel_pytree(tree)[0]) for tree in (ours, expected))
     if a.shape != b.shape:
         return False, f"shapes differ {what}: {scan.describe(ours)}, {scan.describe(expected)}"
+    if a.size == 0:
+        return True, "nothing to compare: empty"
     error = float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max())))
     ok = error <= 1e3 * np.finfo(a.dtype).eps * slack
     return ok, f"differs by {error:.0e} {what}"

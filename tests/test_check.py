@@ -13,7 +13,7 @@ GRU = cells.gru.cell
 LSTM = cells.lstm.cell
 
 
-@pytest.mark.parametrize("which", ["gru", "lstm", "gru.reset_before", "cfn"])
+@pytest.mark.parametrize("which", ["gru", "lstm", "gru.reset_before", "mingru"])
 def test_good_cells_pass(which):
     report = check_cell(cells.named(which))
     assert report.ok, report
