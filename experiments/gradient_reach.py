@@ -108,7 +108,7 @@ def run(config: Config, record: harness.Record) -> Result:
         cell = cells.named(name)
         n = width(cell, d, config.parameters)
         keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
-        models = jax.vmap(lambda key: Classifier(cell, d, n, 10, rngs=nnx.Rngs(key)))(keys[0])
+        models = draw(cell, d, n, keys[0])
         before = measure(models, *probes, lags)
         batches = (train_xs, images.train_y), (test_xs, images.test_y)
         models, curves = fit(name, models, keys[1], *batches, config, record)
@@ -120,6 +120,11 @@ def run(config: Config, record: harness.Record) -> Result:
         names, widths, counts, lags, spectra.swapaxes(0, 1), gradients.swapaxes(0, 1),
         np.arange(config.every, config.steps + 1, config.every), *curves, np.array(config.accuracy),
     )  # fmt: skip
+
+
+def draw(cell: Recurrence, d: int, n: int, keys: jax.Array) -> Classifier:
+    """A network for each key, stacked."""
+    return jax.vmap(lambda key: Classifier(cell, d, n, 10, rngs=nnx.Rngs(key)))(keys)
 
 
 def count(cell: Recurrence, d: int, n: int) -> int:
@@ -252,8 +257,8 @@ def table(result: Result) -> harness.Table:
             *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
             ", ".join(broken) or "none",
         ))  # fmt: skip
-    columns = ("cell", "n", "params", "test acc.", "range", f"s to {result.target:.0%}",
-               "reach at init", "reach trained", "diverged")  # fmt: skip
+    columns = ("cell", "n", "params", "test acc.", "range %", f"s to {result.target:.0%}",
+               "reach, init", "reach, trained", "diverged")  # fmt: skip
     return harness.Table(columns, rows)
 
 

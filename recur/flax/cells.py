@@ -59,7 +59,7 @@ def from_linen(module: nn.RNNCellBase) -> Cell:
         del params
         return module.initialize_carry(jax.random.key(0), (*batch, 1))
 
-    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Any]:
         after, h = module.apply(params, state, x)
         return after, h
 
