@@ -253,7 +253,7 @@ def table(result: Result) -> harness.Table:
         broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{np.median(final):.1%}", f"{100 * final.min():.1f}-{100 * final.max():.1f}", seconds,
+            f"{np.median(final):.1%}", f"{100 * final.min():.0f}-{100 * final.max():.0f}", seconds,
             *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
             ", ".join(broken) or "none",
         ))  # fmt: skip

@@ -20,6 +20,7 @@ from recur.analysis.lyapunov import (
     lyapunov,
     lyapunov_details,
 )
+from recur.analysis.matrix_free import Density, singular_density, top_log_singular_values
 from recur.analysis.vectors import InputDirections, input_directions, one_step_spectra
 
 __all__ = [
@@ -29,6 +30,9 @@ __all__ = [
     "input_directions",
     "InputDirections",
     "one_step_spectra",
+    "top_log_singular_values",
+    "singular_density",
+    "Density",
     "gradient_norms",
     "gradient_map",
     "gradient_by_lag",

@@ -1,0 +1,120 @@
+"""Spectra of long products for states too large for m x m matrices, by Krylov methods.
+
+    A v = exp(-sum g_t) J_T ... J_1 v
+
+is applied by forward mode and transposed by JAX; g_t, the growth of one random vector at step t,
+keeps it within range at any T. Golub and Kahan's bidiagonalisation then needs products alone, by
+matfree (an optional dependency: `pip install matfree`). What it sees is relative to the largest
+singular value: one far smaller is lost in rounding, and NaN here. Where an m x m matrix
+fits, `log_singular_values` has them all.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur.analysis.flat import flatten, log_norm, precise
+from recur.core import Body, Tree
+
+
+class Density(NamedTuple):
+    """A measure of log singular values, nats: `weights` (P, M) at `logs` (P, M), summing to 1."""
+
+    logs: Array
+    weights: Array
+
+
+@precise
+def top_log_singular_values(
+    key: Array, body: Body, state: Tree, xs: Tree, k: int, products: int | None = None
+) -> Array:
+    """Logs of the k largest singular values of d state_T / d state_0, (k,), descending; nats.
+
+    Costs `products` (2k + 10 unless told, at most m) products with the Jacobians and as many with
+    their transposes, O(T n^2) each, and memory for T states. More products resolve values that lie
+    close together. NaN below sqrt(eps) of the largest, where rounding on the way may have been
+    amplified as much as the value itself.
+    Raises ValueError for k or products out of range and where the body does not fit; ImportError
+    where matfree is not installed.
+    """
+    apply, total, m = _operator(key, body, state, xs)
+    products = min(2 * k + 10, m) if products is None else products
+    if not 1 <= k <= products <= m:
+        raise ValueError(
+            f"k values from some products, 1 <= k <= products <= m = {m}; got k = {k}, "
+            f"products = {products}"
+        )
+    values, _ = _ritz(apply, jax.random.split(key)[1], m, products, total.dtype)
+    lost = values < jnp.sqrt(jnp.finfo(values.dtype).eps) * values[0]
+    return total + jnp.log(jnp.where(lost, jnp.nan, values))[:k]
+
+
+@precise
+def singular_density(
+    key: Array, body: Body, state: Tree, xs: Tree, products: int, probes: int = 8
+) -> Density:
+    """Density of the singular values of d state_T / d state_0, by stochastic Lanczos quadrature.
+
+    Each of P = `probes` random vectors v gives M = `products` nodes with weights whose mean over v
+    is the spectral density; its histogram, weighted, is that of the m log singular values up to
+    O(1/sqrt(P m)), except in the tail: values orders of magnitude below the largest need as many
+    products as there are of them, and without are smeared upwards. Raises as
+    `top_log_singular_values` does. Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
+    """
+    apply, total, m = _operator(key, body, state, xs)
+    if not 1 <= products <= m or probes < 1:
+        raise ValueError(
+            f"1 <= products <= m = {m} and probes >= 1, got products = {products}, "
+            f"probes = {probes}"
+        )
+    keys = jax.random.split(jax.random.split(key)[1], probes)
+    values, weights = lax.map(lambda key: _ritz(apply, key, m, products, total.dtype), keys)
+    return Density(total + jnp.log(values), weights / probes)
+
+
+def _operator(
+    key: Array, body: Body, state: Tree, xs: Tree
+) -> tuple[Callable[[Array], Array], Array, int]:
+    """A, the log of the factor taken out of it, and the size m of the state."""
+    step, start = flatten(body, state, xs)
+
+    def push(s: Array, v: Array, x: Tree) -> tuple[Array, Array]:
+        return jax.jvp(lambda s: step(s, x)[0], (s,), (v,))
+
+    def pilot(carry: tuple[Array, Array], x: Tree) -> tuple[tuple, tuple]:
+        s, v = carry
+        after, v = push(s, v, x)
+        log, v = log_norm(v)
+        return (after, v), (s, log)
+
+    _, v = log_norm(jax.random.normal(jax.random.split(key)[0], start.shape, start.dtype))
+    _, (before, growth) = lax.scan(pilot, (start, v), xs)
+    growth = jnp.where(jnp.isfinite(growth), growth, 0)
+
+    def apply(v: Array) -> Array:
+        def one(v: Array, now: tuple) -> tuple[Array, None]:
+            s, x, log = now
+            return jnp.exp(-log) * push(s, v, x)[1], None
+
+        return lax.scan(one, v, (before, xs, growth))[0]
+
+    return apply, growth.sum(), start.size
+
+
+def _ritz(
+    apply: Callable[[Array], Array], key: Array, m: int, products: int, dtype: jnp.dtype
+) -> tuple[Array, Array]:
+    """Approximate singular values, descending, and their weights in the random start vector."""
+    try:
+        from matfree import decomp
+    except ImportError as error:
+        raise ImportError(
+            "matrix-free spectra need matfree: pip install matfree, or use log_singular_values"
+        ) from error
+    _, start = log_norm(jax.random.normal(key, (m,), dtype))
+    _, bidiagonal, *_ = decomp.bidiag(products)(apply, start)
+    _, values, right = jnp.linalg.svd(bidiagonal, full_matrices=False)
+    return values, right[:, 0] ** 2

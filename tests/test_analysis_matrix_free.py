@@ -1,0 +1,68 @@
+"""Krylov methods on products of Jacobians, against the dense ones."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recur import Prior, analysis, cells, scan
+
+KEY = jax.random.key(0)
+
+
+def network(name, n, T, prior):
+    cell = cells.named(name)
+    params = cell.init(KEY, prior, 3, n)
+    return scan.tied(cell, params), cell.start(params), jax.random.normal(KEY, (T, 3))
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_the_largest_values_are_those_of_the_dense_product(name, x64):
+    body, state, xs = network(name, 20, 10, Prior(1.5, 1.0, 1.0))
+    dense = analysis.log_singular_values(body, state, xs)
+    top = analysis.top_log_singular_values(KEY, body, state, xs, 3, products=18)
+    # converged: what remains is rounding relative to the largest, e^(range) eps
+    np.testing.assert_allclose(top, dense[:3], atol=1e-9)
+
+
+def test_a_long_product_stays_within_range_and_owns_what_it_loses(x64):
+    body, state, xs = network("gru", 12, 2000, Prior(1.5, 1.0, 1.0))
+    dense = analysis.log_singular_values(body, state, xs)
+    assert dense[0] < -100
+    assert dense[0] - dense[1] > 20  # beyond sqrt(eps) = e^-18
+    top = analysis.top_log_singular_values(KEY, body, state, xs, 2)
+    np.testing.assert_allclose(top[0], dense[0], atol=1e-9)  # 2000 steps of rounding
+    assert np.isnan(top[1])
+
+
+def test_the_density_is_that_of_the_dense_spectrum(x64):
+    body, state, xs = network("minimal", 100, 2, Prior(2.0))
+    dense = analysis.log_singular_values(body, state, xs)
+    density = analysis.singular_density(KEY, body, state, xs, products=30, probes=16)
+    np.testing.assert_allclose(density.weights.sum(), 1, rtol=1e-12)
+    for q in (0.25, 0.5, 0.75):
+        level = np.quantile(dense, q)
+        above = density.weights[density.logs > level].sum()
+        # a fraction of 16 x 100 squared Gaussians: 4 standard errors of sqrt(2 p (1 - p) / 1600)
+        assert abs(above - (1 - q)) < 4 * np.sqrt(2 * q * (1 - q) / 1600)
+
+
+def test_what_cannot_be_done_is_said(monkeypatch):
+    body, state, xs = network("vanilla", 6, 3, Prior())
+    with pytest.raises(ValueError, match=r"<= m = 6; got k = 4, products = 3"):
+        analysis.top_log_singular_values(KEY, body, state, xs, 4, products=3)
+    with pytest.raises(ValueError, match=r"1 <= products <= m = 6 .* got products = 7"):
+        analysis.singular_density(KEY, body, state, xs, products=7)
+    monkeypatch.setitem(sys.modules, "matfree", None)
+    with pytest.raises(ImportError, match="pip install matfree, or use log_singular_values"):
+        analysis.top_log_singular_values(KEY, body, state, xs, 2)
+
+
+def test_it_is_traced_once_under_jit():
+    body, state, xs = network("vanilla", 6, 3, Prior())
+    values = jax.jit(lambda xs: analysis.top_log_singular_values(KEY, body, state, xs, 2))(xs)
+    dense = analysis.log_singular_values(body, state, xs)
+    np.testing.assert_allclose(values, dense[:2], atol=1e-4)  # float32
+    assert jnp.all(jnp.diff(values) <= 0)
