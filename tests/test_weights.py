@@ -1,0 +1,155 @@
+"""Weights from Flax and from PyTorch give the numbers they gave there."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from recur import Prior, cells, scan
+from recur.compose import Bidirectional, Stacked
+from recur.flax import weights
+from recur.flax.cells import from_linen, from_nnx
+
+KEY = jax.random.key(5)
+T, B, D, N = 6, 2, 3, 4
+XS = jax.random.normal(KEY, (T, B, D))
+RNG = np.random.default_rng(0)
+
+FLAX = {
+    "lstm": (weights.flax_lstm, cells.lstm.cell, [nn.LSTMCell, nn.OptimizedLSTMCell],
+             [nnx.LSTMCell, nnx.OptimizedLSTMCell]),
+    "gru": (weights.flax_gru, cells.gru.cudnn, [nn.GRUCell], [nnx.GRUCell]),
+    "simple": (weights.flax_simple, cells.vanilla.cell, [nn.SimpleCell], [nnx.SimpleCell]),
+}  # fmt: skip
+
+
+def shaken(tree):
+    """Weights none of which is zero: Flax's biases start there."""
+    return jax.tree.map(
+        lambda a: (
+            a + 0.3 * jnp.asarray(RNG.normal(size=a.shape), a.dtype)
+            if jnp.issubdtype(a.dtype, jnp.floating)
+            else a
+        ),
+        tree,
+    )
+
+
+@pytest.mark.parametrize("kind", FLAX)
+def test_flax_weights_give_equal_outputs(kind):
+    convert, cell, linen, modules = FLAX[kind]
+    for make in linen:
+        reference = from_linen(make(N))
+        variables = shaken(reference.init(KEY, Prior(), D, N))
+        expected = scan.run(reference, variables, XS)[1]
+        for given in (variables, variables["params"]):
+            hs = scan.run(cell, convert(given), XS)[1]
+            np.testing.assert_allclose(hs, expected, atol=1e-6)  # float32
+    for make in modules:
+        reference = from_nnx(make)
+        module = shaken(reference.init(KEY, Prior(), D, N))
+        expected = scan.run(reference, module, XS)[1]
+        np.testing.assert_allclose(scan.run(cell, convert(module), XS)[1], expected, atol=1e-6)
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def torch_step(kind, w, state, x):
+    """The formulas of PyTorch's documentation, one example, (h, c) -> (h, c)."""
+    h, c = state
+    a = w["weight_ih"] @ x + w.get("bias_ih", 0.0)
+    b = w["weight_hh"] @ h + w.get("bias_hh", 0.0)
+    if kind == "rnn":
+        return np.tanh(a + b), c
+    if kind == "lstm":
+        i, f, g, o = np.split(a + b, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+    (ir, iz, in_), (hr, hz, hn) = np.split(a, 3), np.split(b, 3)
+    r, z = sigmoid(ir + hr), sigmoid(iz + hz)
+    return (1 - z) * np.tanh(in_ + r * hn) + z * h, c
+
+
+def torch_pass(kind, w, xs):
+    """One direction of one layer over xs (T, B, d)."""
+    out = np.zeros((*xs.shape[:2], w["weight_hh"].shape[1]))
+    for i in range(xs.shape[1]):
+        state = (np.zeros(out.shape[-1]), np.zeros(out.shape[-1]))
+        for t in range(len(xs)):
+            state = torch_step(kind, w, state, xs[t, i])
+            out[t, i] = state[0]
+    return out
+
+
+def torch_state(gates, d, suffix="_l0", bias=True):
+    shapes = {"weight_ih": (gates * N, d), "weight_hh": (gates * N, N)}
+    shapes |= {"bias_ih": (gates * N,), "bias_hh": (gates * N,)} if bias else {}
+    return {
+        name + suffix: RNG.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
+    }
+
+
+TORCH = {
+    "rnn": (weights.torch_rnn, cells.vanilla.cell, 1),
+    "lstm": (weights.torch_lstm, cells.lstm.cell, 4),
+    "gru": (weights.torch_gru, cells.gru.cudnn, 3),
+}
+
+
+@pytest.mark.parametrize("kind", TORCH)
+@pytest.mark.parametrize(("suffix", "bias"), [("_l0", True), ("", False)])
+def test_torch_weights_give_equal_outputs(kind, suffix, bias):
+    convert, cell, gates = TORCH[kind]
+    state = torch_state(gates, D, suffix, bias)
+    plain = {name.removesuffix(suffix): a for name, a in state.items()}
+    expected = torch_pass(kind, plain, np.asarray(XS))
+    np.testing.assert_allclose(scan.run(cell, convert(state), XS)[1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_torch_layers_in_both_directions(kind):
+    convert, cell, gates = TORCH[kind]
+    state, xs = {}, np.asarray(XS)
+    for layer, d in enumerate((D, 2 * N)):
+        ways = []
+        for way, turn in (("", slice(None)), ("_reverse", slice(None, None, -1))):
+            part = torch_state(gates, d, "")
+            state |= {f"{name}_l{layer}{way}": a for name, a in part.items()}
+            ways.append(torch_pass(kind, part, xs[turn])[turn])
+        xs = np.concatenate(ways, axis=-1)
+    network = Stacked(Bidirectional(cell), Bidirectional(cell))
+    hs = scan.run(network, weights.torch_layers(convert, state), XS)[1]
+    np.testing.assert_allclose(hs, xs, atol=1e-5)
+    assert len(weights.torch_layers(convert, torch_state(gates, D))) == 1
+
+
+def test_weights_that_do_not_fit_say_so():
+    good = torch_state(4, D)
+    with pytest.raises(ValueError, match=r"missing: bias_hh; unknown: none\. Of a larger model"):
+        weights.torch_lstm({name: a for name, a in good.items() if name != "bias_hh_l0"})
+    with pytest.raises(ValueError, match=r"unknown: weight_hr"):
+        weights.torch_lstm(good | {"weight_hr_l0": np.zeros((2, N))})
+    with pytest.raises(ValueError, match=r"one layer is asked for, got \['_l0', '_l1'\]"):
+        weights.torch_lstm(good | torch_state(4, N, "_l1"))
+    with pytest.raises(ValueError, match=r"a GRU of these sizes has weight_ih of shape \(3, 12\)"):
+        weights.torch_gru(good)
+    with pytest.raises(ValueError, match=r"weight_hh is a matrix; got shape \(4,\)"):
+        weights.torch_lstm(good | {"weight_hh_l0": np.zeros(4)})
+    with pytest.raises(ValueError, match=r"end in _l0, _l1.*got .*'fc\.weight'"):
+        weights.torch_layers(weights.torch_lstm, {"fc.weight": np.zeros(3), **good})
+    with pytest.raises(ValueError, match=r"end in _l0, _l1"):
+        weights.torch_layers(weights.torch_lstm, torch_state(4, D, "_l1"))
+
+    gru = from_linen(nn.GRUCell(N)).init(KEY, Prior(), D, N)["params"]
+    with pytest.raises(ValueError, match=r"an LSTM has the weights .*unknown: .*hr/kernel"):
+        weights.flax_lstm(gru)
+    with pytest.raises(ValueError, match=r"missing: hn/bias; unknown: none"):
+        weights.flax_gru(gru | {"hn": {"kernel": gru["hn"]["kernel"]}})
+    with pytest.raises(ValueError, match=r"has ir/bias of shape \(4,\).* got \(5,\)"):
+        weights.flax_gru(gru | {"ir": gru["ir"] | {"bias": np.zeros(5)}})
+    with pytest.raises(ValueError, match=r"adds its old state"):
+        weights.flax_simple(nnx.SimpleCell(D, N, residual=True, rngs=nnx.Rngs(0)))
