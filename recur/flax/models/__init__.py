@@ -1,0 +1,42 @@
+"""Models around a recurrence, as nnx modules: pytrees, so `grad`, `vmap` and Optax take them.
+
+    Classifier, Tagger, Embedded            many to one, and to as many; from symbols
+    LanguageModel, Generator                symbols after symbols; one to many
+    EncoderDecoder, AttentiveDecoder        many to many, of another length
+    Autoencoder, HierarchicalAutoencoder    a sequence through one vector and back
+
+Any recurrence is the cell of any model, a `Stacked` or a `Bidirectional` too where the model does
+not write its own input. Time is the first axis; sequences of different lengths share an array by
+`lengths`. Every recurrence is an `NnxCell` of the model, so its parameters go to an analysis in one
+line: `scan.tied(model.rnn.cell, model.rnn.values)`.
+"""
+
+from recur.flax.models.autoencoder import Autoencoder
+from recur.flax.models.classifier import Classifier
+from recur.flax.models.encoder_decoder import AttentiveDecoder, EncoderDecoder
+from recur.flax.models.generator import Generator, greedy
+from recur.flax.models.hierarchical import HierarchicalAutoencoder
+from recur.flax.models.language import LanguageModel, sampled_cross_entropy
+from recur.flax.models.losses import cross_entropy, ctc
+from recur.flax.models.pooling import AttentionPool, ends, last, mean
+from recur.flax.models.tagger import Embedded, Tagger
+
+__all__ = [
+    "Classifier",
+    "last",
+    "ends",
+    "mean",
+    "AttentionPool",
+    "Tagger",
+    "Embedded",
+    "LanguageModel",
+    "sampled_cross_entropy",
+    "Generator",
+    "greedy",
+    "EncoderDecoder",
+    "AttentiveDecoder",
+    "Autoencoder",
+    "HierarchicalAutoencoder",
+    "cross_entropy",
+    "ctc",
+]

@@ -1,0 +1,50 @@
+"""A sequence through one vector and back.
+
+Dai and Le 2015, arXiv:1511.01432; Srivastava et al. 2015, arXiv:1502.04681.
+"""
+
+import jax
+from flax import nnx
+from jax import Array
+
+from recur import scan
+from recur.compose.skips import width
+from recur.core import Prior, Recurrence
+from recur.flax.cells import NnxCell
+from recur.flax.models.generator import Generator, greedy
+from recur.flax.models.losses import require_symbols
+from recur.flax.models.pooling import last
+
+
+class Autoencoder(nnx.Module):
+    """Symbols (T, ...) -> a code (..., n), the encoder's last h -> the symbols again."""
+
+    def __init__(
+        self,
+        cell: Recurrence,
+        vocabulary: int,
+        d: int,
+        n: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
+        self.encoder = NnxCell(cell, d, n, prior=prior, rngs=rngs)
+        k = width(cell, n)
+        self.decoder = Generator(cell, k, vocabulary, d, n, prior=prior, rngs=rngs)
+
+    def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
+        """Teacher forcing: symbols (T, ...) -> logits (T, ..., vocabulary) of the same."""
+        return self.decoder(self.encode(symbols, lengths), symbols)
+
+    def encode(self, symbols: Array, lengths: Array | None = None) -> Array:
+        """The code of each sequence, (..., n)."""
+        require_symbols("symbols", symbols)
+        xs = self.embed(symbols)
+        _, hs = scan.run(self.encoder.cell, self.encoder.values, xs, lengths=lengths)
+        return last(hs, lengths)
+
+    def decode(self, code: Array, steps: int) -> Array:
+        """The likeliest symbols (steps, ...) of a code, each given those before it."""
+        return self.decoder.generate(jax.random.key(0), code, steps, greedy)

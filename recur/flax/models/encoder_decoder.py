@@ -1,0 +1,101 @@
+"""Many to many of another length: read a sequence, then write one.
+
+    EncoderDecoder      the writer sees one vector of what was read, at every step
+    AttentiveDecoder    it looks at all of it: sum_t softmax_t(m_t . Q h) m_t
+
+Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078; attention, Bahdanau et
+al. 2015, arXiv:1409.0473, with the score of Luong et al. 2015, arXiv:1508.04025 ("general").
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from recur import scan
+from recur.compose.skips import width
+from recur.core import Prior, Recurrence, hidden
+from recur.flax.cells import NnxCell
+from recur.flax.models.generator import Generator, Look, Pick, shown
+from recur.flax.models.losses import require_symbols
+from recur.flax.models.pooling import Pool, attend, last
+
+
+class EncoderDecoder(nnx.Module):
+    """Symbols to symbols by one vector, `pool` of what the encoder made of the source.
+
+    `vocabularies` are those of source and target; both sides have d features a symbol and n units.
+    The encoder may be `Bidirectional`, with `ends` as its pool.
+    """
+
+    def __init__(
+        self,
+        encoder: Recurrence,
+        decoder: Recurrence,
+        vocabularies: tuple[int, int],
+        d: int,
+        n: int,
+        *,
+        pool: Pool = last,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        source, target = vocabularies
+        self.embed = nnx.Embed(source, d, rngs=rngs)
+        self.encoder = NnxCell(encoder, d, n, prior=prior, rngs=rngs)
+        k = width(encoder, n)
+        self.decoder = Generator(decoder, k, target, d, n, prior=prior, rngs=rngs)
+        self.pool = pool
+
+    def __call__(self, source: Array, targets: Array, lengths: Array | None = None) -> Array:
+        """Teacher forcing: source (T, ...) of `lengths`, targets (L, ...) -> logits (L, ..., K)."""
+        return self.decoder.follow(self.look(self.read(source, lengths), lengths), targets)
+
+    def generate(
+        self,
+        key: Array,
+        source: Array,
+        steps: int,
+        lengths: Array | None = None,
+        pick: Pick = jax.random.categorical,
+    ) -> Array:
+        """Free running: source (T, ...) of `lengths` -> symbols (steps, ...)."""
+        look = self.look(self.read(source, lengths), lengths)
+        return self.decoder.write(key, look, source.shape[1:], steps, pick)
+
+    def read(self, source: Array, lengths: Array | None = None) -> Array:
+        """The encoder's output at every step, (T, ..., k)."""
+        require_symbols("source", source)
+        xs = self.embed(source)
+        return scan.run(self.encoder.cell, self.encoder.values, xs, lengths=lengths)[1]
+
+    def look(self, memory: Array, lengths: Array | None) -> Look:
+        """What the decoder sees, as a function of its h: here one vector, whatever h is."""
+        return shown(self.pool(memory, lengths))
+
+
+class AttentiveDecoder(EncoderDecoder):
+    """The encoder-decoder that looks at every step of the source anew; `pool` has no part."""
+
+    def __init__(
+        self,
+        encoder: Recurrence,
+        decoder: Recurrence,
+        vocabularies: tuple[int, int],
+        d: int,
+        n: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(encoder, decoder, vocabularies, d, n, prior=prior, rngs=rngs)
+        units = jax.eval_shape(lambda: hidden(self.decoder.start())).shape[-1]
+        self.query = nnx.Linear(units, width(encoder, n), use_bias=False, rngs=rngs)
+
+    def look(self, memory: Array, lengths: Array | None) -> Look:
+        """The mean of the source's steps, weighted by how well they answer h."""
+
+        def look(h: Array) -> Array:
+            return attend(jnp.sum(memory * self.query(h), axis=-1), memory, lengths)
+
+        return look

@@ -1,0 +1,117 @@
+"""One to many: symbols from a vector, each from those before it.
+
+    h_t = cell(h_{t-1}, [E[y_{t-1}], context])
+    p(y_t | y_1 .. y_{t-1}, context) = softmax(A h_t + b)
+
+y_0 is a start symbol of its own. The context is one vector, or what is looked up at each step by
+the state that came before it. Cho et al. 2014, arXiv:1406.1078.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+from recur.compose.skips import width
+from recur.core import Body, Prior, Recurrence, Tree, hidden
+from recur.flax.cells import NnxCell
+from recur.flax.models.language import require_causal
+from recur.flax.models.losses import require_symbols
+from recur.generate import free_running
+
+Look = Callable[[Array], Array]  # h of the step before (..., n) -> context (..., k)
+Pick = Callable[[Array, Array], Array]  # (key, logits) -> symbols
+
+
+def greedy(key: Array, logits: Array) -> Array:
+    """The likeliest symbol; draws nothing."""
+    del key
+    return logits.argmax(axis=-1)
+
+
+def shown(context: Array) -> Look:
+    """One context (..., k) for every step."""
+
+    def look(h: Array) -> Array:
+        del h
+        return context
+
+    return look
+
+
+class Generator(nnx.Module):
+    """Symbols 0 .. vocabulary - 1 from a context of k features; d features a symbol, n units.
+
+    Raises ValueError for a `Bidirectional` cell. Keep one symbol to end a sequence with. For
+    scheduled sampling, `generate.scheduled` takes `body` and `feed`.
+    """
+
+    def __init__(
+        self,
+        cell: Recurrence,
+        k: int,
+        vocabulary: int,
+        d: int,
+        n: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        require_causal(cell)
+        self.embed = nnx.Embed(vocabulary + 1, d, rngs=rngs)  # the last is the start symbol
+        self.rnn = NnxCell(cell, d + k, n, prior=prior, rngs=rngs)
+        self.readout = nnx.Linear(width(cell, n), vocabulary, rngs=rngs)
+
+    def __call__(self, context: Array, targets: Array) -> Array:
+        """Teacher forcing: context (..., k), targets (L, ...) -> logits (L, ..., vocabulary)."""
+        return self.follow(shown(context), targets)
+
+    def generate(
+        self, key: Array, context: Array, steps: int, pick: Pick = jax.random.categorical
+    ) -> Array:
+        """Free running: context (..., k) -> symbols (steps, ...), sampled or `greedy`."""
+        return self.write(key, shown(context), context.shape[:-1], steps, pick)
+
+    def follow(self, look: Look, targets: Array) -> Array:
+        """Teacher forcing where the context is looked up: logits (L, ..., vocabulary)."""
+        require_symbols("targets", targets)
+        state, inputs = self.start(targets.shape[1:]), self.inputs(targets)
+        return self.readout(lax.scan(self.body(look), state, inputs)[1])
+
+    def write(
+        self, key: Array, look: Look, batch: tuple[int, ...], steps: int, pick: Pick
+    ) -> Array:
+        """Free running where the context is looked up: symbols (steps, *batch)."""
+        first = jnp.full((*batch, 1), self.embed.num_embeddings - 1)
+        feed, state = self.feed(pick), self.start(batch)
+        _, _, symbols = free_running(key, self.body(look), feed, state, first, steps)
+        return symbols[..., 0]
+
+    def body(self, look: Look) -> Body:
+        """(state, symbol (..., 1)) -> (state, h): one step as analyses and `generate` take it."""
+        values = self.rnn.values
+
+        def body(state: Tree, symbol: Array) -> tuple[Tree, Array]:
+            x = [self.embed(symbol[..., 0]), look(hidden(state))]
+            return self.rnn.cell.step(values, state, jnp.concatenate(x, axis=-1))
+
+        return body
+
+    def feed(self, pick: Pick) -> Callable[[Array, Array], Array]:
+        """(key, h) -> the next symbol (..., 1)."""
+
+        def feed(key: Array, h: Array) -> Array:
+            return pick(key, self.readout(h))[..., None].astype(int)
+
+        return feed
+
+    def start(self, batch: tuple[int, ...] = ()) -> Tree:
+        """The state before the first symbol."""
+        return self.rnn.cell.start(self.rnn.values, batch)
+
+    def inputs(self, targets: Array) -> Array:
+        """The start symbol and all targets but the last, (L, ..., 1)."""
+        first = jnp.full_like(targets[:1], self.embed.num_embeddings - 1)
+        return jnp.concatenate([first, targets[:-1]])[..., None]

@@ -1,0 +1,80 @@
+"""A document through one vector and back: words -> sentences -> document -> sentences -> words.
+
+    s_i = last h over the words of sentence i             document = last h over the s_i
+    p_1, p_2, ... = h of a recurrence that is shown the document at every step
+    the words of sentence i are written from p_i
+
+After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p is made without reading the
+sentences written so far, so that all of them are written side by side.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from recur import scan
+from recur.compose.skips import width
+from recur.core import Prior, Recurrence
+from recur.flax.cells import NnxCell
+from recur.flax.models.generator import Generator, greedy
+from recur.flax.models.losses import require_symbols
+from recur.flax.models.pooling import last
+
+
+class HierarchicalAutoencoder(nnx.Module):
+    """Words (S, W, ...) of S sentences of at most W words -> a code (..., n) -> the words again.
+
+    `lengths` (S, ...) counts the words of each sentence; a document ends with its last sentence
+    that has any. Raises ValueError for a `Bidirectional` cell.
+    """
+
+    def __init__(
+        self,
+        cell: Recurrence,
+        vocabulary: int,
+        d: int,
+        n: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        k = width(cell, n)
+        self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
+        self.decoder = Generator(cell, k, vocabulary, d, n, prior=prior, rngs=rngs)
+        self.words = NnxCell(cell, d, n, prior=prior, rngs=rngs)
+        self.sentences = NnxCell(cell, k, n, prior=prior, rngs=rngs)
+        self.planner = NnxCell(cell, k, n, prior=prior, rngs=rngs)
+
+    def __call__(self, words: Array, lengths: Array | None = None) -> Array:
+        """Teacher forcing: words (S, W, ...) -> logits (S, W, ..., vocabulary) of those words."""
+        plan = self.plan(self.encode(words, lengths), len(words))
+        return self.decoder(plan, words.swapaxes(0, 1)).swapaxes(0, 1)
+
+    def encode(self, words: Array, lengths: Array | None = None) -> Array:
+        """The code of each document, (..., n)."""
+        require_symbols("words", words)
+        if words.ndim < 2:
+            raise ValueError(f"words are (S, W, ...), sentences first; got shape {words.shape}")
+        xs = self.embed(words.swapaxes(0, 1))
+        _, hs = scan.run(self.words.cell, self.words.values, xs, lengths=lengths)
+        count = None if lengths is None else _count(jnp.asarray(lengths))
+        sentences = last(hs, lengths)
+        _, hs = scan.run(self.sentences.cell, self.sentences.values, sentences, lengths=count)
+        return last(hs, count)
+
+    def plan(self, code: Array, sentences: int) -> Array:
+        """What each sentence is written from, (sentences, ..., n)."""
+        shown = jnp.broadcast_to(code, (sentences, *code.shape))
+        return scan.run(self.planner.cell, self.planner.values, shown)[1]
+
+    def decode(self, code: Array, sentences: int, steps: int) -> Array:
+        """The likeliest words (sentences, steps, ...) of a code."""
+        plan = self.plan(code, sentences)
+        return self.decoder.generate(jax.random.key(0), plan, steps, greedy).swapaxes(0, 1)
+
+
+def _count(lengths: Array) -> Array:
+    """Sentences of each document, up to the last that has words: (S, ...) -> (...)."""
+    order = jnp.arange(1, len(lengths) + 1).reshape(-1, *(1 for _ in lengths.shape[1:]))
+    return jnp.where(lengths > 0, order, 0).max(axis=0)

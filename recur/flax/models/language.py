@@ -1,0 +1,100 @@
+"""A language model: p(symbol_{t+1} | symbols up to t), its input and output embeddings one.
+
+    logits_t = E (A h_t + a),   x_t = E[symbol_t]
+
+Tied embeddings: Press and Wolf 2017, arXiv:1608.05859. Where the vocabulary is large, training
+estimates the softmax's sum from a sample: Bengio and Senecal 2008; Jean et al. 2015,
+arXiv:1412.2007.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from recur import scan
+from recur.compose.layers import causal
+from recur.compose.skips import width
+from recur.core import Prior, Recurrence
+from recur.flax.cells import NnxCell
+from recur.flax.models.losses import mean_present, require_symbols
+
+
+class LanguageModel(nnx.Module):
+    """Logits of the next symbol at every step. Raises ValueError for a `Bidirectional` cell."""
+
+    def __init__(
+        self,
+        cell: Recurrence,
+        vocabulary: int,
+        d: int,
+        n: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        require_causal(cell)
+        self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
+        self.rnn = NnxCell(cell, d, n, prior=prior, rngs=rngs)
+        self.project = nnx.Linear(width(cell, n), d, rngs=rngs)
+
+    def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
+        """symbols (T, ...) integers -> logits (T, ..., vocabulary) of the symbol that follows."""
+        return self.embed.attend(self.features(symbols, lengths))
+
+    def features(self, symbols: Array, lengths: Array | None = None) -> Array:
+        """A h + a of every step, (T, ..., d): all but the last product."""
+        require_symbols("symbols", symbols)
+        xs = self.embed(symbols)
+        _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
+        return self.project(hs)
+
+
+def sampled_cross_entropy(
+    key: Array,
+    features: Array,
+    table: Array,
+    labels: Array,
+    log_q: Array,
+    samples: int,
+    lengths: Any = None,
+) -> Array:
+    """`cross_entropy` of logits = features @ table.T without computing them all.
+
+    The softmax's sum is e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that miss y, one draw of
+    `samples` symbols for the whole batch. That sum is unbiased, so the loss tends to the exact one
+    from below, as samples grow. features (T, ..., d), table (K, d) such as model.embed.embedding,
+    log_q (K,) logs of the proposal, for example of the symbols' frequencies. Raises ValueError for
+    samples < 1 and for a log_q that is not (K,).
+    """
+    if samples < 1:
+        raise ValueError(f"the softmax's sum needs one sample or more; got {samples}")
+    if jnp.shape(log_q) != table.shape[:1]:
+        raise ValueError(
+            f"log_q has shape {jnp.shape(log_q)}; one log probability for each of the "
+            f"{table.shape[0]} symbols is {table.shape[:1]}"
+        )
+    require_symbols("labels", labels)
+    log_q = jax.nn.log_softmax(log_q)
+    drawn = jax.random.categorical(key, log_q, shape=(samples,))
+    weight = log_q[drawn] + jnp.log(jnp.asarray(samples, log_q.dtype))
+
+    def loss(features: Array, labels: Array) -> Array:
+        own = jnp.sum(features * table[labels], axis=-1, keepdims=True)
+        others = features @ table[drawn].T - weight
+        others = jnp.where(drawn == labels[..., None], -jnp.inf, others)
+        every = jnp.concatenate([own, others], axis=-1)
+        return jax.nn.logsumexp(every, axis=-1) - own[..., 0]
+
+    return mean_present(loss, features, labels, lengths)
+
+
+def require_causal(cell: Recurrence) -> None:
+    """Raise ValueError for a recurrence that reads the whole sequence first."""
+    if not causal(cell):
+        raise ValueError(
+            "a model that predicts the next symbol reads the past alone, and a Bidirectional cell "
+            "has read what is to come; take one of its two cells, or Stacked"
+        )

@@ -1,0 +1,70 @@
+"""One vector of a sequence: pools (hs (T, ..., n), lengths (...) or None) -> (..., n).
+
+    last             h at each sequence's own end
+    ends             of a Bidirectional: each pass at its own end
+    mean             of all steps
+    AttentionPool    sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
+
+hs are zero where there is no step, as `scan.run` returns them; a sequence of length 0 gives zeros.
+Feed-forward attention: Raffel and Ellis 2015, arXiv:1512.08756.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from recur import scan
+
+Pool = Callable[[Array, Array | None], Array]
+
+
+def last(hs: Array, lengths: Array | None = None) -> Array:
+    """The h of the last step, (..., n)."""
+    if lengths is None:
+        return hs[-1]
+    at = jnp.clip(jnp.asarray(lengths) - 1, 0, len(hs) - 1)  # at 0 of an empty sequence hs is zero
+    return jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0]
+
+
+def ends(hs: Array, lengths: Array | None = None) -> Array:
+    """Of a `Bidirectional` of two cells of one size: where each pass has seen the whole, (..., 2n).
+
+    The forward half of the last step and the backward half of the first.
+    """
+    forward, backward = jnp.split(hs, 2, axis=-1)
+    return jnp.concatenate([last(forward, lengths), backward[0]], axis=-1)
+
+
+def mean(hs: Array, lengths: Array | None = None) -> Array:
+    """The mean h over the steps of each sequence, (..., n)."""
+    if lengths is None:
+        return hs.mean(axis=0)
+    return hs.sum(axis=0) / jnp.maximum(jnp.asarray(lengths), 1).astype(hs.dtype)[..., None]
+
+
+class AttentionPool(nnx.Module):
+    """The mean h of `width` features, weighted by a learned score of each step."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.project = nnx.Linear(width, width, rngs=rngs)
+        self.score = nnx.Linear(width, 1, use_bias=False, rngs=rngs)
+
+    def __call__(self, hs: Array, lengths: Array | None = None) -> Array:
+        """hs (T, ..., width) -> (..., width)."""
+        scores = self.score(jnp.tanh(self.project(hs)))[..., 0]
+        return attend(scores, hs, lengths)
+
+
+def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
+    """sum_t softmax_t(scores) hs over each sequence's own steps: (T, ...), (T, ..., n) -> (..., n).
+
+    A sequence of length 0 attends to all its steps, whose hs are zero.
+    """
+    mask = scan.present(hs, lengths)
+    if mask is not None:
+        mask |= ~mask.any(axis=0)
+    weights = jax.nn.softmax(scores, axis=0, where=mask)
+    return jnp.sum(weights[..., None] * hs, axis=0)

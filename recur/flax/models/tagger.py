@@ -1,0 +1,49 @@
+"""Many to as many: a label of every step; with `ctc`, to fewer."""
+
+from collections.abc import Callable
+
+from flax import nnx
+from jax import Array
+
+from recur import scan
+from recur.compose.skips import width
+from recur.core import Prior, Recurrence
+from recur.flax.cells import NnxCell
+
+
+class Tagger(nnx.Module):
+    """One label a step: a linear readout of every h.
+
+    Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag
+    for the blank, they are a shorter sequence of unknown alignment.
+    """
+
+    def __init__(
+        self,
+        cell: Recurrence,
+        d: int,
+        n: int,
+        tags: int,
+        *,
+        prior: Prior | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.rnn = NnxCell(cell, d, n, prior=prior, rngs=rngs)
+        self.readout = nnx.Linear(width(cell, n), tags, rngs=rngs)
+
+    def __call__(self, xs: Array, lengths: Array | None = None) -> Array:
+        """xs (T, ..., d), lengths (...) -> logits (T, ..., tags)."""
+        _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
+        return self.readout(hs)
+
+
+class Embedded(nnx.Module):
+    """A model of vectors (d,) as a model of symbols: `Embedded(Tagger(cell, d, ...), 1000, d)`."""
+
+    def __init__(self, model: Callable[..., Array], vocabulary: int, d: int, *, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
+        self.model = model
+
+    def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
+        """symbols (T, ...) integers, lengths (...) -> what the model makes of their embeddings."""
+        return self.model(self.embed(symbols), lengths)
