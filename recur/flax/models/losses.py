@@ -49,7 +49,7 @@ def ctc(
         )
     there = _flags(logits, lengths)
     wanted = _flags(labels[..., None], label_lengths)
-    _require_room(there, labels, wanted)
+    _require_room(len(logits), lengths, labels, label_lengths)
     K, flat = logits.shape[-1], lambda a: a.reshape(a.shape[0], -1).T  # (B, T)
     with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
         each = optax.ctc_loss(
@@ -84,19 +84,27 @@ def _flags(xs: Array, lengths: Any) -> Array:
     return jnp.ones(xs.shape[:-1], bool) if mask is None else mask
 
 
-def _require_room(there: Array, labels: Array, wanted: Array) -> None:
-    """Raise ValueError where the labels of a sequence need more steps than it has."""
-    if isinstance(there, jax.core.Tracer) or isinstance(wanted, jax.core.Tracer):
+def _require_room(steps: int, lengths: Any, labels: Any, label_lengths: Any) -> None:
+    """Raise ValueError where labels need more steps than their sequence has.
+
+    By NumPy alone: what jnp makes under jit is traced, even of values that are known.
+    """
+    if isinstance(label_lengths, jax.core.Tracer):
         return
-    steps, needed = np.asarray(there).sum(axis=0), np.asarray(wanted).sum(axis=0)
+    batch = labels.shape[1:]
+    known = lengths is not None and not isinstance(lengths, jax.core.Tracer)
+    room = np.broadcast_to(np.asarray(lengths) if known else steps, batch)
+    counts = np.asarray(len(labels) if label_lengths is None else label_lengths)
+    needed = np.broadcast_to(counts, batch)
     if not isinstance(labels, jax.core.Tracer):
-        again = np.asarray(labels[1:]) == np.asarray(labels[:-1])
-        needed = needed + (again & np.asarray(wanted)[1:]).sum(axis=0)
-    short = np.flatnonzero(needed > steps)
+        labels = np.asarray(labels)
+        inside = np.arange(1, len(labels)).reshape(-1, *(1 for _ in batch)) < counts
+        needed = needed + ((labels[1:] == labels[:-1]) & inside).sum(axis=0)
+    short = np.flatnonzero(needed > room)
     if short.size:
         first = short[0]
         raise ValueError(
-            f"sequence {first} has {steps.flat[first]} steps, but its labels need "
+            f"sequence {first} has {room.flat[first]} steps, but its labels need "
             f"{needed.flat[first]}, one each and one more for each that repeats the one before it "
             f"({short.size} such sequences). CTC is for outputs shorter than inputs: drop these, "
             "or let the inputs have more steps; for outputs that are longer, take EncoderDecoder"
