@@ -127,7 +127,10 @@ def main(
     name = Path(module.__file__ or "experiment").stem
     config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
     folder = claim(config.results / name)
-    write(folder / "config.json", json.dumps(describe(config), indent=2) + "\n")
+    description = describe(config)
+    if config.resume:
+        require_same(folder / "config.json", description["config"])
+    write(folder / "config.json", json.dumps(description, indent=2) + "\n")
     begin = time.perf_counter()
     result = run(config, Record(folder, config.resume))
     save(folder, result, plot(result), table(result))
@@ -163,6 +166,23 @@ def claim(folder: Path) -> Path:
     return folder
 
 
+def require_same(path: Path, config: dict) -> None:
+    """Leave, naming the differences, if the run to be resumed had another config."""
+    if not path.exists():
+        return
+    before = json.loads(path.read_text())["config"]
+    differ = [
+        f"  {name}: {before.get(name)} then, {config.get(name)} now"
+        for name in sorted(before.keys() | config.keys())
+        if name not in ("results", "resume") and before.get(name) != config.get(name)
+    ]
+    if differ:
+        raise SystemExit(
+            f"error: the run in {path.parent} had another configuration; resume it with the same "
+            "flags, or start anew without --resume\n" + "\n".join(differ)
+        )
+
+
 def describe(config: Config) -> dict:
     """The config with all that is needed to run it again: versions, device, commit."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
@@ -176,7 +196,7 @@ def describe(config: Config) -> dict:
     return {
         "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
         "versions": {"python": platform.python_version(), **versions},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "commit": commit,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

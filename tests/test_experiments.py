@@ -150,6 +150,13 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, monkeypatch):
         call(monkeypatch, "--results", tmp_path / "file")
 
 
+def test_another_config_is_not_resumed(tmp_path, monkeypatch):
+    call(monkeypatch, "--results", tmp_path, "--resume")  # nothing to resume: starts
+    call(monkeypatch, "--results", tmp_path, "--resume")
+    with pytest.raises(SystemExit, match=r"another configuration(.|\n)*  steps: 3 then, 4 now"):
+        call(monkeypatch, "--results", tmp_path, "--resume", "--steps", 4)
+
+
 def test_writing_is_all_or_nothing(tmp_path):
     path = tmp_path / "result.txt"
     harness.write(path, "old")
