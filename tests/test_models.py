@@ -203,10 +203,10 @@ def test_ctc_refuses_targets_longer_than_inputs():
 
 
 def test_the_sampled_softmax_has_an_unbiased_sum():
-    model = LanguageModel(GRU, 30, D, N, rngs=rngs())
+    model = LanguageModel(GRU, K, D, N, rngs=rngs())
     features, labels = model.features(SYMBOLS), SYMBOLS[::-1]
-    table = 3 * jax.random.normal(KEY, (30, D))
-    log_q = jax.random.normal(jax.random.key(1), (30,))
+    table = 3 * jax.random.normal(KEY, (K, D))
+    log_q = jax.random.normal(jax.random.key(1), (K,))
     exact = cross_entropy(features @ table.T, labels, LENGTHS)
     many = sampled_cross_entropy(KEY, features, table, labels, log_q, 200_000, LENGTHS)
     np.testing.assert_allclose(many, exact, rtol=0.02)  # 1/sqrt(samples) times a spread of weights
