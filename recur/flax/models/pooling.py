@@ -61,10 +61,7 @@ class AttentionPool(nnx.Module):
 def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
     """sum_t softmax_t(scores) hs over each sequence's own steps: (T, ...), (T, ..., n) -> (..., n).
 
-    A sequence of length 0 attends to all its steps, whose hs are zero.
+    A sequence of length 0 gives zeros.
     """
-    mask = scan.present(hs, lengths)
-    if mask is not None:
-        mask |= ~mask.any(axis=0)
-    weights = jax.nn.softmax(scores, axis=0, where=mask)
+    weights = jax.nn.softmax(scores, axis=0, where=scan.present(hs, lengths))
     return jnp.sum(weights[..., None] * hs, axis=0)
