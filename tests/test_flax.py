@@ -61,14 +61,22 @@ def test_a_recur_cell_is_a_linen_cell():
     np.testing.assert_allclose(rnn.apply(variables, XS), expected, atol=1e-6)
 
 
+def test_a_linen_cell_in_both_directions():
+    ahead, behind = (nn.RNN(LinenCell(cells.gru.cell, N)) for _ in range(2))
+    both = nn.Bidirectional(ahead, behind, time_major=True)
+    outputs, variables = both.init_with_output(KEY, XS)
+    f, b = (variables["params"][name]["cell"]["cell"] for name in ("forward_rnn", "backward_rnn"))
+    _, forward = scan.run(cells.gru.cell, f, XS)
+    _, backward = scan.run(cells.gru.cell, b, XS, reverse=True)
+    np.testing.assert_allclose(outputs, jnp.concatenate([forward, backward], -1), atol=1e-6)
+
+
 def test_both_directions_in_nnx_bidirectional():
     forward, backward = (NnxCell(cells.gru.cell, 3, N, rngs=nnx.Rngs(seed)) for seed in (0, 1))
     both = nnx.Bidirectional(nnx.RNN(forward), nnx.RNN(backward))(XS.swapaxes(0, 1))
     _, ahead = scan.run(cells.gru.cell, forward.values, XS)
     _, behind = scan.run(cells.gru.cell, backward.values, XS, reverse=True)
-    np.testing.assert_allclose(
-        both.swapaxes(0, 1), jnp.concatenate([ahead, behind], -1), atol=1e-6
-    )
+    np.testing.assert_allclose(both.swapaxes(0, 1), jnp.concatenate([ahead, behind], -1), atol=1e-6)
 
 
 def test_a_classifier_is_a_pytree_that_vmap_and_grad_take_whole():

@@ -4,6 +4,8 @@
     cell = from_linen(nn.LSTMCell(n))
     module = NnxCell(cells.gru.cell, d, n, rngs=...)   usable in nnx.RNN and nnx.Bidirectional
     module = LinenCell(cells.gru.cell, n)              usable in nn.RNN and nn.Bidirectional
+
+An nnx module is a pytree, so it is its own parameters.
 """
 
 from collections.abc import Callable
