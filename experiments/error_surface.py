@@ -6,8 +6,8 @@ two parameters are descended with the plain gradient g and with the clipped one,
 linear unit's answer w^(T-1) to a single input, for T = 1000.
 
 Claim (arXiv:1211.5063): the surface is flat but for a wall, where the gradient is larger by orders
-of magnitude. The wall throws plain descent off the picture; clipped descent stays beside it, still
-crosses it now and then, and passes points of small error. The wall is where x_0 lies between the
+of magnitude. The wall throws plain descent off the picture; clipped descent stays beside it,
+crosses it again and again, and passes points of small error. The wall is where x_0 lies between the
 pulls of two settled states, b = 1/2 - w sigmoid(1/2). At w = 5 there are two such states for b in
 (-2.656, -2.344), one elsewhere. 1.01^999 is 2e4, and 0.99^999 is 4e-5.
 """
