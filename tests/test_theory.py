@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ def test_closed_forms_solve_their_equations(Sigma, x64):
     np.testing.assert_allclose(f.chi, chi, atol=1e-8)
 
 
-@pytest.mark.parametrize("form", [closed.minimal, closed.vanilla])
+@pytest.mark.parametrize("form", [minimal, vanilla])
 def test_closed_forms_are_differentiable(form, x64):
     def chi(sigma_w):
         return form(Prior(sigma_w, 0.8, 0.5, 0.1), R, 0.6).chi
@@ -120,12 +121,16 @@ def test_products_with_a_wide_matrix_have_the_covariance_of_drawn_ones():
     np.testing.assert_array_equal(same[0], same[1])
 
 
-def test_scales_follow_the_prior_and_the_init():
+@pytest.mark.slow
+def test_scales_follow_the_prior_gate_by_gate():
     prior = Prior(jnp.array([1.0, 2.0, 3.0]), 0.7)
     W, V, b = ensemble(cells.gru.cell, prior, 8).scales
     np.testing.assert_allclose(W, [1, 2, 3], rtol=1e-5)  # float32 sums of 16,384 squares
     np.testing.assert_allclose(V, 0.7, rtol=1e-5)
     assert b.size == 0
+
+
+def test_scales_are_differentiable_in_the_prior():
     slope = jax.grad(lambda s: ensemble(cells.vanilla.cell, Prior(s), 8).scales[0].sum())(0.0)
     np.testing.assert_allclose(slope, 1, rtol=1e-5)  # differentiable at 0 too
 
@@ -137,6 +142,7 @@ def glorot(key, prior, d, n):
     return params._replace(W=jax.random.uniform(key, (n, 4 * n), minval=-limit, maxval=limit))
 
 
+@pytest.mark.slow
 def test_a_constant_scale_is_measured():
     W, _, _ = ensemble(replace(cells.lstm.cell, init=glorot), Prior(9.0), 8).scales
     np.testing.assert_allclose(W, np.sqrt(2 / 5), rtol=0.01)  # 16 draws of 16,384 entries
@@ -173,26 +179,37 @@ def unpack(params, x):
     return keep * x, x @ params.V
 
 
+rarer = partial(pytest.param, marks=pytest.mark.slow)  # each probes, and compiles, a cell anew
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
         (cells.gru.reset_before, "needs a Unitwise cell"),
         (cells.antisymmetric.cell, r"more with its matrix W than multiply a vector by it \(.T\)"),
-        (replace(cells.vanilla.cell, mix=lambda p, h: h @ (p.W - 1.0)), r"\(sub\)"),
-        (replace(cells.vanilla.cell, mix=lambda p, h: h @ p.W[:]), r"\(getitem\)"),
-        (replace(cells.vanilla.cell, mix=lambda p, h: jnp.dot(h, p.W)), "known only by the prod"),
+        rarer(replace(cells.vanilla.cell, mix=lambda p, h: h @ (p.W - 1.0)), r"\(sub\)"),
+        rarer(replace(cells.vanilla.cell, mix=lambda p, h: h @ p.W[:]), r"\(getitem\)"),
+        rarer(
+            replace(cells.vanilla.cell, mix=lambda p, h: jnp.dot(h, p.W)), "known only by the prod"
+        ),
         (replace(cells.vanilla.cell, mix=neighbours), "units meet outside a product"),
-        (replace(cells.vanilla.cell, init=identity), "not draw W with independent entries"),
+        rarer(replace(cells.vanilla.cell, init=identity), "not draw W with independent entries"),
         (replace(cells.vanilla.cell, init=sparse), "9.% of the entries are 0"),
-        (replace(cells.vanilla.cell, init=low_rank), r"matrix W has shape \(128, 3\)"),
-        (replace(cells.vanilla.cell, init=nonlinear_prior), "does more than scale the matrix W"),
-        (replace(cells.minimal.bare, drive=unpack), "do not run on"),
+        rarer(replace(cells.vanilla.cell, init=low_rank), r"matrix W has shape \(128, 3\)"),
+        rarer(
+            replace(cells.vanilla.cell, init=nonlinear_prior), "does more than scale the matrix W"
+        ),
+        rarer(replace(cells.minimal.bare, drive=unpack), "do not run on"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(cell, message):
-    for theorem in (theory.untied, theory.tied):
-        with pytest.raises(ValueError, match=message):
-            theorem(cell, Prior(), R)
+    with pytest.raises(ValueError, match=message):
+        theory.untied(cell, Prior(), R)
+
+
+def test_tied_theory_refuses_too():
+    with pytest.raises(ValueError, match="needs a Unitwise cell"):
+        theory.tied(cells.gru.reset_before, Prior(), R)
 
 
 @pytest.mark.parametrize("theorem", [theory.untied, theory.tied])
@@ -247,18 +264,17 @@ def test_chaos_does_not_part_equal_copies():
     assert found.xi < 0
 
 
+@pytest.mark.slow
 def test_moment_map_equals_tangents_of_a_drawn_network(x64):
     """P <- A P A' + ... against E over W of |J v|^2 for LSTM, v random with E[v v'] = P, by drawing
     400 matrices at n = 60: the mean's standard error, times 4, with the population's own units."""
     cell, n = cells.lstm.cell, 60
     units = ensemble(cell, Prior(2.0, 1.0, 0.3, 0.2), n)
     state = cells.lstm.State(*(jnp.tanh(jax.random.normal(KEY, (2, 2, n))[i]) for i in (0, 1)))
-    _, unit_by_unit, products, _ = population.move(units, jnp.asarray(R), 1.0, state, KEY)
-    J = perturbation.differentiate(units, state, unit_by_unit, products)
     v = jax.random.normal(jax.random.key(5), (2, n))
     P = jnp.einsum("an,bn->abn", v, v)
 
-    def push(key):
+    def push(key, unit_by_unit, products):
         W = 2 / jnp.sqrt(n) * jax.random.normal(key, (n, 4 * n))
         dstate = cells.lstm.State(*(jnp.stack([leaf, leaf]) for leaf in v))
         _, out = jax.jvp(unit_by_unit, (state, [products[0][1]]), (dstate, [dstate.h @ W]))
@@ -267,12 +283,20 @@ def test_moment_map_equals_tangents_of_a_drawn_network(x64):
     def both_first(a):
         return a.at[..., 1, :].set(a[..., 0, :])
 
-    J = perturbation.Derivatives(*map(both_first, J[:-1]), J.scale2)
-    expected = jnp.trace(perturbation.propagate(J, P)).sum()
-    drawn = jax.vmap(push)(jax.random.split(KEY, 400))
+    @jax.jit
+    def both():
+        _, unit_by_unit, products, _ = population.move(units, jnp.asarray(R), 1.0, state, KEY)
+        J = perturbation.differentiate(units, state, unit_by_unit, products)
+        J = perturbation.Derivatives(*map(both_first, J[:-1]), J.scale2)
+        expected = jnp.trace(perturbation.propagate(J, P)).sum()
+        keys = jax.random.split(KEY, 400)
+        return expected, jax.vmap(lambda key: push(key, unit_by_unit, products))(keys)
+
+    expected, drawn = both()
     assert abs(drawn.mean() - expected) < 4 * drawn.std() / np.sqrt(400)
 
 
+@pytest.mark.slow
 def test_results_are_differentiable_and_swept(monkeypatch):
     """Forward mode against the difference of two priors under the same random numbers."""
     monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 512)
@@ -314,12 +338,17 @@ def test_no_critical_point_is_an_error():
         theory.critical(cells.vanilla.cell, Prior(), R, "W", 0.0, 1.0)
     with pytest.raises(ValueError, match="low < high"):
         theory.critical(cells.vanilla.cell, Prior(), R, "sigma_w", 2.0, 1.0)
+
+
+@pytest.mark.slow
+def test_a_search_without_a_result_is_an_error():
     with pytest.raises(ValueError, match=r"no critical point for sigma_w in \[0.1, 0.5\]"):
         theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, 0.5)
     with pytest.raises(ValueError, match="chi > 1 for every sigma_w"):
         theory.slowest(cells.vanilla.cell, Prior(1.0, 0.1), R, "sigma_w", 2.0, 3.0)
 
 
+@pytest.mark.slow
 def test_critical_finds_the_root_of_the_closed_form():
     """To 4 standard errors of chi, in units of its slope."""
     prior = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5, 0.0, 0.0), R, "sigma_w", 1.0, 2.0)

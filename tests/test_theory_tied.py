@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from recur import Prior, analysis, cells, scan, theory
-from recur.theory.tied import Memory, correlation_time, recall
+from recur.theory.memory import Memory, recall
+from recur.theory.tied import correlation_time
 
 KEY = jax.random.key(0)
 R = 0.46

@@ -1,22 +1,12 @@
 """Mean-field theory of any Unitwise cell with real, tied weights: one W for all time.
 
-The states of such a network depend on the past of W, as with redrawn weights they do not. Yet W
-need not be drawn before it is used. Let W have independent entries N(0, sigma^2/n), and let
-e_1 .. e_k be orthonormal, each chosen in view of e_1 W .. e_{k-1} W alone. A rotation of the rows
-of W leaves its law as it is, so e_k W is N(0, sigma^2/n I) given all before it: fresh. Hence keep
-an orthonormal basis of the states seen, and what W made of it. The part of a new state within their
-span is known; the part across is the length of the residual times fresh Gaussians. No W is ever
-drawn, and the population is equal in law, at every n and not only in a limit, to the n units of
-a network with one drawn W. Gates share the basis, each with its own images. A tangent vector of the
-trajectory meets the same W and hence the same basis: its growth is the largest Lyapunov exponent.
-T steps cost O(T^2 n).
-
-Inputs are new at every step and d -> oo, so matrices met by inputs act afresh at every step: true
-for raw inputs, and for embeddings that are of mean zero over the inputs, unit by unit.
+The states of such a network depend on the past of W, as with redrawn weights they do not; how one
+network runs without drawing W is told in `recur.theory.memory`. Here several run until they have
+been measured for long enough, and their moments and exponents are averaged.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +15,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur.analysis.flat import precise
-from recur.core import Prior, Recurrence, Tree, hidden
+from recur.core import Prior, Recurrence
 from recur.theory.field import MeanField, check_inputs, timescale
-from recur.theory.population import gaussian, inputs, overlaps, preactivation
+from recur.theory.memory import Moments, Network, advance, found, grow
 from recur.theory.untied import Signal, cosine
-from recur.theory.wide import Ensemble, ensemble
+from recur.theory.wide import ensemble
 
 UNITS = 2048
 NETWORKS = 4  # independent: their spread gives the standard errors
@@ -37,33 +27,6 @@ STEPS = 256  # of the first piece; each piece doubles the time
 LONGEST = 1024  # steps at most
 TIMES = 20  # the burn-in and the measurement each last that many correlation times
 BLOCKS = 4  # of steps, in each network's measurement
-
-
-class Memory(NamedTuple):
-    """What one matrix has done so far: images[i] = basis[i] @ W."""
-
-    basis: Array  # (K, n) orthonormal; zero where not yet used
-    images: Array  # (K, g*n)
-    used: Array  # () how many
-
-
-class Network(NamedTuple):
-    """k copies of the state, one tangent of the first, the vectors and what is known of W."""
-
-    state: Tree  # (k, n) each
-    tangent: Tree  # (1, n) each
-    vectors: list[Any]
-    memories: list[Memory]
-
-
-class Moments(NamedTuple):
-    """What is seen at one step."""
-
-    Q: Array  # E[h^2]
-    Q12: Array  # E[h_1 h_2]
-    q: Array  # (2, g): q and q12
-    growth: Array  # log of the growth of the tangent
-    h: Array  # (n,) of the first copy
 
 
 class Path(NamedTuple):
@@ -97,7 +60,7 @@ def tied(
     for key in keys:
         steps = max(T, STEPS)
         T += steps
-        networks = _grow(networks, steps * (k + 1))
+        networks = grow(networks, steps * (k + 1))
         here = jax.random.split(key, (NETWORKS, steps))
         networks, new = _live(cell, prior, R, Sigma, networks, here)
         pieces.append(new)
@@ -122,122 +85,13 @@ def signal_tied(
     Sigmas, R = jnp.asarray(Sigmas, units.dtype), jnp.asarray(R, units.dtype)
     begin, key = jax.random.split(jax.random.key(0) if key is None else key)
     network = found(units, 2, begin)
-    network = _grow(network, 3 * Sigmas.size)
+    network = grow(network, 3 * Sigmas.size)
 
     def one(network: Network, now: tuple[Array, Array]) -> tuple[Network, Signal]:
         network, M = advance(units, R, network, *now)
         return network, Signal(M.Q, cosine(M.Q, M.Q12))
 
     return lax.scan(one, network, (Sigmas, jax.random.split(key, Sigmas.size)))[1]
-
-
-# --- one network, whose W comes into being as it is used ------------------------------------------
-
-
-def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, Memory]:
-    """x @ W for x (k, n), (k, g*n), and all that is known of W afterwards.
-
-    Rows after the first enter by their difference to it: equal rows stay equal.
-    """
-    k, n = x.shape
-    rows = jnp.concatenate([x[:1], x[1:] - x[:1]])
-    known = rows @ memory.basis.T
-    rest = rows - known @ memory.basis
-    again = rest @ memory.basis.T  # twice is enough for an orthogonal residual
-    known, rest = known + again, rest - again @ memory.basis
-    tolerance = 1e3 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(x[0])
-    basis: list[Array] = []
-    across = jnp.zeros((k, k), x.dtype)
-    for i, row in enumerate(rest):
-        for _ in range(2):
-            for j, e in enumerate(basis):
-                across = across.at[i, j].add(row @ e)
-                row = row - (row @ e) * e
-        length = jnp.linalg.norm(row)
-        new = length > tolerance
-        basis.append(jnp.where(new, row / jnp.where(new, length, 1), 0))
-        across = across.at[i, i].set(jnp.where(new, length, 0))
-    fresh = jax.random.normal(key, (k, scale.size, n), x.dtype) * scale[:, None]
-    fresh = fresh.reshape(k, -1) / jnp.sqrt(n).astype(x.dtype)
-    y = known @ memory.images + across @ fresh
-    at = (memory.used, jnp.zeros_like(memory.used))
-    memory = Memory(
-        lax.dynamic_update_slice(memory.basis, jnp.stack(basis), at),
-        lax.dynamic_update_slice(memory.images, fresh, at),
-        memory.used + k,
-    )
-    return jnp.concatenate([y[:1], y[1:] + y[:1]]), memory
-
-
-def found(units: Ensemble, k: int, key: Array) -> Network:
-    """k copies of `cell.start`, a random tangent, vectors drawn for good, and W unknown."""
-    draw, tangent = jax.random.split(key)
-    vectors = units.vectors(draw)
-    used: list[int] = []
-
-    def product(j: int, x: Array) -> Array:
-        used.append(j)
-        return jnp.zeros((*x.shape[:-1], units.shapes[j].shape[1]), x.dtype)
-
-    params = units.params(vectors, product)
-    state = units.cell.start(params, (k,))
-    units.cell.mix(params, hidden(state))
-    leaves, structure = jax.tree.flatten(state)
-    tangents = [
-        jax.random.normal(key, (1, units.n), units.dtype)
-        for key in jax.random.split(tangent, len(leaves))
-    ]
-    memories = [
-        Memory(
-            jnp.zeros((0, units.n), units.dtype),
-            jnp.zeros((0, units.shapes[j].shape[1]), units.dtype),
-            jnp.zeros((), jnp.int32),
-        )
-        for j in used
-    ]
-    return Network(state, jax.tree.unflatten(structure, tangents), vectors, memories)
-
-
-def advance(
-    units: Ensemble, R: Array, network: Network, Sigma: Array, key: Array
-) -> tuple[Network, Moments]:
-    """One step of the network and of its tangent, which is renormalised."""
-    state, tangent, vectors, memories = network
-    memories = list(memories)
-    source, noise = jax.random.split(key)
-    products: list[tuple[int, Array]] = []
-    calls = iter(range(1000))  # a key for each product
-
-    def fresh(j: int, x: Array) -> Array:
-        products.append((j, x))
-        return gaussian(jax.random.fold_in(noise, next(calls)), units.scales[j], x)
-
-    def mix(h: Array) -> Tree:
-        which = iter(range(len(memories)))
-
-        def product(j: int, x: Array) -> Array:
-            products.append((j, x))
-            i, key = next(which), jax.random.fold_in(noise, next(calls))
-            y, memories[i] = recall(memories[i], key, units.scales[j], x)
-            return y
-
-        return units.cell.mix(units.params(vectors, product), h)
-
-    k = hidden(state).shape[0]
-    params = units.params(vectors, fresh)
-    z = units.cell.drive(params, inputs(source, R, Sigma, k, units.n))
-    r = mix(hidden(state))
-    q = preactivation(units, vectors, products)
-    first = jax.tree.map(lambda a: a[:1], (state, r))
-    z1 = jax.tree.map(lambda a: a[:1], z)
-    pushed = (tangent, mix(hidden(tangent)))
-    _, tangent = jax.jvp(lambda s, r: units.cell.update(params, s, r, z1), first, pushed)
-    state = units.cell.update(params, state, r, z)
-    length = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tangent)))
-    tangent = jax.tree.map(lambda leaf: leaf / length, tangent)
-    h = hidden(state)
-    moments = Moments(*overlaps(h), q, jnp.log(length), h[0])
-    return Network(state, tangent, vectors, memories), moments
 
 
 # --- all networks, as long as it takes ------------------------------------------------------------
@@ -263,16 +117,6 @@ def _live(
         return lax.scan(lambda net, key: advance(units, R, net, Sigma, key), network, keys)
 
     return lax.map(one, (networks, keys))
-
-
-def _grow(network: Network, more: int) -> Network:
-    """Room for `more` vectors in each memory; networks may be stacked."""
-
-    def pad(a: Array) -> Array:
-        return jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, more), (0, 0)])
-
-    memories = [m._replace(basis=pad(m.basis), images=pad(m.images)) for m in network.memories]
-    return network._replace(memories=memories)
 
 
 def correlation_time(overlap: np.ndarray) -> float:
