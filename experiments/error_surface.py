@@ -10,6 +10,8 @@ of magnitude. The wall throws plain descent off the picture; clipped descent sta
 crosses it again and again, and passes points of small error. The wall is where x_0 lies between the
 pulls of two settled states, b = 1/2 - w sigmoid(1/2). At w = 5 there are two such states for b in
 (-2.656, -2.344), one elsewhere. 1.01^999 is 2e4, and 0.99^999 is 4e-5.
+The start is one of several tried, all of which met the wall; clipped descent keeps crossing it, so
+its last error says only where it stopped.
 """
 
 from dataclasses import dataclass
