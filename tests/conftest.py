@@ -12,6 +12,12 @@ from recur import Prior, cells
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+def pytest_configure(config):
+    """At the small sizes of the fast tests, compiling costs more than running."""
+    if config.option.markexpr == "not slow":
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test: for finite differences and dense references."""

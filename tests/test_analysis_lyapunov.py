@@ -276,14 +276,14 @@ def test_exact_zeros_and_long_runs():
 def test_batches_by_vmap(x64):
     body, state, xs = network(cells.lstm.cell, 3, 3, 12)
     many = jnp.stack([xs, xs[::-1]])
-    for every in (2, None):
+    for every, rtol in ((2, 1e-9), (None, 1e-7)):  # None may spend half the digits, 1.5e-8
 
         def one(xs, every=every):
             return analysis.lyapunov(KEY, body, state, xs, discard=2, every=every)
 
         together = jax.jit(jax.vmap(one))(many)
         one_by_one = jax.jit(lambda many, one=one: lax.map(one, many))(many)
-        np.testing.assert_allclose(together, one_by_one, rtol=1e-9)
+        np.testing.assert_allclose(together, one_by_one, rtol=rtol)
 
 
 @pytest.mark.parametrize(
