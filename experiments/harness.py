@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -50,6 +50,14 @@ class Config:
     """Folder that gets a subfolder named after the experiment."""
     resume: bool = False
     """Go on from the checkpoints of a run that was killed, to the same end."""
+
+
+@dataclass(frozen=True)
+class Sized(Config):
+    """The flags of an experiment that comes in two sizes."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """Minutes on two cores, or the sizes of the paper; other flags override either."""
 
 
 class Table(NamedTuple):
@@ -121,11 +129,20 @@ def main(
     run: Callable[[Any, Record], Any],
     plot: Callable[[Any], Figure],
     table: Callable[[Any], Table],
+    paper: Sized | None = None,
 ) -> None:
-    """Flags -> config -> run -> results/<name>/. <name> is that of the experiment's module."""
+    """Flags -> config -> run -> results/<name>/. <name> is that of the experiment's module.
+
+    `paper` is the config that `--preset paper` starts from, where config_type is `Sized`.
+    """
     module = sys.modules[run.__module__]
     name = Path(module.__file__ or "experiment").stem
-    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    config = tyro.cli(
+        config_type,
+        prog=f"python -m experiments.{name}",
+        description=module.__doc__,
+        default=paper if wants_paper(sys.argv[1:]) else None,
+    )
     folder = claim(config.results / name)
     description = describe(config)
     if config.resume:
@@ -136,6 +153,12 @@ def main(
     save(folder, result, plot(result), table(result))
     seconds = time.perf_counter() - begin
     rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
+
+
+def wants_paper(flags: Sequence[str]) -> bool:
+    """Whether the flags ask for the sizes of the paper; they are read before all others."""
+    joined = "=".join(flags)
+    return "--preset=paper" in joined
 
 
 def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
