@@ -11,7 +11,8 @@ import pytest
 
 from recur import Prior, Unitwise, analysis, cells, scan, theory
 from recur.theory import closed, perturbation, population
-from recur.theory.wide import Wide, ensemble
+from recur.theory.ensemble import ensemble
+from recur.theory.wide import Wide
 
 KEY = jax.random.key(0)
 R = 0.46

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur.core import Tree, hidden
+from recur.theory.ensemble import Ensemble
 from recur.theory.population import gaussian, inputs, overlaps, preactivation
-from recur.theory.wide import Ensemble
 
 
 class Memory(NamedTuple):

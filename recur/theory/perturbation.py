@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from recur.core import Tree
+from recur.theory.ensemble import Ensemble
 from recur.theory.field import Squares
-from recur.theory.wide import Ensemble
 
 
 class Derivatives(NamedTuple):

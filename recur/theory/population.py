@@ -8,7 +8,7 @@ from jax import Array
 
 from recur.core import Tree, hidden
 from recur.theory.closed import safe_sqrt
-from recur.theory.wide import Ensemble
+from recur.theory.ensemble import Ensemble
 
 
 def gaussian(key: Array, scale: Array, x: Array) -> Array:

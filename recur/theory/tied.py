@@ -16,10 +16,10 @@ from jax.typing import ArrayLike
 
 from recur.analysis.flat import precise
 from recur.core import Prior, Recurrence
+from recur.theory.ensemble import ensemble
 from recur.theory.field import MeanField, check_inputs, timescale
 from recur.theory.memory import Moments, Network, advance, found, grow
 from recur.theory.untied import Signal, cosine
-from recur.theory.wide import ensemble
 
 UNITS = 2048
 NETWORKS = 4  # independent: their spread gives the standard errors

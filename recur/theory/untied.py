@@ -21,10 +21,10 @@ from jax.typing import ArrayLike
 from recur.analysis.flat import precise
 from recur.core import Prior, Recurrence, Tree, hidden
 from recur.theory.closed import safe_sqrt
+from recur.theory.ensemble import Ensemble, ensemble
 from recur.theory.field import MeanField, check_inputs, timescale
 from recur.theory.perturbation import averages_of_squares, differentiate, propagate, squares
 from recur.theory.population import move, overlaps, start
-from recur.theory.wide import Ensemble, ensemble
 
 UNITS = 4096
 BLOCKS = 16  # of steps, in each round; their spread gives the standard errors
