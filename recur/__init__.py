@@ -1,6 +1,6 @@
 """Recurrent networks in JAX: write a cell once; the rest is derived from it."""
 
-from recur import analysis, cells, compose, generate, scan, theory
+from recur import analysis, cells, compose, generate, scan, tasks, theory
 from recur.check import check_cell
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
 
@@ -16,5 +16,6 @@ __all__ = [
     "generate",
     "hidden",
     "scan",
+    "tasks",
     "theory",
 ]

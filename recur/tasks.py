@@ -1,0 +1,286 @@
+"""Sequences whose answers lie far back: from a key to a batch, on the device.
+
+    task = tasks.copy(T=100)
+    xs, targets = task.sample(key, 20)          # (T', 20, d) and what the last K steps should say
+    tasks.loss(outputs[-len(targets):], targets) < task.baseline.loss     # it remembers something
+
+Each task knows the baseline that a network must beat to have used its memory. Sizes are static, so
+`sample` is pure in its key and works under `jit` and `vmap`. Symbols come as one-hot vectors.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from math import log
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.nn import one_hot
+
+
+class Batch(NamedTuple):
+    """Sequences, time first, and the answers wanted at their last K steps, and only there."""
+
+    xs: Array  # (T, B, d)
+    targets: Array  # (K, B) classes, integers; or (K, B, k) numbers
+
+
+class Baseline(NamedTuple):
+    """What the best answer reaches that knows which step it is, and nothing of the inputs."""
+
+    loss: float  # that of `loss`: nats for classes, mean squared error for numbers
+    accuracy: float | None  # share of right answers; None where they are numbers
+
+
+@dataclass(frozen=True)
+class Task:
+    """A distribution over sequences with answers."""
+
+    sample: Callable[[Array, int], Batch]  # (key, B) -> Batch
+    inputs: int  # d
+    outputs: int  # k: logits of the classes, or numbers
+    baseline: Baseline
+
+
+def loss(outputs: Array, targets: Array) -> Array:
+    """Mean over (K, B): cross-entropy in nats for classes, squared error for numbers."""
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        _check(outputs, targets.shape)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], axis=-1)
+        return -chosen.mean()
+    _check(outputs, targets.shape[:-1], targets.shape[-1])
+    return jnp.mean((outputs - targets) ** 2)
+
+
+def accuracy(outputs: Array, targets: Array) -> Array:
+    """Share of the (K, B) answers whose largest logit is that of the wanted class."""
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise ValueError(f"accuracy is of classes; these targets are {targets.dtype}: take loss")
+    _check(outputs, targets.shape)
+    return jnp.mean(outputs.argmax(-1) == targets)
+
+
+def _check(outputs: Array, shape: tuple[int, ...], k: int | None = None) -> None:
+    if outputs.shape[:-1] != shape or k not in (None, outputs.shape[-1]):
+        raise ValueError(
+            f"outputs {outputs.shape} do not fit these targets, which take {(*shape, k or 'k')}: "
+            "pass those of the last K steps, outputs[-len(targets):]"
+        )
+
+
+# --- to be given back ----------------------------------------------------------------------------
+
+
+@cache
+def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
+    """`length` symbols, T - 1 blanks, a cue, `length` blanks; then to be said again, in order.
+
+    Asked at each of the T + 2 length steps; before the end the answer is blank. Baseline: the
+    blanks are known, length ln(symbols) / (T + 2 length). Hochreiter and Schmidhuber 1997, Neural
+    Computation 9:1735, in the form of arXiv:1511.06464.
+    """
+    return _recall(T, symbols, length, cue=length + T - 1)
+
+
+@cache
+def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
+    """Noiseless memorisation: as `copy`, but after T blanks the cue asks for the first symbol.
+
+    The default is known as 5 bits, (symbols, length) = (5, 10) as 20 bits. Martens and Sutskever
+    2011, ICML; arXiv:1211.5063.
+    """
+    return _recall(T, symbols, length, cue=length + T)
+
+
+def _recall(T: int, symbols: int, length: int, cue: int) -> Task:
+    if min(T, symbols - 1, length) < 1:
+        raise ValueError(f"needs T, length >= 1 and symbols >= 2, got {T}, {length} and {symbols}")
+    blank, steps = symbols, T + 2 * length
+
+    def sample(key: Array, batch: int) -> Batch:
+        said = jax.random.randint(key, (length, batch), 0, symbols)
+        silence = jnp.full((length + T, batch), blank)
+        xs = jnp.concatenate([said, silence]).at[cue].set(blank + 1)
+        return Batch(one_hot(xs, symbols + 2), jnp.concatenate([silence, said]))
+
+    known = T + length + length / symbols
+    return Task(
+        sample, symbols + 2, symbols + 1, Baseline(length * log(symbols) / steps, known / steps)
+    )
+
+
+@cache
+def random_permutation(T: int, symbols: int = 100) -> Task:
+    """A first symbol, 0 or 1, and T - 1 random others of 2 .. symbols - 1; which was the first?
+
+    Martens and Sutskever 2011, ICML; arXiv:1211.5063.
+    """
+    if T < 2 or symbols < 3:
+        raise ValueError(f"needs T >= 2 and symbols >= 3, got T={T} and symbols={symbols}")
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two = jax.random.split(key)
+        first = jax.random.randint(one, (1, batch), 0, 2)
+        others = jax.random.randint(two, (T - 1, batch), 2, symbols)
+        return Batch(one_hot(jnp.concatenate([first, others]), symbols), first)
+
+    return Task(sample, symbols, symbols, Baseline(log(2), 1 / 2))
+
+
+# --- two of many ---------------------------------------------------------------------------------
+
+
+@cache
+def adding(T: int) -> Task:
+    """(number, mark) with numbers uniform on [0, 1], two of them marked: what is their sum?
+
+    The first mark is in the first tenth, the second between there and the middle, so that the
+    answer waits for T/2 steps. Baseline: 1/6, the variance of the sum. Hochreiter and Schmidhuber
+    1997, with a fixed T.
+    """
+    _require_tenths(T)
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two = jax.random.split(key)
+        numbers, marks = jax.random.uniform(one, (T, batch)), _marks(two, T, batch)
+        return Batch(jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(0)[None, :, None])
+
+    return Task(sample, 2, 1, Baseline(1 / 6, None))
+
+
+@cache
+def delayed_xor(T: int) -> Task:
+    """(bit, mark), two bits marked as in `adding`: do they differ? Martens and Sutskever 2011."""
+    _require_tenths(T)
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two = jax.random.split(key)
+        bits = jax.random.bernoulli(one, shape=(T, batch)).astype(float)
+        marks = _marks(two, T, batch)
+        differ = (bits * marks).sum(0)[None] == 1
+        return Batch(jnp.stack([bits, marks], axis=-1), differ.astype(int))
+
+    return Task(sample, 2, 2, Baseline(log(2), 1 / 2))
+
+
+def _marks(key: Array, T: int, batch: int) -> Array:
+    """1 at two steps of each sequence, (T, B)."""
+    first, second = _places(key, batch, ((0, T // 10), (T // 10, T // 2)))
+    return one_hot(first, T, axis=0) + one_hot(second, T, axis=0)
+
+
+@cache
+def temporal_order(T: int) -> Task:
+    """Two signals, A or B each, among distractors c, d, e, f: which of AA, AB, BA, BB was it?
+
+    They come in [T/10, 2T/10] and [4T/10, 5T/10], the windows of arXiv:1211.5063.
+    """
+    return _order(T, ((1, 2), (4, 5)))
+
+
+@cache
+def three_bit_order(T: int) -> Task:
+    """As `temporal_order` with three signals: in [T/10, 2T/10], [3T/10, 4T/10], [6T/10, 7T/10]."""
+    return _order(T, ((1, 2), (3, 4), (6, 7)))
+
+
+def _order(T: int, tenths: tuple[tuple[int, int], ...]) -> Task:
+    _require_tenths(T)
+    windows = tuple((-(-a * T // 10), b * T // 10 + 1) for a, b in tenths)  # rounded inwards
+    classes = 2 ** len(windows)
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two, three = jax.random.split(key, 3)
+        signals = jax.random.randint(one, (len(windows), batch), 0, 2)  # A is 0, B is 1
+        places = _places(two, batch, windows)
+        symbols = jax.random.randint(three, (T, batch), 2, 6)
+        symbols = symbols.at[places, jnp.arange(batch)].set(signals)
+        order = (signals * (2 ** jnp.arange(len(windows))[::-1, None])).sum(0, keepdims=True)
+        return Batch(one_hot(symbols, 6), order)
+
+    return Task(sample, 6, classes, Baseline(log(classes), 1 / classes))
+
+
+def _places(key: Array, batch: int, windows: tuple[tuple[int, int], ...]) -> Array:
+    """A step within each window (from, to), (len(windows), B)."""
+    low, high = (jnp.array(ends)[:, None] for ends in zip(*windows, strict=True))
+    return jax.random.randint(key, (len(windows), batch), low, high)
+
+
+def _require_tenths(T: int) -> None:
+    if T < 10:
+        raise ValueError(f"this task places its signals by tenths of T, so T >= 10; got T={T}")
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10) -> Task:
+    """An image (N, ...), whole, as the first input, then Gaussian noise up to T: which class?
+
+    `noise` is the standard deviation. arXiv:1806.05394. Raises ValueError for T < 1.
+    """
+    return _labelled(images, labels, partial(pad, T=T, noise=noise), images[0].size, classes)
+
+
+def unrolled(
+    images: Array, labels: Array, pixels: int, classes: int = 10, order: Array | None = None
+) -> Task:
+    """An image (N, ...) read `pixels` at a step, row by row or in another order: which class?
+
+    Raises ValueError unless `pixels` divides those of an image.
+    """
+
+    def read(key: Array, images: Array) -> Array:
+        del key
+        return unroll(images, pixels, order)
+
+    return _labelled(images, labels, read, pixels, classes)
+
+
+def permuted(key: Array, images: Array, labels: Array, pixels: int = 1, classes: int = 10) -> Task:
+    """`unrolled` in a random order of all pixels, the same for all images. arXiv:1504.00941."""
+    order = jax.random.permutation(key, images[0].size)
+    return unrolled(images, labels, pixels, classes, order)
+
+
+def pad(key: Array, images: Array, T: int, noise: float) -> Array:
+    """Images (B, ...) of P pixels and noise after them -> (T, B, P)."""
+    if T < 1:
+        raise ValueError(f"the image itself takes a step, so T >= 1; got T={T}")
+    flat = images.reshape(1, len(images), -1)
+    return jnp.concatenate(
+        [flat, noise * jax.random.normal(key, (T - 1, *flat.shape[1:]), flat.dtype)]
+    )
+
+
+def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
+    """Images (B, ...) of P pixels, `pixels` at a step -> (P / pixels, B, pixels)."""
+    flat = images.reshape(len(images), -1)
+    if pixels < 1 or flat.shape[1] % pixels:
+        raise ValueError(f"pixels must divide the {flat.shape[1]} of an image, got {pixels}")
+    flat = flat if order is None else flat[:, order]
+    return flat.reshape(len(images), -1, pixels).swapaxes(0, 1)
+
+
+def _labelled(
+    images: Array, labels: Array, read: Callable[[Array, Array], Array], inputs: int, classes: int
+) -> Task:
+    """Images drawn with replacement; the baseline knows how often each class comes."""
+    images, labels = jnp.asarray(images), jnp.asarray(labels)
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"one label an image: got images {images.shape}, labels {labels.shape}")
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two = jax.random.split(key)
+        picked = jax.random.randint(one, (batch,), 0, len(labels))
+        return Batch(read(two, images[picked]), labels[None, picked])
+
+    share = np.bincount(labels) / len(labels)
+    if len(share) > classes:
+        raise ValueError(f"there is a label {len(share) - 1}, but classes={classes}: count from 0")
+    known = -sum(p * log(p) for p in share.tolist() if p > 0)
+    return Task(sample, inputs, classes, Baseline(known, float(share.max())))
