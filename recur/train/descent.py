@@ -1,0 +1,102 @@
+"""Gradient descent as one scan, pure in its state, so `vmap` trains many networks at once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from recur.core import Tree
+
+Loss = Callable[[Tree, Tree], Array]  # (params, batch) -> a number
+Sample = Callable[[Array], Tree]  # key -> batch
+
+
+class State(NamedTuple):
+    """One network in training: all that its training is.
+
+    From the step at which it diverged, or was told to finish, its parameters stay as they were
+    before that step.
+    """
+
+    params: Tree
+    opt: Tree
+    key: Array  # of the batches: step t draws from fold_in(key, t)
+    step: Array  # updates of the sweep so far, int32
+    diverged: Array  # int32, the step whose loss or gradient was first not finite, or -1
+    value: Array  # the loss of that step; NaN before
+    finished: Array  # int32, the step at which `finish` was told, or -1
+
+
+def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step."""
+    step = jnp.zeros((), jnp.int32)
+    never = step - 1
+    return State(params, optimizer.init(params), key, step, never, jnp.array(jnp.nan), never)
+
+
+def training(state: State) -> Array:
+    """Whether a network still learns, bool: it has neither diverged nor finished."""
+    return (state.diverged < 0) & (state.finished < 0)
+
+
+def finish(state: State, reached: ArrayLike) -> State:
+    """The state that keeps its parameters from here on, where `reached` is true.
+
+    Elementwise, so it takes one network or a stack of them: the others of a sweep train on.
+    """
+    now = jnp.where(training(state) & reached, state.step, state.finished)
+    return state._replace(finished=now)
+
+
+def advance(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    sample: Sample,
+    state: State,
+    steps: int,
+    every: int = 1,
+) -> tuple[State, Array]:
+    """`steps` updates: -> (state, losses (steps / every,)), each loss taken before its update.
+
+    `sample` draws a batch on the device from a key; `loss` maps parameters and a batch to a number.
+    With `every` > 1 each of the losses is the mean of that many, formed on the device. They are NaN
+    after a divergence, and those of the parameters kept after `finish`. Raises ValueError for
+    steps < 1 and where `every` does not divide steps.
+    """
+    if steps < 1:
+        raise ValueError(f"advance makes at least one step, got steps={steps}")
+    if every < 1 or steps % every:
+        raise ValueError(f"every={every} losses become one: it must divide steps={steps}")
+
+    def update(state: State, _: None) -> tuple[State, Array]:
+        batch = sample(jax.random.fold_in(state.key, state.step))
+        value, gradient = jax.value_and_grad(loss)(state.params, batch)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+            change, opt = optimizer.update(gradient, state.opt, state.params)
+        finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+        moves, breaks = training(state) & finite, training(state) & ~finite
+        params, opt = jax.tree.map(
+            lambda new, old: jnp.where(moves, new, old),
+            (optax.apply_updates(state.params, change), opt),
+            (state.params, state.opt),
+        )
+        after = State(
+            params,
+            opt,
+            state.key,
+            state.step + 1,
+            jnp.where(breaks, state.step, state.diverged),
+            jnp.where(breaks, value.astype(state.value.dtype), state.value),
+            state.finished,
+        )
+        return after, jnp.where(after.diverged < 0, value, jnp.nan)
+
+    def thinned(state: State, _: None) -> tuple[State, Array]:
+        state, losses = lax.scan(update, state, length=every)
+        return state, losses.mean()
+
+    return lax.scan(thinned, state, length=steps // every)

@@ -1,0 +1,112 @@
+"""A penalty on gradients that vanish or explode on their way back through time.
+
+    Omega = mean over k of (|dE/dh_{k+1} dh_{k+1}/dh_k| / |dE/dh_{k+1}| - 1)^2
+
+Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, equations 9 and 10. They write the sum over k;
+the alpha = 4 of their experiments goes with the mean, which their code takes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur import scan
+from recur.core import Recurrence, Tree, Unitwise, hidden
+
+
+def omega(
+    loss: Callable[[Array], Array], cell: Recurrence, params: Tree, xs: Tree, state: Tree = None
+) -> Array:
+    """How far each step back is from keeping the length of the gradient, (); a term of a loss.
+
+    `loss` maps all outputs hs (T, ..., n) of `scan.run` to the error E. The mean is over the T
+    steps, k = 0 included, and over the batch, where dE/dh_{k+1} is not exactly zero; only its
+    direction enters, so it may be as small as it likes. h is the whole state, for a cell with more.
+
+    It is differentiated as the paper does, through the immediate W alone: states and gradients are
+    constants, and so are the slopes of the units of a `Unitwise` cell. Of a plain `Cell`, which
+    does not say where its W is, every parameter of the step counts. Raises ValueError as
+    `scan.run` does, and for a cell whose output is not the h of its state.
+    """
+    fixed, xs, state = lax.stop_gradient((params, xs, state))
+    if state is None:
+        state = cell.start(fixed, scan.input_array(xs).shape[1:-1])
+    before, hs = _trajectory(cell, fixed, state, xs)
+    direct = jax.vmap(_at_hidden)(before, jax.grad(loss)(hs))
+    constants = lax.stop_gradient((before, _directions(cell, fixed, before, xs, direct)))
+    before, deltas = constants
+    terms = (_norm(_pull(cell, params, before, xs, deltas)) - 1) ** 2
+    known = _norm(deltas) > 0
+    return jnp.where(known, terms, 0).sum() / jnp.maximum(known.sum(), 1).astype(terms.dtype)
+
+
+def _trajectory(cell: Recurrence, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Array]:
+    """The states before each step, and the outputs after it."""
+    scan.check(scan.tied(cell, params), state, xs)
+
+    def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Tree, Array]]:
+        after, h = cell.step(params, state, x)
+        if h is not hidden(after):
+            raise ValueError(
+                "omega follows the gradient from state to state, so the output of the cell must be "
+                "the h of its state; apply what comes after it (skips, readouts) in the loss"
+            )
+        return after, (state, h)
+
+    return lax.scan(step, state, xs)[1]
+
+
+def _directions(cell: Recurrence, params: Tree, before: Tree, xs: Tree, direct: Tree) -> Tree:
+    """dE/dh_{k+1} for every k, of length 1 or 0: backpropagation, renormalised at each step.
+
+    What reaches h_{k+1} through later steps is exp(scale) v, one scale for each example.
+    """
+
+    def back(carry: tuple[Tree, Array], now: tuple) -> tuple[tuple[Tree, Array], Tree]:
+        v, scale = carry
+        state, x, g = now
+        log_g, g = _unit(g)
+        top = jnp.maximum(scale, log_g)
+        top = jnp.where(jnp.isfinite(top), top, 0)
+        weights = jnp.exp(scale - top), jnp.exp(log_g - top)
+        log, delta = _unit(jax.tree.map(lambda v, g: weights[0] * v + weights[1] * g, v, g))
+        return (_pull(cell, params, state, x, delta), top + log), delta
+
+    nothing = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), before)
+    start = (nothing, jnp.full_like(_norm(nothing), -jnp.inf))
+    return lax.scan(back, start, (before, xs, direct), reverse=True)[1]
+
+
+def _pull(cell: Recurrence, params: Tree, state: Tree, x: Tree, delta: Tree) -> Tree:
+    """delta dh_{k+1}/dh_k, in which only the immediate W of `params` is differentiated.
+
+    For a Unitwise cell, with the slopes A = d update / d state and B = d update / d r held
+    constant, it is A delta + mix^T(B delta).
+    """
+    if not isinstance(cell, Unitwise):
+        return jax.vjp(lambda state: cell.step(params, state, x)[0], state)[1](delta)[0]
+    fixed = lax.stop_gradient(params)
+    r, z = cell.mix(fixed, hidden(state)), cell.drive(fixed, x)
+    slopes = jax.vjp(lambda state, r: cell.update(fixed, state, r, z), state, r)[1]
+    alone, dr = slopes(delta)
+    mixed = jax.vjp(lambda h: cell.mix(params, h), hidden(state))[1](dr)[0]
+    return jax.tree.map(jnp.add, alone, _at_hidden(state, mixed))
+
+
+def _at_hidden(state: Tree, g: Array) -> Tree:
+    """A gradient with respect to h as one with respect to the whole state."""
+    return jax.vjp(hidden, state)[1](g)[0]
+
+
+def _norm(tree: Tree) -> Array:
+    """Over the last axes of all arrays together, (..., 1); its derivative at 0 is 0."""
+    square = sum(jnp.sum(leaf**2, axis=-1, keepdims=True) for leaf in jax.tree.leaves(tree))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def _unit(tree: Tree) -> tuple[Array, Tree]:
+    """Logs of the lengths, (..., 1), and the same at length 1; -inf and zero where zero."""
+    norm = _norm(tree)
+    return jnp.log(norm), jax.tree.map(lambda leaf: leaf / jnp.where(norm > 0, norm, 1), tree)
