@@ -1,0 +1,286 @@
+"""Which recurrences are chaotic when nothing drives them?
+
+Two units without input or bias: a GRU and an LSTM whose weights were found to be chaotic, and a CFN
+and a MinimalRNN that are given the LSTM's own gate weights. Many starts within 1e-7 of one point
+are followed, then starts on a circle of states; the exponents are measured by QR, and once more
+from neighbours at a finite distance. Beside them, networks with weights drawn at growing sigma_w.
+
+Claim (arXiv:1612.06212): the GRU and the LSTM are chaotic, their largest exponents .22 nats a step:
+starts within 1e-7 end all over a fractal attractor. CFN and MinimalRNN fall to zero from every
+start, with every weight drawn. There each derivative of a step is a gate at rest, so all exponents
+tend to log sigmoid(0) = -log 2.
+
+How soon differs. CFN falls at least as fast as h <- tanh(h) does, within |h| < sqrt(3 / 2t). In a
+MinimalRNN of large sigma_w units hold each other at u = 1 - exp(-|W h|), for a time exponential in
+sigma_w; meanwhile a perturbation may grow, though by a few nats in all, so an exponent read off
+too short a run can be positive. At sigma_w = 30 most draws have not let go after 20,000 steps (and
+where |W h| > 37 float64 rounds u to 1, float32 from 17 on, and the numbers never do). All numbers
+are float64.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from jax import Array, lax
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import harness
+from recur import analysis, cells, scan
+from recur.core import Body, Prior, Recurrence, Tree, hidden
+
+CELLS: dict[str, Recurrence] = {
+    "gru": cells.gru.reset_before, "lstm": cells.lstm.cell,
+    "cfn": cells.cfn.cell, "minimal": cells.minimal.cell,
+}  # fmt: skip
+CLOUD = 1e-7  # half the width of the box of starts
+APART = 1e-10  # between neighbours, at first
+REST = -np.log(2)  # log sigmoid(0)
+
+# arXiv:1612.06212; z there is the share of the candidate, our u that of the old state
+GRU = {
+    "update": -np.array([[0, 1], [1, 1]]),
+    "reset": np.array([[0, 1], [1, 0]]),
+    "candidate": np.array([[-5, -8], [8, 5]]),
+}
+LSTM = {
+    "input": np.array([[-10, -10], [10, 10]]),
+    "forget": np.array([[-10, -10], [10, 10]]),
+    "candidate": np.array([[10, -80], [80, -10]]),
+    "output": np.array([[10, -10], [10, -10]]),
+}
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """Chaos without input, and recurrences that have none."""
+
+    starts: int = 10_000
+    """Starts within 1e-7 of one point."""
+    steps: int = 20_000
+    """Steps of each start, and of each network drawn."""
+    measured: int = 100_000
+    """Steps along which the exponents of two units are measured."""
+    circle: int = 24
+    """Starts on a circle of states."""
+    sigmas: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
+    """sigma_w of the networks drawn."""
+    draws: int = 16
+    """Networks drawn at each sigma_w."""
+    n: int = 32
+    """Units of the networks drawn."""
+
+
+class Result(NamedTuple):
+    """4 recurrences in the order of names; P starts, C on the circle, G sigmas, D draws."""
+
+    names: np.ndarray  # (4,)
+    ends: np.ndarray  # (2, P, 2) h at the end, of GRU and LSTM
+    growth: np.ndarray  # (2, 41) mean log distance of neighbours after 0 .. 40 steps
+    circle: np.ndarray  # (4, C, 5001, 2) h along time, from the unit circle
+    exponents: np.ndarray  # (4, 4) of two units; NaN beyond the size of the state
+    errors: np.ndarray  # (4, 4) their standard errors
+    checks: np.ndarray  # (4,) the largest exponent, from finite perturbations
+    sigmas: np.ndarray  # (G,)
+    times: np.ndarray  # (K,) steps, evenly spaced in their log
+    drawn: np.ndarray  # (4, G, D, K) largest exponent of networks drawn, up to each time
+
+
+def two_units(name: str) -> scan.Tied:
+    """The recurrence of a name with the weights above, no bias, float64."""
+    gates = {
+        "gru": GRU, "lstm": LSTM, "cfn": {gate: LSTM[gate] for gate in ("forget", "input")},
+        "minimal": {"update": LSTM["input"]},
+    }[name]  # fmt: skip
+    cell = CELLS[name]
+    like = cell.init(jax.random.key(0), Prior(), 1, 2)
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, float), like)
+    return scan.tied(cell, params._replace(W=jnp.hstack([jnp.array(A.T, float)
+                                                         for A in gates.values()])))  # fmt: skip
+
+
+def states(body: scan.Tied, h: Array) -> Tree:
+    """States whose every array is h (..., 2)."""
+    return jax.tree.map(lambda _: h, body.cell.start(body.params, h.shape[:-1]))
+
+
+def follow(body: Body, state: Tree, steps: int) -> Tree:
+    """The state after so many steps of silence."""
+    silence = jnp.zeros((*hidden(state).shape[:-1], 1))
+    return lax.fori_loop(0, steps, lambda _, state: body(state, silence)[0], state)
+
+
+def path(body: Body, state: Tree, steps: int) -> Array:
+    """h of the states 0 .. steps, (steps + 1, ...)."""
+    silence = jnp.zeros((steps, *hidden(state).shape[:-1], 1))
+    hs = lax.scan(body, state, silence)[1]
+    return jnp.concatenate([hidden(state)[None], hs])
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def cloud(name: str, key: Array, config: Config) -> tuple[Array, Array]:
+    """Where starts within 1e-7 of one point end, (P, 2), and how neighbours part there, (41,)."""
+    body = two_units(name)
+    near = CLOUD * jax.random.uniform(key, (config.starts, 2), minval=-1, maxval=1)
+    one = follow(body, states(body, jnp.full(2, 0.5)), 1000)  # on the attractor
+    state = jax.tree.map(lambda leaf: leaf + near, one)
+    ends = follow(body, state, config.steps)
+    beside = jax.tree.map(lambda leaf: leaf + APART, ends)
+    apart = jnp.linalg.norm(path(body, beside, 40) - path(body, ends, 40), axis=-1)
+    return hidden(ends), jnp.log(apart).mean(axis=1)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def circle(name: str, points: int) -> Array:
+    """Paths from the unit circle of states, (points, 5001, 2)."""
+    body = two_units(name)
+    angle = jnp.linspace(0, 2 * jnp.pi, points, endpoint=False)
+    start = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+    return path(body, states(body, start), 5000).swapaxes(0, 1)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def spectrum(name: str, key: Array, steps: int) -> tuple[Array, Array, Array]:
+    """Exponents of two units, their errors, and the largest from finite perturbations."""
+    body = two_units(name)
+    state = follow(body, states(body, jnp.array([0.3, 0.4])), 1000)
+    silence = jnp.zeros((steps, 1))
+    found = analysis.lyapunov_details(key, body, state, silence)
+    return found.exponents, found.error, analysis.finite_growth(key, body, state, silence)[0]
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def largest(name: str, keys: Array, sigma: Array, n: int, steps: int) -> Array:
+    """The largest exponent of each network drawn, after every step: (len(keys), steps)."""
+    cell = CELLS[name]
+
+    def one(key: Array) -> Array:
+        weights, start = jax.random.split(key)
+        body = scan.tied(cell, cell.init(weights, Prior(sigma), 1, n))
+        state = states(body, jax.random.normal(start, (n,), float))
+        found = analysis.lyapunov_details(key, body, state, jnp.zeros((steps, 1)), k=1, every=1)
+        return found.history[:, 0]
+
+    return jax.vmap(one)(keys)
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Two units first, then networks drawn."""
+    key = jax.random.key(config.seed)
+    keys = jax.random.split(key, config.draws)
+    times = np.unique(np.geomspace(10, config.steps, 60).astype(int))
+    clouds, circles, spectra, drawn = [], [], [], []
+    with (
+        jax.enable_x64(True),
+        record.progress("systems", len(CELLS) * (1 + len(config.sigmas))) as bar,
+    ):
+        for name in CELLS:
+            if name in ("gru", "lstm"):
+                clouds.append(cloud(name, key, config))
+            circles.append(circle(name, config.circle))
+            *both, check = map(np.asarray, spectrum(name, key, config.measured))
+            spectra.append((*(np.pad(a, (0, 4 - a.size), constant_values=np.nan) for a in both),
+                            check))  # fmt: skip
+            record.metrics(system=name, exponents=both[0].tolist(), check=float(check))
+            bar(1)
+        for name in CELLS:
+            for sigma in config.sigmas:
+                history = largest(name, keys, jnp.array(sigma), config.n, config.steps)
+                drawn.append(np.asarray(history)[:, times - 1])
+                record.metrics(cell=name, sigma_w=sigma, largest=drawn[-1][:, -1].tolist())
+                bar(1)
+    shape = (len(CELLS), len(config.sigmas), config.draws, len(times))
+    ends, growth = map(np.array, zip(*clouds, strict=True))
+    exponents, errors, checks = map(np.array, zip(*spectra, strict=True))
+    return Result(
+        np.array([*CELLS]), ends, growth, np.array(circles), exponents, errors, checks,
+        np.array(config.sigmas), times, np.array(drawn).reshape(shape),
+    )  # fmt: skip
+
+
+def table(result: Result) -> harness.Table:
+    """One row a recurrence."""
+    rows = []
+    for i, name in enumerate(result.names):
+        found = result.exponents[i][np.isfinite(result.exponents[i])]
+        last = result.drawn[i, ..., -1]
+        rows.append((
+            name, f"{found[0]:.4f} +- {result.errors[i, 0]:.4f}", f"{result.checks[i]:.4f}",
+            ", ".join(f"{value:.3f}" for value in found[1:]),
+            f"{float(analysis.kaplan_yorke(jnp.asarray(found))):.2f}",
+            *(f"{exponents.max():.4f}" for exponents in last),
+        ))  # fmt: skip
+    drawn = [f"drawn, sigma_w {sigma:g}: largest" for sigma in result.sigmas]
+    columns = ("two units", "largest exponent", "finite growth", "the others", "dimension", *drawn)
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Attractors and falls above; growth, networks drawn and their patience below."""
+    figure = Figure(figsize=(14, 7.5), layout="constrained")
+    colours = dict(zip(result.names, mpl.color_sequences["tab10"], strict=False))
+    grid = figure.add_gridspec(2, 12)
+    axes = [figure.add_subplot(grid[0, 3 * i : 3 * i + 3]) for i in range(4)]
+    for ax, name, ends in zip(axes, result.names, result.ends, strict=False):
+        ax.plot(*ends.T, ".", ms=0.6, color=colours[name], rasterized=True)
+        ax.set_title(f"{name}: ends of {len(ends):,} starts within 1e-7", fontsize=11)
+    for ax, name, paths in zip(axes[2:], result.names[2:], result.circle[2:], strict=True):
+        for one in paths:
+            ax.plot(*one.T, ".-", lw=0.7, ms=2, color=colours[name])
+        ax.plot(*paths[:, 0].T, "o", ms=4, mfc="white", color="k", label="starts")
+        ax.plot(0, 0, "*", ms=12, color="k", label="where all end")
+        ax.set_title(f"{name}: starts on a circle")
+        ax.legend(loc="lower right", fontsize=8)
+    for ax in axes:
+        ax.set(xlabel="$h_1$", ylabel="$h_2$")
+    _growth(figure.add_subplot(grid[1, :4]), result, colours)
+    _drawn(figure.add_subplot(grid[1, 4:8]), result, colours)
+    _patience(figure.add_subplot(grid[1, 8:]), result)
+    return figure
+
+
+def _growth(ax: Axes, result: Result, colours: dict) -> None:
+    t = np.arange(result.growth.shape[1])
+    for name, growth, found in zip(result.names, result.growth, result.exponents, strict=False):
+        ax.semilogy(t, np.exp(growth), color=colours[name], label=name)
+        line = np.exp(growth[-1] + found[0] * (t - t[-1]))
+        ax.semilogy(t, line, "--", color="k", lw=1, label=f"exponent {found[0]:.3f}")
+    ax.set(xlabel="steps", ylabel="geometric mean of the distance",
+           title="Neighbours part at the rate of the exponent")  # fmt: skip
+    ax.legend(fontsize=8)
+
+
+def _drawn(ax: Axes, result: Result, colours: dict) -> None:
+    for i, name in enumerate(result.names):
+        last = result.drawn[i, ..., -1]
+        place = np.broadcast_to(np.arange(len(last))[:, None] + 0.18 * (i - 1.5), last.shape)
+        ax.plot(place.ravel(), last.ravel(), ".", color=colours[name], label=name)
+    ax.axhline(0, color="k", lw=0.7)
+    ax.axhline(REST, color="k", lw=0.7, ls="--", label="-log 2")
+    ax.set_xticks(range(len(result.sigmas)), [f"{sigma:g}" for sigma in result.sigmas])
+    ax.set(xlabel=r"$\sigma_w$", ylabel="largest exponent (nats a step)",
+           title=f"Networks drawn, {result.times[-1]:,} steps")  # fmt: skip
+    ax.legend(fontsize=8, ncols=2)
+
+
+def _patience(ax: Axes, result: Result) -> None:
+    for i, name, style in ((3, "minimal", "-"), (2, "cfn", ":")):
+        for sigma, runs in list(zip(result.sigmas, result.drawn[i], strict=True))[-2:]:
+            colour = "C1" if sigma == result.sigmas[-1] else "C0"
+            for j, one in enumerate(runs):
+                label = rf"{name}, $\sigma_w$ = {sigma:g}" if j == 0 else None
+                ax.semilogx(result.times, one, style, lw=0.8, color=colour, label=label)
+    ax.axhline(0, color="k", lw=0.7)
+    ax.axhline(REST, color="k", lw=0.7, ls="--")
+    ax.set(xlabel="steps measured", ylabel="largest exponent so far",
+           title=r"MinimalRNN of large $\sigma_w$ needs patience")  # fmt: skip
+    ax.legend(fontsize=8, loc="upper right")
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table)
