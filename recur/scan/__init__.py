@@ -10,14 +10,18 @@ from recur.scan.checks import (
     length,
     require_float,
 )
-from recur.scan.passes import run, states, truncated
+from recur.scan.passes import run, states, total, truncated
+from recur.scan.plan import Plan, plan
 from recur.scan.ragged import present
 
 __all__ = [
     "run",
     "states",
     "truncated",
+    "total",
     "present",
+    "Plan",
+    "plan",
     "Tied",
     "tied",
     "untied",

@@ -1,18 +1,19 @@
 """Passes over sequences: outputs, states, gradients that stop; any cell, any stack of layers."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.compose.layers import Bidirectional, BothWays, Stacked, causal
-from recur.compose.masks import clean, masked, resetting
-from recur.compose.skips import HighwaySkip, Residual
+from recur.compose.layers import causal
+from recur.compose.masks import clean
 from recur.core import Recurrence, Tree
-from recur.scan.bodies import tied
-from recur.scan.checks import check, input_array, length, require_float
-from recur.scan.ragged import present, require_flags
+from recur.scan.checks import length
+from recur.scan.pieces import in_pieces
+from recur.scan.plan import Engine, Memory
+from recur.scan.walk import ask, begin, walk
 
 
 def run(
@@ -26,6 +27,8 @@ def run(
     reset: Any = None,
     reverse: bool = False,
     unroll: int = 1,
+    engine: Engine = "auto",
+    memory: Memory = "states",
 ) -> tuple[Tree, Array]:
     """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
 
@@ -42,11 +45,14 @@ def run(
     (T, ...) booleans, True where a new sequence begins: from the step before it to this one
     nothing passes, in neither direction, and the state becomes `cell.start`.
 
+    The numbers do not depend on how they are computed, which `engine` and `memory` say: see
+    `plan`, and docs/performance.md. `unroll` is that of `lax.scan`, for the engine "scan".
+
     Raises ValueError, when traced, for T = 0, inputs that are not floating point, inputs or
     states that do not fit the parameters, and lengths, masks or resets that do not fit the inputs.
     """
-    how = _how(xs, lengths, mask, reset, reverse, unroll)
-    state, hs, _ = _walk(cell, params, xs, _begin(cell, params, xs, state), how)
+    how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory)
+    state, hs, _ = walk(cell, params, xs, begin(cell, params, xs, state), how)
     return state, hs if how.mask is None else clean(how.mask, hs)
 
 
@@ -61,13 +67,15 @@ def states(
     reset: Any = None,
     reverse: bool = False,
     unroll: int = 1,
+    engine: Engine = "auto",
+    memory: Memory = "states",
 ) -> Tree:
     """The state after every step, structured as the state, arrays (T, ..., n); arguments of `run`.
 
     At a step that is not there it is the state carried over it.
     """
-    how = _how(xs, lengths, mask, reset, reverse, unroll, every=True)
-    return _walk(cell, params, xs, _begin(cell, params, xs, state), how)[2]
+    how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory, every=True)
+    return walk(cell, params, xs, begin(cell, params, xs, state), how)[2]
 
 
 def truncated(
@@ -81,6 +89,8 @@ def truncated(
     mask: Any = None,
     reset: Any = None,
     unroll: int = 1,
+    engine: Engine = "auto",
+    memory: Memory = "states",
 ) -> tuple[Tree, Array]:
     """`run` whose gradients stop every `truncate` steps, while the states go on.
 
@@ -95,12 +105,13 @@ def truncated(
             "a Bidirectional layer needs the whole sequence, so its gradients cannot stop every "
             "few steps; use run, or cut the sequences themselves"
         )
-    how = _how(xs, lengths, mask, reset, False, unroll)
-    state = _begin(cell, params, xs, state)
+    how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
+    state = begin(cell, params, xs, state)
 
     def piece(state: Tree, now: tuple) -> tuple[Tree, Array]:
         xs, mask, reset = now
-        return run(cell, params, xs, state, mask=mask, reset=reset, unroll=unroll)
+        state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
+        return state, hs if mask is None else clean(mask, hs)
 
     def cut(state: Tree, now: tuple) -> tuple[Tree, Array]:
         state, hs = piece(state, now)
@@ -118,81 +129,42 @@ def truncated(
     return state, jnp.concatenate([hs.reshape(split, *hs.shape[2:]), last])
 
 
-class _How(NamedTuple):
-    """How a sequence is walked; every layer walks it alike."""
+def total(
+    read: Callable[[Array, Tree], Array],
+    cell: Recurrence,
+    params: Tree,
+    xs: Tree,
+    targets: Tree,
+    state: Tree = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    engine: Engine = "auto",
+    piece: int | None = None,
+) -> tuple[Tree, Array]:
+    """The sum of a loss over time, never holding all outputs: -> (final state, total).
 
-    mask: Array | None
-    reset: Array | None
-    reverse: bool
-    unroll: int
-    every: bool  # whether the state of every step is wanted
+    `read(hs, targets)` maps outputs (k, ..., n) and targets (k, ...) of k steps to a sum over these
+    steps; it is called for one piece of the sequence after the other. A derivative keeps the state
+    at the start of each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the
+    rest again: memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`;
+    raises ValueError for `Bidirectional` layers, which need the whole sequence.
+    """
+    if not causal(cell):
+        raise ValueError(
+            "a Bidirectional layer needs the whole sequence, so its loss cannot be summed piece by "
+            'piece; use run, with memory="sqrt"'
+        )
+    size = piece or max(1, round(length(xs) ** 0.5))
+    how = ask(xs, lengths, mask, reset, False, 1, engine, "states")
 
+    def step(state: Tree, now: tuple) -> tuple[Tree, Array]:
+        xs, targets, mask, reset = now
+        state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
+        return state, read(hs if mask is None else clean(mask, hs), targets)
 
-def _how(
-    xs: Tree, lengths: Any, mask: Any, reset: Any, reverse: bool, unroll: int, every: bool = False
-) -> _How:
-    """The arguments of a pass, checked against its inputs."""
-    require_float(xs)
-    reset = None if reset is None else require_flags("reset", reset, xs)
-    return _How(present(xs, lengths, mask), reset, reverse, unroll, every)
-
-
-def _begin(cell: Recurrence, params: Tree, xs: Tree, state: Tree) -> Tree:
-    """The state before the first step."""
-    return cell.start(params, input_array(xs).shape[1:-1]) if state is None else state
-
-
-def _walk(
-    cell: Recurrence, params: Tree, xs: Tree, state: Tree, how: _How
-) -> tuple[Tree, Array, Tree]:
-    """The walk of each kind of layer: final state, outputs, states of every step if wanted."""
-    if isinstance(cell, Stacked):
-        return _walk_stack(cell, params, xs, state, how)
-    if isinstance(cell, Bidirectional):
-        cell.require(state)
-        back = how._replace(reverse=not how.reverse)
-        forward, backward = cell.ways()
-        f, hs_f, fs = _walk(forward, params.forward, xs, state.forward, how)
-        b, hs_b, bs = _walk(backward, params.backward, xs, state.backward, back)
-        return BothWays(f, b), jnp.concatenate([hs_f, hs_b], axis=-1), BothWays(fs, bs)
-    if isinstance(cell, Residual | HighwaySkip):
-        final, hs, every = _walk(cell.cell, cell.inner(params), xs, state, how)
-        xs = xs if how.mask is None else clean(how.mask, xs)
-        return final, cell.join(params, xs, hs), every
-    return _walk_cell(cell, params, xs, state, how)
-
-
-def _walk_stack(
-    stack: Stacked, params: tuple, xs: Tree, state: tuple, how: _How
-) -> tuple[tuple, Array, tuple]:
-    stack.require("params", params)
-    stack.require("state", state)
-    noise, xs = stack.split(xs)
-    finals, every = [], []
-    for layer, p, s, extra in zip(stack.layers, params, state, noise, strict=True):
-        final, xs, ss = _walk(layer, p, xs if extra is None else (extra, xs), s, how)
-        finals.append(final)
-        every.append(ss)
-    return tuple(finals), xs, tuple(every)
-
-
-def _walk_cell(
-    cell: Any, params: Tree, xs: Tree, state: Tree, how: _How
-) -> tuple[Tree, Array, Tree]:
-    if how.mask is not None:
-        cell, xs = masked(cell), (how.mask, xs)
-    if how.reset is not None:  # backward, what begins at t + 1 ends before t is reached
-        later = jnp.concatenate([how.reset[1:], jnp.zeros_like(how.reset[:1])])
-        cell, xs = resetting(cell), (later if how.reverse else how.reset, xs)
-    body = tied(cell, params)
-    check(body, state, xs)
-    if not how.every:
-        final, hs = lax.scan(body, state, xs, reverse=how.reverse, unroll=how.unroll)
-        return final, hs, ()
-
-    def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Array, Tree]]:
-        state, h = body(state, x)
-        return state, (h, state)
-
-    final, (hs, every) = lax.scan(step, state, xs, reverse=how.reverse, unroll=how.unroll)
-    return final, hs, every
+    now = (xs, targets, how.mask, how.reset)
+    kept = jax.checkpoint(step, prevent_cse=False)
+    state, sums = in_pieces(kept, begin(cell, params, xs, state), now, size)
+    return state, sum((part.sum(axis=0) for part in sums[1:]), start=sums[0].sum(axis=0))

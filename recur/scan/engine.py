@@ -1,0 +1,131 @@
+"""The states of a Unitwise cell over time, with a derivative that keeps nothing but them.
+
+Autodiff of a scan stores every gate of every step. Here the derivative is written from the cell's
+structure instead: with h the output of state s,
+
+    ds_t = d update / d state . ds_{t-1} + d update / d r . (mix(dh_{t-1}) + dmix(h_{t-1})) + ...
+
+`drive` and `mix` of all the steps of a chunk are one product each, since they see no state and a
+state that is known; so is the gradient of their weights, the transpose. What is left to the loop is
+the sum above, and the gates within it are computed again from the states.
+It is a `custom_jvp`, so forward mode, second derivatives and `vmap` go through it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+
+from recur.core import Tree, Unitwise, hidden
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def trajectory(
+    cell: Unitwise, chunk: int, params: Tree, state: Tree, xs: Tree
+) -> tuple[Tree, Tree]:
+    """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
+
+    The derivative goes through time in pieces of `chunk` steps, the last one shorter where T is no
+    multiple of it.
+    """
+    del chunk  # the derivative's alone
+
+    def step(state: Tree, x: Tree) -> tuple[Tree, Tree]:
+        state = cell.step(params, state, x)[0]
+        return state, state
+
+    return lax.scan(step, state, xs)
+
+
+@partial(trajectory.defjvp, symbolic_zeros=True)
+def _(cell: Unitwise, chunk: int, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    params, state, xs = primals
+    dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
+    final, ss = trajectory(cell, chunk, params, state, xs)
+    ds = jax.tree.map(
+        lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
+    )
+    T = hidden(ss).shape[0]
+    whole = T - T % chunk
+    first = jax.tree.map(  # the state before each piece
+        lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss
+    )
+    piece = jax.checkpoint(partial(_tangents, cell, params, dparams), prevent_cse=False)
+    dss = []
+    if whole:
+        now = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (ss, xs, dxs))
+        starts = jax.tree.map(lambda a: a[: whole // chunk], first)
+        ds, inner = lax.scan(piece, ds, (starts, *now))
+        dss.append(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), inner))
+    if whole < T:
+        rest = jax.tree.map(lambda a: a[whole:], (ss, xs, dxs))
+        ds, inner = piece(ds, (jax.tree.map(lambda a: a[whole // chunk], first), *rest))
+        dss.append(inner)
+    return (final, ss), (ds, jax.tree.map(lambda *parts: jnp.concatenate(parts), *dss))
+
+
+def _tangents(
+    cell: Unitwise, params: Tree, dparams: Tree, ds: Tree, now: tuple
+) -> tuple[Tree, Tree]:
+    """The tangents of the states of one chunk, from that of the state before it."""
+    first, ss, xs, dxs = now
+    lead = hidden(ss).ndim - 1
+    before = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, ss)
+    zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
+    h = hidden(before)
+    rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
+
+    @partial(jax.checkpoint, prevent_cse=False)  # gates are computed in the loop, not stored for it
+    def step(ds: Tree, now: tuple) -> tuple[Tree, Tree]:
+        s, r, z, dr, dz = now
+        dr = _add(dr, cell.mix(params, hidden(ds)))
+        _, ds = _along(cell.update, (params, s, r, z), (dparams, ds, dr, dz))
+        return ds, ds
+
+    return lax.scan(step, ds, (before, rs, zs, drs, dzs))
+
+
+def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], Tree]:
+    """f(params, x) with the `lead` leading axes of x as one: its products are of two matrices."""
+
+    def flat(params: Tree, x: Tree) -> Tree:
+        shape = jax.tree.leaves(x)[-1].shape[:lead]
+        x = jax.tree.map(lambda a: a.reshape(-1, *a.shape[lead:]), x)
+        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), f(params, x))
+
+    return flat
+
+
+def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:
+    """jvp of f in those arrays whose tangent is not None; None for its tangent where none is."""
+    fixed, structure = jax.tree.flatten(primals)
+    moves = jax.tree.leaves(tangents, is_leaf=_is_none)
+    moving = [i for i, d in enumerate(moves) if d is not None]
+
+    def g(*moved: Array) -> Tree:
+        leaves = list(fixed)
+        for i, leaf in zip(moving, moved, strict=True):
+            leaves[i] = leaf
+        return f(*jax.tree.unflatten(structure, leaves))
+
+    if not moving:
+        value = g()
+        return value, jax.tree.map(lambda _: None, value)
+    return jax.jvp(g, [fixed[i] for i in moving], [moves[i] for i in moving])
+
+
+def _add(a: Tree, b: Tree) -> Tree:
+    """a + b, where None in a stands for zero."""
+    return jax.tree.map(lambda x, y: y if x is None else x + y, a, b, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _none_if_zero(tangent: Any) -> Any:
+    return None if isinstance(tangent, SymbolicZero) else tangent

@@ -1,0 +1,49 @@
+"""How a pass is computed: by which engine, in what pieces; chosen from shapes."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from recur.core import Recurrence, Tree, Unitwise
+from recur.scan.checks import input_array
+
+Engine = Literal["auto", "scan", "chunked"]
+Memory = Literal["states", "chunks", "sqrt"]
+
+CHUNK = 8  # steps whose gates fit into a core's cache; see docs/performance.md
+SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
+SEGMENT = 64  # steps of which "chunks" keeps one state
+
+
+class Plan(NamedTuple):
+    """What `run` does with one cell: asked for by `plan`, the same for the same shapes."""
+
+    engine: Literal["scan", "chunked"]
+    chunk: int  # steps a piece of the derivative, where chunked
+    segment: int  # steps between two states that the derivative keeps; 1 keeps all of them
+
+
+def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "states") -> Plan:
+    """The engine, chunk and segment with which `run` takes `cell` over xs (T, ..., d).
+
+    "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
+    otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
+    keeps: every state, one in 64, or about sqrt(T) of them, the rest computed again from those.
+    Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
+    """
+    for name, value, known in (
+        ("engine", engine, Engine.__args__),  # type: ignore[attr-defined]
+        ("memory", memory, Memory.__args__),  # type: ignore[attr-defined]
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}; got {value!r}")
+    if engine == "chunked" and not isinstance(cell, Unitwise):
+        raise ValueError(
+            "the chunked engine derives its pass from the structure of a Unitwise cell, and this "
+            'is none; use engine="auto" or "scan", and memory="sqrt" to save memory'
+        )
+    T = np.shape(input_array(xs))[0]
+    wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
+    chunked = wanted and isinstance(cell, Unitwise)
+    segment = {"states": 1, "chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}[memory]
+    return Plan("chunked" if chunked else "scan", min(CHUNK, T), segment)

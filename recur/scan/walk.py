@@ -1,0 +1,149 @@
+"""A sequence walked by any recurrence: layer by layer, each cell by its planned engine."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur.compose.layers import Bidirectional, BothWays, Stacked
+from recur.compose.masks import clean, masked, resetting
+from recur.compose.skips import HighwaySkip, Residual
+from recur.core import Recurrence, Tree, hidden
+from recur.scan.bodies import tied
+from recur.scan.checks import check, input_array, length, require_float
+from recur.scan.engine import trajectory
+from recur.scan.pieces import in_pieces, joined
+from recur.scan.plan import Engine, Memory, Plan, plan
+from recur.scan.ragged import present, require_flags
+
+
+class How(NamedTuple):
+    """How a sequence is walked; every layer walks it alike."""
+
+    mask: Array | None
+    reset: Array | None
+    reverse: bool
+    unroll: int
+    engine: Engine
+    memory: Memory
+    every: bool  # whether the state of every step is wanted
+
+
+def ask(
+    xs: Tree,
+    lengths: Any,
+    mask: Any,
+    reset: Any,
+    reverse: bool,
+    unroll: int,
+    engine: Engine,
+    memory: Memory,
+    every: bool = False,
+) -> How:
+    """The arguments of a pass, checked against its inputs."""
+    require_float(xs)
+    reset = None if reset is None else require_flags("reset", reset, xs)
+    return How(present(xs, lengths, mask), reset, reverse, unroll, engine, memory, every)
+
+
+def begin(cell: Recurrence, params: Tree, xs: Tree, state: Tree) -> Tree:
+    """The state before the first step; within shard_map it varies over the axes that xs does."""
+    if state is not None:
+        return state
+    x = input_array(xs)
+    state = cell.start(params, x.shape[1:-1])
+    axes = getattr(jax.typeof(x), "manual_axis_type", None)
+    return state if axes is None else jax.tree.map(partial(_vary, axes.varying), state)
+
+
+def _vary(axes: frozenset, leaf: Array) -> Array:
+    missing = axes - jax.typeof(leaf).manual_axis_type.varying
+    return lax.pcast(leaf, tuple(missing), to="varying") if missing else leaf
+
+
+def walk(
+    cell: Recurrence, params: Tree, xs: Tree, state: Tree, how: How
+) -> tuple[Tree, Array, Tree]:
+    """The walk of each kind of layer: final state, outputs, states of every step if wanted."""
+    if isinstance(cell, Stacked):
+        return _walk_stack(cell, params, xs, state, how)
+    if isinstance(cell, Bidirectional):
+        cell.require(state)
+        back = how._replace(reverse=not how.reverse)
+        forward, backward = cell.ways()
+        f, hs_f, fs = walk(forward, params.forward, xs, state.forward, how)
+        b, hs_b, bs = walk(backward, params.backward, xs, state.backward, back)
+        return BothWays(f, b), jnp.concatenate([hs_f, hs_b], axis=-1), BothWays(fs, bs)
+    if isinstance(cell, Residual | HighwaySkip):
+        final, hs, every = walk(cell.cell, cell.inner(params), xs, state, how)
+        xs = xs if how.mask is None else clean(how.mask, xs)
+        return final, cell.join(params, xs, hs), every
+    return _walk_cell(cell, params, xs, state, how)
+
+
+def _walk_stack(
+    stack: Stacked, params: tuple, xs: Tree, state: tuple, how: How
+) -> tuple[tuple, Array, tuple]:
+    stack.require("params", params)
+    stack.require("state", state)
+    noise, xs = stack.split(xs)
+    finals, every = [], []
+    for layer, p, s, extra in zip(stack.layers, params, state, noise, strict=True):
+        final, xs, ss = walk(layer, p, xs if extra is None else (extra, xs), s, how)
+        finals.append(final)
+        every.append(ss)
+    return tuple(finals), xs, tuple(every)
+
+
+def _walk_cell(
+    cell: Any, params: Tree, xs: Tree, state: Tree, how: How
+) -> tuple[Tree, Array, Tree]:
+    if how.mask is not None:
+        cell, xs = masked(cell), (how.mask, xs)
+    if how.reset is not None:  # backward, what begins at t + 1 ends before t is reached
+        later = jnp.concatenate([how.reset[1:], jnp.zeros_like(how.reset[:1])])
+        cell, xs = resetting(cell), (later if how.reverse else how.reset, xs)
+    body = tied(cell, params)
+    check(body, state, xs)
+    chosen = plan(cell, xs, how.engine, how.memory)
+    if how.reverse:
+        xs = _flip(xs)
+    final, hs, every = _segments(chosen, partial(_piece, cell, chosen, how), params, state, xs)
+    return final, *(_flip((hs, every)) if how.reverse else (hs, every))
+
+
+def _piece(
+    cell: Any, chosen: Plan, how: How, params: Tree, state: Tree, xs: Tree
+) -> tuple[Tree, tuple[Array, Tree]]:
+    """A pass over a sequence, by its engine: final state, outputs, states if wanted."""
+    if chosen.engine == "chunked":
+        state = jax.tree.map(jnp.asarray, state)
+        final, ss = trajectory(cell, chosen.chunk, params, state, xs)
+        return final, (hidden(ss), ss if how.every else ())
+
+    def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Array, Tree]]:
+        state, h = cell.step(params, state, x)
+        return state, (h, state if how.every else ())
+
+    return lax.scan(step, state, xs, unroll=how.unroll)
+
+
+def _segments(
+    chosen: Plan, piece: Callable, params: Tree, state: Tree, xs: Tree
+) -> tuple[Tree, Array, Tree]:
+    """The pass in segments, of which a derivative keeps the first state and no other."""
+    T, segment = length(xs), chosen.segment
+    if segment <= 1 or segment >= T:
+        final, (hs, every) = piece(params, state, xs)
+        return final, hs, every
+    kept = partial(jax.checkpoint(piece, prevent_cse=False), params)
+    final, outs = in_pieces(kept, state, xs, segment)
+    return final, *joined(outs)
+
+
+def _flip(tree: Tree) -> Tree:
+    """Time the other way."""
+    return jax.tree.map(lambda a: jnp.flip(a, axis=0), tree)

@@ -1,0 +1,258 @@
+"""The chunked engine against autodiff of the plain scan, in float64."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import build
+
+from recur import Prior, Unitwise, cells, scan
+from recur.compose import Bidirectional, Stacked
+from recur.core import hidden
+from recur.scan.engine import trajectory
+
+KEY = jax.random.key(0)
+ROUNDING = 1e-12  # float64, sums of some hundred terms of order one
+
+
+def double(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.float64), tree)
+
+
+def setting(cell, d, n, steps, batch=()):
+    params = double(cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n))
+    xs = jax.random.normal(KEY, (steps, *batch, d), jnp.float64)
+    return params, jax.tree.map(lambda s: s + 0.1, cell.start(params, batch)), xs
+
+
+def plain(cell, params, state, xs):
+    def step(state, x):
+        state = cell.step(params, state, x)[0]
+        return state, state
+
+    return jax.lax.scan(step, state, xs)
+
+
+def score(final, states):
+    """Reads the last state and every state, each entry with a weight of its own."""
+    parts = [*jax.tree.leaves(final), *jax.tree.leaves(states)]
+    return sum(jnp.sum(jnp.sin(a + jnp.arange(1.0 * a.size).reshape(a.shape))) for a in parts)
+
+
+def assert_close(ours, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=ROUNDING), ours, expected)
+
+
+def test_gradients_of_every_cell(cell, sizes, x64):
+    """In parameters, start and inputs; seven steps in chunks of three, so one is left over."""
+    if not isinstance(cell, Unitwise):
+        pytest.skip("the engine takes Unitwise cells")
+    point = setting(cell, *sizes, 7, (2,))
+
+    def both(params, state, xs):
+        ours = score(*trajectory(cell, 3, params, state, xs))
+        return ours, score(*plain(cell, params, state, xs))
+
+    pulled = [
+        jax.jit(jax.value_and_grad(lambda *p, i=i: both(*p)[i], (0, 1, 2)))(*point) for i in (0, 1)
+    ]
+    assert_close(*pulled)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 6, 9])
+def test_any_chunk_and_no_batch_axis(chunk, x64):
+    cell = cells.lstm.peephole
+    point = setting(cell, 3, 4, 6)
+    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, chunk, *p)), (0, 1, 2)))(*point)
+    assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_gradient_in_one_argument_alone(which, x64):
+    """The other tangents are symbolic zeros, and take another way through the rule."""
+    cell = cells.gru.cell
+    point = setting(cell, 3, 4, 5, (2, 2))
+    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, 2, *p)), which))(*point)
+    assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
+
+
+def test_forward_mode_second_derivatives_and_vmap(x64):
+    cell = cells.lstm.cell
+    point = setting(cell, 3, 4, 5, (2,))
+    direction = jax.tree.map(jnp.cos, point)
+    many = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), point[0])
+
+    def everything(run):
+        def f(*p):
+            return score(*run(*p))
+
+        def over_hessian(p):
+            return jax.jvp(jax.grad(f, (0, 1, 2)), p, direction)[1]
+
+        return (
+            jax.jvp(f, point, direction)[1],
+            over_hessian(point),
+            jax.grad(lambda p: jax.jvp(f, p, direction)[1])(point),  # reverse over forward
+            jax.vmap(jax.grad(f), (0, None, None))(many, *point[1:]),
+            jax.jacfwd(lambda s: run(point[0], s, point[2])[0])(point[1]),
+        )
+
+    assert_close(
+        jax.jit(lambda: everything(lambda *p: trajectory(cell, 2, *p)))(),
+        jax.jit(lambda: everything(lambda *p: plain(cell, *p)))(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reverse"), [("gru", False), ("lstm", True), ("highway.deep", False)]
+)
+@pytest.mark.parametrize("memory", ["states", "sqrt"])
+def test_run_with_masks_and_resets(name, reverse, memory, x64):
+    """Whatever the engine and the memory: results and gradients of the plain scan."""
+    cell, steps = build(name), 11
+    params, state, xs = setting(cell, 3, 4, steps, (2,))
+    mask = jax.random.bernoulli(KEY, 0.7, (steps, 2))
+    reset = jnp.zeros((steps, 2), bool).at[6, 1].set(True)
+
+    def loss(how):
+        def f(params, state, xs):
+            state, hs = scan.run(
+                cell, params, xs, state, mask=mask, reset=reset, reverse=reverse, **how
+            )
+            return score(state, hs)
+
+        return jax.jit(jax.value_and_grad(f, (0, 1, 2)))(params, state, xs)
+
+    engine = "chunked" if isinstance(cell, Unitwise) else "auto"
+    assert_close(loss({"engine": engine, "memory": memory}), loss({"engine": "scan"}))
+
+
+def test_stacks_and_both_directions(x64):
+    cell = Stacked(cells.gru.cell, Bidirectional(cells.cfn.cell))
+    params = double(cell.init(KEY, Prior(), 3, 4))
+    xs = jax.random.normal(KEY, (10, 2, 3), jnp.float64)
+
+    def gradient(engine):
+        return jax.jit(jax.grad(lambda p: score(*scan.run(cell, p, xs, engine=engine))))(params)
+
+    assert_close(gradient("chunked"), gradient("scan"))
+
+
+def test_every_state_is_that_of_the_plain_scan(x64):
+    cell = cells.lstm.cell
+    params, state, xs = setting(cell, 3, 4, 10)
+    ours = scan.states(cell, params, xs, state, engine="chunked", memory="sqrt")
+    assert_close(ours, plain(cell, params, state, xs)[1])
+
+
+@pytest.mark.parametrize("piece", [None, 4])
+def test_total_is_the_loss_of_all_outputs(piece, x64):
+    """A readout piece by piece, its own gradient too; lengths and a piece that is left over."""
+    cell = Stacked(cells.gru.cell, cells.gru.reset_before)
+    params = double(cell.init(KEY, Prior(), 3, 4))
+    xs = jax.random.normal(KEY, (11, 2, 3), jnp.float64)
+    targets, readout = xs[..., :2], jnp.ones((4, 2))
+    how = {"lengths": jnp.array([11, 5])}
+
+    def read(readout):
+        return lambda hs, targets: jnp.sum((jnp.tanh(hs @ readout) - targets) ** 2)
+
+    def ours(params, readout):
+        state, value = scan.total(read(readout), cell, params, xs, targets, piece=piece, **how)
+        return value + score(state, ())
+
+    def whole(params, readout):
+        state, hs = scan.run(cell, params, xs, **how)
+        return read(readout)(hs, targets) + score(state, ())
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(f, (0, 1)))(params, readout) for f in (ours, whole)
+    )
+    assert_close(found, expected)
+
+
+def test_total_needs_no_future():
+    with pytest.raises(ValueError, match="Bidirectional layer needs the whole sequence"):
+        scan.total(jnp.sum, Bidirectional(cells.gru.cell), (), jnp.ones((3, 2)), ())
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, PartitionSpec as P
+from recur import Prior, cells, scan, train
+jax.config.update("jax_enable_x64", True)
+assert jax.device_count() == 2
+cell, key = cells.lstm.cell, jax.random.key(0)
+params = jax.tree.map(lambda a: a.astype("float64"), cell.init(key, Prior(), 3, 4))
+xs, ys = jax.random.normal(key, (40, 4, 3)), jax.random.normal(key, (4, 4))
+
+def loss(params, batch):
+    xs, ys = batch
+    return jnp.mean((scan.run(cell, params, xs)[1][-1] - ys) ** 2)
+
+one = jax.jit(jax.value_and_grad(loss))(params, (xs, ys))
+two = jax.jit(train.value_and_grad(loss, (1, 0)))(params, (xs, ys))
+same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10)  # float64, another order of sums
+jax.tree.map(same, one, two)
+
+mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))  # and under JAX's own checks
+split = jax.shard_map(lambda p, xs: jax.lax.psum(jnp.sum(scan.run(cell, p, xs)[1] ** 2), "b"),
+                      mesh=mesh, in_specs=(P(), P(None, "b")), out_specs=P())
+whole = lambda p, xs: jnp.sum(scan.run(cell, p, xs)[1] ** 2)
+jax.tree.map(same, *(jax.jit(jax.grad(f, (0, 1)))(params, xs) for f in (split, whole)))
+try:
+    train.value_and_grad(loss, (1, 0))(params, (xs[:, :3], ys[:3]))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_batch_over_two_devices():
+    """Gradients equal those of one device; a batch that cannot be shared is refused."""
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 devices cannot share 3 examples" in done.stdout
+
+
+def memory_of(how, steps=512, n=64, read_all=True):
+    cell, d, batch = cells.gru.cell, 16, 16
+    params = cell.init(KEY, Prior(), d, n)
+    xs = jnp.zeros((steps, batch, d))
+
+    def loss(params):
+        state, hs = scan.run(cell, params, xs, **how)
+        return jnp.sum(hs**2) if read_all else jnp.sum(hidden(state) ** 2)
+
+    stats = jax.jit(jax.grad(loss)).lower(params).compile().memory_analysis()
+    return stats.temp_size_in_bytes, 4 * steps * batch * n
+
+
+@pytest.mark.slow  # sizes of temporary buffers are those of optimised programs
+def test_memory_of_a_backward_pass():
+    """What the backward pass holds, in units of one array of outputs."""
+    kept, unit = memory_of({"engine": "scan"})
+    chunked, _ = memory_of({})
+    assert kept > 8 * unit  # gates, their derivatives and states of every step
+    assert chunked - 2 * unit < 0.3 * (kept - 2 * unit)  # beyond outputs and their cotangents
+    few, unit = memory_of({"memory": "sqrt"}, steps=4096, read_all=False)
+    assert few < 0.15 * unit  # no array of all steps: 64 states, and one segment's work
+
+
+def test_plan_says_what_runs():
+    xs = jnp.zeros((100, 2, 3))
+    assert scan.plan(cells.gru.cell, xs) == scan.Plan("chunked", 8, 1)
+    assert scan.plan(cells.gru.cell, xs[:5]) == scan.Plan("scan", 5, 1)
+    assert scan.plan(cells.gru.reset_before, xs, memory="sqrt") == scan.Plan("scan", 8, 10)
+    with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
+        scan.plan(cells.gru.cell, xs, engine="fast")
+    with pytest.raises(ValueError, match="memory is one of states, chunks, sqrt"):
+        scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs, memory="all")
+    with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is none"):
+        scan.plan(cells.gru.reset_before, xs, engine="chunked")
