@@ -1,5 +1,11 @@
 """Checkpoints: what was saved comes back, from the newest that is whole."""
 
+import resource
+import shutil
+import time
+import warnings
+from contextlib import contextmanager
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +76,142 @@ def test_another_configuration_is_refused_with_the_differences(tmp_path):
         "  old: saved float32[1], now nothing",
         "  w: saved float32[3], now float32[4]",
     ]
+
+
+# --- what can go wrong ----------------------------------------------------------------------------
+
+TREE = {"w": np.arange(1000.0), "key": jax.random.key(3), "bits": jnp.ones(7, jnp.bfloat16)}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A folder with the whole checkpoints 7 and 9."""
+    with Checkpoints(tmp_path / "pair") as saved:
+        for step in (7, 9):
+            saved.save(step, TREE | {"w": TREE["w"] + step})
+    return tmp_path / "pair"
+
+
+def test_every_kind_of_array_comes_back(pair):
+    with Checkpoints(pair) as saved:
+        step, tree = saved.restore(TREE)
+    assert step == 9
+    same(tree, TREE | {"w": TREE["w"] + 9})
+    kinds = (np.ndarray, jax.Array, jax.Array)
+    assert all(
+        isinstance(tree[k], kind) for k, kind in zip(("w", "key", "bits"), kinds, strict=True)
+    )
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0x10
+    path.write_bytes(raw)
+
+
+# Orbax opens all arrays at once and forgets those still opening when one fails
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("harm", [halve, flip, lambda path: path.unlink()])
+def test_no_damage_goes_unnoticed(pair, tmp_path, harm):
+    """Whatever file of the newest is harmed: either all its numbers are right, or those before."""
+    files = [path.relative_to(pair) for path in (pair / "9").rglob("*") if path.is_file()]
+    fell_back = 0
+    for number, path in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(pair, folder)
+        harm(folder / path)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with Checkpoints(folder) as saved:
+                step, tree = saved.restore(TREE)
+        same(tree, TREE | {"w": TREE["w"] + step})
+        if step == 7:
+            fell_back += 1
+            assert "step 9" in str(said[0].message)
+            assert (folder / "damaged.9").is_dir()
+    assert fell_back >= 2  # the numbers themselves, and what they are
+
+
+def test_after_a_fall_back_the_same_step_is_saved_again(pair):
+    shutil.rmtree(pair / "9" / "default")
+    with Checkpoints(pair) as saved:
+        with pytest.warns(RuntimeWarning, match=r"step 9 in .* is damaged and was put aside"):
+            assert saved.restore(TREE)[0] == 7
+        saved.save(9, TREE)
+    with Checkpoints(pair) as saved:
+        assert saved.restore(TREE)[0] == 9
+        saved.clear()
+    assert not list(pair.iterdir())
+
+
+def test_all_damaged_is_a_new_start(pair):
+    for step in ("7", "9"):
+        shutil.rmtree(pair / step / "default")
+    with Checkpoints(pair) as saved, pytest.warns(RuntimeWarning) as said:
+        assert saved.restore(TREE)[0] == 0
+    assert len(said) == 2
+
+
+def test_saves_lie_seconds_apart(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Checkpoints(tmp_path, keep=9, seconds=10) as saved:
+        for step, now in enumerate((100.0, 109.0, 111.0, 120.0, 121.0), start=1):  # noqa: B007
+            saved.save(step, {"x": np.zeros(2)})
+        monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "5"]
+
+
+def test_what_is_saved_may_change_at_once(tmp_path):
+    changing = np.zeros(100_000)
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, {"x": changing})
+        changing += 1
+    with Checkpoints(tmp_path) as saved:
+        assert not saved.restore({"x": changing})[1]["x"].any()
+
+
+def test_an_older_step_is_refused(pair):
+    with Checkpoints(pair) as saved, pytest.raises(ValueError, match="step 8 is not newer"):
+        saved.save(8, TREE)
+
+
+def test_keep_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="1 or more; got 0"):
+        Checkpoints(tmp_path, keep=0)
+
+
+@contextmanager
+def full_disk(size):
+    """No file may grow beyond size bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+def test_a_full_disk_is_an_error_that_leaves_the_checkpoint_before(tmp_path):
+    like = {"x": np.zeros(100_000)}
+    noise = {"x": np.random.default_rng(0).normal(size=100_000)}  # does not compress
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, noise)
+    with (
+        pytest.raises(OSError, match=r"could not be written to .* before it are whole"),
+        full_disk(10_000),
+        Checkpoints(tmp_path) as saved,
+    ):
+        saved.save(2, {"x": 2 * noise["x"]})
+    with Checkpoints(tmp_path) as saved:
+        step, tree = saved.restore(like)
+        assert step == 1
+        same(tree, noise)
+        saved.save(2, {"x": 2 * noise["x"]})  # there is room again
+    with Checkpoints(tmp_path) as saved:
+        assert saved.restore(like)[0] == 2

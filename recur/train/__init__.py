@@ -7,6 +7,7 @@
 The state holds all that training is: advancing twice by 50 steps equals once by 100, and a state
 that was saved and restored goes on to the same end. A sweep is `jax.vmap` over states; a network of
 it that diverges or has reached its goal (`finish`) keeps its parameters, and the others train on.
+`over_devices` shares a sweep among all devices, and `value_and_grad` one network's batch.
 
 What else shall be small is a term of the loss:
 
@@ -21,7 +22,20 @@ What else shall be small is a term of the loss:
         )
 """
 
+from recur.train.batches import value_and_grad
 from recur.train.descent import Loss, Sample, State, advance, finish, start, training
+from recur.train.devices import over_devices
 from recur.train.omega import omega
 
-__all__ = ["State", "Loss", "Sample", "start", "advance", "finish", "training", "omega"]
+__all__ = [
+    "State",
+    "Loss",
+    "Sample",
+    "start",
+    "advance",
+    "finish",
+    "training",
+    "omega",
+    "over_devices",
+    "value_and_grad",
+]
