@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import build
+from conftest import MADE, build
 
 from recur import Prior, Unitwise, cells, scan
 from recur.compose import Bidirectional, Stacked
@@ -16,6 +16,7 @@ from recur.core import hidden
 from recur.scan.engine import trajectory
 
 KEY = jax.random.key(0)
+UNITWISE = [name for name in (*cells.names(), *MADE) if isinstance(build(name), Unitwise)]
 ROUNDING = 1e-12  # float64, sums of some hundred terms of order one
 
 
@@ -47,10 +48,9 @@ def assert_close(ours, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=ROUNDING), ours, expected)
 
 
+@pytest.mark.parametrize("name", UNITWISE, indirect=True)
 def test_gradients_of_every_cell(cell, sizes, x64):
     """In parameters, start and inputs; seven steps in chunks of three, so one is left over."""
-    if not isinstance(cell, Unitwise):
-        pytest.skip("the engine takes Unitwise cells")
     point = setting(cell, *sizes, 7, (2,))
 
     def both(params, state, xs):

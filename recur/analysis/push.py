@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from recur import scan
 from recur.analysis.flat import Step
 from recur.core import Body, Tree, Unitwise, hidden
+from recur.scan.slopes import combine, slopes
 
 Push = Callable[[Array, Array, Tree], tuple[Array, Array]]  # (s, Q (k, m), x) -> (s, Q J^T)
 
@@ -60,34 +61,11 @@ def unitwise(cell: Unitwise, params: Tree, state: Tree, k: int) -> Push:
             both = cell.mix(params, jnp.vstack([hidden(state), q[0]]))
             r = jax.tree.map(lambda leaf: leaf[0], both)
             dr = [leaf[1:] for leaf in jax.tree.leaves(both)]
-        after, A, B = _slopes(cell, params, state, r, cell.drive(params, x))
-        mixed = [_combine(B, i, dr) for i in range(fields)]
+        after, A, B = slopes(cell, params, state, r, cell.drive(params, x))
+        mixed = [combine(B, i, dr) for i in range(fields)]
         if form:
             mixed = [q[0] @ block for block in mixed]
-        pushed = [mixed[i] + _combine(A, i, q) for i in range(fields)]
+        pushed = [mixed[i] + combine(A, i, q) for i in range(fields)]
         return jnp.concatenate(after), jnp.concatenate(pushed, axis=1)
 
     return push
-
-
-def _slopes(
-    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: Tree
-) -> tuple[list[Array], list[list[Array]], list[list[Array]]]:
-    """The new state's arrays, A[j][i] = d after_i / d state_j and B[g][i] = d after_i / d r_g."""
-    inputs, structure = jax.tree.flatten((state, r))
-
-    def update(*inputs: Array) -> list[Array]:
-        state, r = jax.tree.unflatten(structure, inputs)
-        return jax.tree.leaves(cell.update(params, state, r, z))
-
-    after, along = jax.linearize(update, *inputs)
-    slopes = [
-        along(*(jnp.full_like(leaf, i == j) for i, leaf in enumerate(inputs)))
-        for j in range(len(inputs))
-    ]
-    return after, slopes[: len(after)], slopes[len(after) :]
-
-
-def _combine(slopes: list[list[Array]], i: int, tangents: list[Array]) -> Array:
-    """sum_j slopes_j * tangent_j, for the array i of the new state."""
-    return sum(slope[i] * d for slope, d in zip(slopes, tangents, strict=True))  # type: ignore

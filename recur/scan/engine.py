@@ -3,11 +3,12 @@
 Autodiff of a scan stores every gate of every step. Here the derivative is written from the cell's
 structure instead: with h the output of state s,
 
-    ds_t = d update / d state . ds_{t-1} + d update / d r . (mix(dh_{t-1}) + dmix(h_{t-1})) + ...
+    ds_t = A_t ds_{t-1} + B_t mix(dh_{t-1}) + u_t
 
-`drive` and `mix` of all the steps of a chunk are one product each, since they see no state and a
-state that is known; so is the gradient of their weights, the transpose. What is left to the loop is
-the sum above, and the gates within it are computed again from the states.
+A and B are the elementwise derivatives of `update`, and u is what the parameters and inputs add.
+They are computed again from the states, for all steps of a chunk at once: `drive` and `mix` are one
+product each, and so is the gradient of their weights, the transpose of u. The loop has only the
+linear recurrence left.
 It is a `custom_jvp`, so forward mode, second derivatives and `vmap` go through it.
 """
 
@@ -21,6 +22,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from recur.core import Tree, Unitwise, hidden
+from recur.scan.slopes import combine, slopes
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -79,14 +81,22 @@ def _tangents(
     h = hidden(before)
     rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
 
-    @partial(jax.checkpoint, prevent_cse=False)  # gates are computed in the loop, not stored for it
+    _, us = _along(
+        lambda params, r, z: cell.update(params, before, r, z),
+        (params, rs, zs),
+        (dparams, drs, dzs),
+    )
+    _, A, B = slopes(cell, params, before, rs, zs)
+
     def step(ds: Tree, now: tuple) -> tuple[Tree, Tree]:
-        s, r, z, dr, dz = now
-        dr = _add(dr, cell.mix(params, hidden(ds)))
-        _, ds = _along(cell.update, (params, s, r, z), (dparams, ds, dr, dz))
+        A, B, u = now
+        d, structure = jax.tree.flatten(ds)
+        d += jax.tree.leaves(cell.mix(params, hidden(ds)))
+        sums = [combine([*A, *B], i, d) for i in range(len(A))]
+        ds = _add(u, jax.tree.unflatten(structure, sums))
         return ds, ds
 
-    return lax.scan(step, ds, (before, rs, zs, drs, dzs))
+    return lax.scan(step, ds, (A, B, us))
 
 
 def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], Tree]:
