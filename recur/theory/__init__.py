@@ -1,12 +1,13 @@
 """From cells to numbers at infinite width, with weights redrawn at every step and with tied ones.
 
 `untied` and `tied` run any `Unitwise` cell's own functions on matrices of infinite width; `closed`
-has the quadrature forms of two cells; `critical`, `critical_minimal` and `slowest` find priors.
+has the quadrature forms of two cells, `spectrum` their singular values over many steps; `critical`,
+`critical_minimal` and `slowest` find priors.
 R is E[x_i^2] of the inputs, Sigma the cosine of two input sequences; times are in steps, growth in
 nats per step. What cannot be done raises ValueError with the reason.
 """
 
-from recur.theory import closed
+from recur.theory import closed, spectrum
 from recur.theory.critical import critical, critical_minimal, slowest
 from recur.theory.field import MeanField, Squares, timescale
 from recur.theory.tied import signal_tied, tied
@@ -22,6 +23,7 @@ __all__ = [
     "signal_tied",
     "signal_untied",
     "slowest",
+    "spectrum",
     "tied",
     "timescale",
     "untied",

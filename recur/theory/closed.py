@@ -61,7 +61,7 @@ def mean_of_pair(
 def vanilla(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
     """The fixed point of h = tanh(W h + V x + b). Raises ValueError unless R > 0, |Sigma| <= 1."""
     check_inputs(R, Sigma)
-    sw2, sv2, mu, sb2, R, Sigma = _numbers(prior, R, Sigma)
+    sw2, sv2, mu, sb2, R, Sigma = numbers(prior, R, Sigma)
     outside, shared = sv2 * R + sb2, sv2 * R * Sigma + sb2
 
     def both(e: Array) -> tuple[Array, Array]:
@@ -94,7 +94,7 @@ def minimal(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
     depends on their second moment alone; h is then a scale mixture of Gaussians.
     """
     check_inputs(R, Sigma)
-    sw2, sv2, mu, sb2, R, Sigma = _numbers(prior, R, Sigma)
+    sw2, sv2, mu, sb2, R, Sigma = numbers(prior, R, Sigma)
 
     def preactivation(Q: Array) -> Array:
         return sw2 * Q + sv2 * R + sb2
@@ -130,13 +130,17 @@ def _squares_of_minimal(sw2: Array, mu: Array, q: Array, Q: Array, R: Array) -> 
         """E[u^i (1-u)^j]."""
         return mean(lambda e: sigmoid(e) ** i * sigmoid(-e) ** j, mu, q)
 
-    keep2, keep4 = moment(2, 0), moment(4, 0)
-    h4 = (6 * moment(2, 2) * Q * R + 3 * moment(0, 4) * R**2) / (1 - keep4)  # h <- u h + (1-u) x
+    keep2, keep4, h4 = moment(2, 0), moment(4, 0), fourth_moment(Q, R, moment)
     gap2, gap4 = Q + R, h4 + 6 * Q * R + 3 * R**2
     s2, s4, keep_s = moment(2, 2), moment(4, 4), moment(4, 2)
     rest = keep4 - keep2**2 + 2 * sw2 * keep_s * gap2
     a2, a4 = s2 * gap2, s4 * gap4
     return Squares(keep2 + sw2 * a2, rest + sw2**2 * a4, rest + sw2**2 * (a4 - a2**2))
+
+
+def fourth_moment(Q: Array, R: Array, moment: Callable[[int, int], Array]) -> Array:
+    """E[h^4] of h <- u h + (1-u) x, x ~ N(0, R), from moments E[u^i (1-u)^j]."""
+    return (6 * moment(2, 2) * Q * R + 3 * moment(0, 4) * R**2) / (1 - moment(4, 0))
 
 
 def _fixed_point(f: Function, low: Array, high: Array) -> Array:
@@ -185,7 +189,7 @@ def _cosine(f: Callable[[Array], tuple[Array, Array]], Sigma: Array) -> Array:
     return jnp.where(Sigma == 1, one, c)
 
 
-def _numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
+def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
     """sigma_w^2, sigma_v^2, mu_b, sigma_b^2, R, Sigma as scalars of one dtype."""
     values = [jnp.asarray(v, jnp.result_type(float)) for v in (*prior, R, Sigma)]
     if any(v.size != 1 for v in values):
