@@ -34,6 +34,7 @@ from recur.flax.models import Classifier
 
 FORGOTTEN = np.log(1e-3)  # a singular value this far below that of lag 0 no longer reaches
 WHEN = ("at initialisation", "after training")
+Batch = tuple[np.ndarray, np.ndarray]  # sequences (T, N, d) and labels (N,)
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,11 @@ class Result(NamedTuple):
 
 def run(config: Config, record: harness.Record) -> Result:
     """Train every cell and measure it before and after."""
-    images = data.digits(config.data_dir)
-    mean, deviation = images.train_x.mean(), images.train_x.std()
-    train_xs, test_xs = (
-        ((x - mean) / deviation).reshape(len(x), -1, config.pixels).swapaxes(0, 1)
-        for x in (images.train_x, images.test_x)
-    )  # (T, N, d)
-    T, _, d = train_xs.shape
+    training, test = sequences(config)
+    T, _, d = test[0].shape
     lags = np.unique(np.linspace(0, T - 1, 28).round().astype(int))
-    chosen = np.random.default_rng(config.seed).choice(len(images.test_y), config.examples, False)
-    probes = test_xs[:, chosen], images.test_y[chosen]
+    chosen = np.random.default_rng(config.seed).choice(len(test[1]), config.examples, False)
+    probes = test[0][:, chosen], test[1][chosen]
 
     rows = []
     for name in config.cells:
@@ -110,8 +106,7 @@ def run(config: Config, record: harness.Record) -> Result:
         keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
         models = draw(cell, d, n, keys[0])
         before = measure(models, *probes, lags)
-        batches = (train_xs, images.train_y), (test_xs, images.test_y)
-        models, curves = fit(name, models, keys[1], *batches, config, record)
+        models, curves = fit(name, models, keys[1], training, test, config, record)
         after = measure(models, *probes, lags)
         both = [np.stack(pair) for pair in zip(before, after, strict=True)]
         rows.append((name, n, count(cell, d, n), *both, *curves))
@@ -122,9 +117,22 @@ def run(config: Config, record: harness.Record) -> Result:
     )  # fmt: skip
 
 
-def draw(cell: Recurrence, d: int, n: int, keys: jax.Array) -> Classifier:
+def sequences(config: Config) -> tuple[Batch, Batch]:
+    """Digits for training and for tests: (T, N, d) of mean 0 and variance 1, labels (N,)."""
+    images = data.digits(config.data_dir)
+    mean, deviation = images.train_x.mean(), images.train_x.std()
+    train_xs, test_xs = (
+        ((x - mean) / deviation).reshape(len(x), -1, config.pixels).swapaxes(0, 1)
+        for x in (images.train_x, images.test_x)
+    )
+    return (train_xs, images.train_y), (test_xs, images.test_y)
+
+
+def draw(
+    cell: Recurrence, d: int, n: int, keys: jax.Array, prior: Prior | None = None
+) -> Classifier:
     """A network for each key, stacked."""
-    return jax.vmap(lambda key: Classifier(cell, d, n, 10, rngs=nnx.Rngs(key)))(keys)
+    return jax.vmap(lambda key: Classifier(cell, d, n, 10, prior=prior, rngs=nnx.Rngs(key)))(keys)
 
 
 def count(cell: Recurrence, d: int, n: int) -> int:
@@ -158,8 +166,8 @@ def fit(
     name: str,
     models: Classifier,
     keys: jax.Array,
-    training: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    training: Batch,
+    test: Batch,
     config: Config,
     record: harness.Record,
 ) -> tuple[Classifier, Curves]:

@@ -4,7 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import chaos, error_surface, harness
+from experiments import (
+    chaos,
+    error_surface,
+    flossing,
+    gradient_reach,
+    harness,
+    lyapunov_spectra,
+)
+from recur import Prior, cells
 
 
 @pytest.fixture
@@ -76,7 +84,7 @@ def test_the_chaotic_systems_are_those_of_the_paper(x64):
     o = sigmoid(np.array([[10, -10], [10, -10]]) @ u)
     after = f * c + i * g
     body = chaos.two_units("lstm")
-    state, h = body(chaos.cells.lstm.State(jax.numpy.array(u), jax.numpy.array(c)), np.zeros(1))
+    state, h = body(cells.lstm.State(jax.numpy.array(u), jax.numpy.array(c)), np.zeros(1))
     np.testing.assert_allclose(state.c, after, rtol=1e-12)
     np.testing.assert_allclose(h, o * np.tanh(after), rtol=1e-12)
 
@@ -90,3 +98,127 @@ def test_a_held_unit_grows_by_a_few_nats_and_lets_go():
     assert history[:, -1].max() < -0.3
     growth = history * np.arange(1, 3001)
     assert growth.max() < 10  # bounded, though units were held for hundreds of steps
+
+
+# --- spectra before and after training ------------------------------------------------------------
+
+
+def digits(**changes):
+    values = {"cells": ("vanilla", "minimal"), "parameters": 600, "seeds": 2, "steps": 60,
+              "every": 20, "batch": 20, "learning_rate": 0.01, "stream": 8,
+              "discard": 2}  # fmt: skip
+    return lyapunov_spectra.Config(**(values | changes))
+
+
+def test_the_exponents_sum_to_the_mean_log_determinant():
+    """Along the stream, without its first digits: NumPy, from the equation of the cell."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    models = gradient_reach.draw(cells.vanilla.cell, 7, 9, keys, Prior(1.5))
+    stream = np.random.default_rng(0).normal(size=(60, 7))
+    test = np.zeros((4, 3, 7), np.float32), np.zeros(3, int)
+    found = lyapunov_spectra.measure(models, test, stream, 20)
+    for s in range(2):
+        W, V, b = (np.asarray(a[s], float) for a in models.rnn.values)
+        h, logs = np.zeros(9), []
+        for x in stream:
+            h = np.tanh(h @ W + x @ V + b)
+            logs.append(np.log(1 - h**2).sum() + np.linalg.slogdet(W)[1])
+        # by choosing when to factorise, a frame loses up to half of its digits
+        np.testing.assert_allclose(found.exponents[s].sum(), np.mean(logs[20:]), rtol=1e-7)
+
+
+@pytest.mark.slow
+def test_lyapunov_spectra(record, tmp_path):
+    result = lyapunov_spectra.run(digits(), record)
+    top = result.exponents[..., 0]
+    assert (top[:, 0] < 0).all()  # sigma_w = 1: stable
+    assert (top[1, 0] > top[0, 0] + 0.02).all()  # training slows the slowest direction
+    last = np.nanmin(result.exponents, axis=-1)
+    assert (last[1, 0] < last[0, 0]).all()  # and stretches the spectrum
+    assert (top[0, 1, 0] > 0).all()  # sigma_w = 3: the vanilla network is chaotic,
+    assert (result.dimensions[0, 1, 0] > 1).all()
+    assert (result.accuracies[1] > result.accuracies[0]).all()
+    figure, table = lyapunov_spectra.plot(result), lyapunov_spectra.table(result)
+    harness.save(tmp_path, result, figure, table)
+
+
+@pytest.mark.slow
+def test_spectra_resume_to_the_same_end(tmp_path):
+    config = digits(cells=("minimal",), sigmas=(2.0,))
+    whole = lyapunov_spectra.run(config, harness.Record(tmp_path / "whole"))
+
+    class Killed(harness.Record):
+        def metrics(self, **values):
+            super().metrics(**values)
+            if values["update"] == 40:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lyapunov_spectra.run(config, Killed(tmp_path / "cut"))
+    resumed = lyapunov_spectra.run(config, harness.Record(tmp_path / "cut", resume=True))
+    for one, other in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# --- gradient flossing ----------------------------------------------------------------------------
+
+
+def xor(**changes):
+    values = {"delays": (4,), "n": 12, "k": 3, "flossings": 100, "seeds": 2,
+              "learning_rate": 3e-3}  # fmt: skip
+    return flossing.Config(**(values | changes))
+
+
+def test_delayed_xor_asks_what_it_says():
+    for delay in (2, 7):
+        batch = flossing.delayed_xor(delay).sample(jax.random.key(3), 5)
+        bits = np.asarray(batch.xs[..., 0]) > 0
+        assert len(bits) == 3 * delay
+        assert set(np.unique(batch.xs)) == {-1, 1}
+        for t in range(delay, len(bits)):
+            answer = bits[t - delay] != bits[t - delay // 2]
+            np.testing.assert_array_equal(batch.targets[t - delay], answer)
+
+
+def test_flossing_brings_the_first_exponents_to_zero_and_starts_training_anew():
+    config = xor()
+    states = flossing.begin("drawn", config)
+    key = jax.random.key(9)
+    before = flossing.exponents(config, 4, states.params, key)
+    after = flossing.flossed(config, 4, states)
+    found = flossing.exponents(config, 4, after.params, key)
+    assert (before < -0.2).all()
+    assert (np.abs(found).max(axis=1) < 0.5 * np.abs(before).max(axis=1)).all()
+    assert (after.step == 0).all()
+    assert (after.key == states.key).all()  # the batches of the training are those of the others
+
+
+@pytest.mark.slow
+def test_flossing(record, tmp_path):
+    result = flossing.run(flossing.Config(delays=(20,), seeds=2, updates=600), record)
+    drawn, orthogonal, flossed = result.accuracies[0, :, :, -1]
+    assert flossed.min() > 0.9
+    assert max(drawn.max(), orthogonal.max()) < 0.53  # of 10,240 answers: six deviations
+    start = np.abs(result.exponents[0, :, 1]).max(axis=(1, 2))
+    assert start[2] < 0.3 * start[0]
+    assert (flossing.solved(result)[0] < np.inf).sum(axis=1).tolist() == [0, 0, 2]
+    figure, table = flossing.plot(result), flossing.table(result)
+    harness.save(tmp_path, result, figure, table)
+
+
+@pytest.mark.slow
+def test_flossing_resumes_to_the_same_end(tmp_path):
+    config = xor(updates=30, every=10, flossings=10)
+    whole = flossing.run(config, harness.Record(tmp_path / "whole"))
+
+    class Killed(harness.Record):
+        def metrics(self, **values):
+            super().metrics(**values)
+            if values["run"] == "flossed-4" and values["update"] == 20:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        flossing.run(config, Killed(tmp_path / "cut"))
+    resumed = flossing.run(config, harness.Record(tmp_path / "cut", resume=True))
+    for name in ("accuracies", "exponents"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
