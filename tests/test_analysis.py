@@ -148,6 +148,48 @@ def test_foreign_bodies_against_dense_jacobians(make, x64):
     check_gradients(body, replace, state, xs)
 
 
+@pytest.mark.parametrize("make", FOREIGN)
+def test_foreign_exponents_maps_and_fixed_points(make, x64):
+    body, state, xs = make(3, 4)
+    start, unravel = ravel_pytree(state)
+
+    def last_loss(hs):
+        return jnp.sum(jnp.sin(hs[-1]))
+
+    def losses(hs):
+        return jnp.sum(jnp.sin(hs), axis=-1)
+
+    def jacobian(s, x):
+        return jax.jacfwd(lambda s: ravel_pytree(body(unravel(s), x)[0])[0])(s)
+
+    def advance(s, x):
+        return ravel_pytree(body(unravel(s), x)[0])[0], jnp.linalg.slogdet(jacobian(s, x))[1]
+
+    starts = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), state)
+
+    @jax.jit
+    def everything():
+        points = analysis.fixed_points(body, starts, xs[0])
+        return (
+            lax.scan(advance, start, xs)[1].mean(),
+            analysis.lyapunov(KEY, body, state, xs),
+            analysis.gradient_map(losses, body, state, xs, T - 1),
+            analysis.gradient_norms(last_loss, body, state, xs),
+            points,
+            jax.vmap(lambda state: body(state, xs[0])[0])(points.states),
+            analysis.stability(body, points.states, xs[0]),
+            jax.vmap(lambda state: jacobian(ravel_pytree(state)[0], xs[0]))(points.states),
+        )
+
+    logdet, exponents, logs, norms, points, after, about, J = everything()
+    np.testing.assert_allclose(exponents.sum(), logdet, rtol=1e-6)  # some digits are spent
+    np.testing.assert_allclose(logs[-1], norms[::-1], atol=1e-10)  # float64 rounding
+    assert points.speed.max() < 1e-25  # squares of rounding
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), after, points.states)
+    product = np.abs(np.prod(about.eigenvalues, axis=1))
+    np.testing.assert_allclose(product, np.abs(np.linalg.det(J)), rtol=1e-8)
+
+
 @pytest.mark.parametrize(("d", "n"), [(7, 2), (2, 7), (1, 1)])
 def test_the_output_may_be_wider_or_narrower_than_the_input(d, n, x64):
     body, state, xs = network(cells.vanilla.cell, d, n)

@@ -37,6 +37,11 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     return step, start
 
 
+def affordable(dtype: jnp.dtype) -> Array:
+    """Nats of dynamic range that a shortcut may lose to rounding: two fifths of the digits."""
+    return -0.4 * jnp.log(jnp.finfo(dtype).eps)
+
+
 def log_norm(v: Array, axis: int | None = None) -> tuple[Array, Array]:
     """log |v| and v / |v|; where v is zero, -inf and zero."""
     norm = jnp.linalg.norm(v, axis=axis, keepdims=axis is not None)

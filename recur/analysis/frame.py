@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import scan
+from recur.analysis.flat import affordable
 from recur.analysis.push import Push
-from recur.analysis.qr import qr
+from recur.analysis.qr import lq, qr
 from recur.core import Tree
 
 
@@ -22,9 +23,9 @@ def transport(
     Q, _ = qr(jax.random.normal(key, (start.size, k), start.dtype))
 
     def orthonormal(Q: Array, gap: Array) -> tuple[Array, Array, Array]:
-        Q, R = qr(Q.T)
-        logs = jnp.log(jnp.abs(jnp.diagonal(R)))
-        return Q.T, logs, _next_gap(logs, gap) if every is None else gap
+        L, Q = lq(Q)
+        logs = jnp.log(jnp.abs(jnp.diagonal(L)))
+        return Q, logs, next_gap(logs, gap) if every is None else gap
 
     def later(Q: Array, gap: Array) -> tuple[Array, Array, Array]:
         return Q, jnp.zeros(k, Q.dtype), gap
@@ -44,9 +45,10 @@ def transport(
     return lax.scan(advance, carry, (times, xs))[1]
 
 
-def _next_gap(logs: Array, gap: Array) -> Array:
-    """Steps until a frame has lost half of its digits, at most twice the last gap."""
-    digits = -jnp.log(jnp.finfo(logs.dtype).eps) / 2
-    spread = jnp.maximum(logs.max(), 0) - jnp.minimum(logs.min(), 0)  # of 1 too: no overflow
-    allowed = digits * gap.astype(logs.dtype) / spread
-    return jnp.clip(allowed, 1, (2 * gap).astype(logs.dtype)).astype(jnp.int32)
+def next_gap(logs: Array, gap: Array) -> Array:
+    """Steps until a frame has lost two fifths of its digits, at most twice the last gap."""
+    spread = logs.max() - logs.min()
+    lost = jnp.maximum(spread, jnp.abs(logs).max() / 2)  # of 1 too: no overflow or underflow
+    allowed = affordable(logs.dtype) * gap.astype(logs.dtype) / lost
+    allowed = jnp.where(lost < jnp.inf, allowed, 1)  # 1 where a direction has died out
+    return jnp.clip(allowed, 1, (2 * gap).astype(logs.dtype)).astype(gap.dtype)

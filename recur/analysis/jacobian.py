@@ -1,6 +1,6 @@
 """Singular values of long products of Jacobians."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,13 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import flatten, precise
+from recur.analysis.flat import Step, flatten, precise
+from recur.analysis.frame import next_gap
 from recur.analysis.push import push_forward
-from recur.analysis.qr import qr
+from recur.analysis.qr import lq, qr
 from recur.core import Body, Tree
+
+Pull = Callable[[Array, int, Array], tuple[Array, Array]]
 
 
 @precise
@@ -56,46 +59,59 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     lags = [int(lag) for lag in lags]
     if not lags or min(lags) < 0 or max(lags) >= T:
         raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}, got {lags}")
-    inputs, structure = jax.tree.flatten(xs)
-
-    def parts(x: Array, now: list[Array]) -> Tree:
-        return jax.tree.unflatten(structure, [*now, x])
-
-    _, before = lax.scan(lambda s, x: (step(s, x)[0], s), start, xs)  # states before each step
-
-    def pull(t: Array, out: int, Q: Array) -> tuple[Array, Array]:
-        """J^T Q and B^T Q of the step t, for its new state (out = 0) or its output (out = 1)."""
-        now = [leaf[t] for leaf in inputs]
-        x = now.pop()
-        value, vjp = jax.vjp(
-            lambda s, x: step(s, parts(x.reshape(now_shape), now))[out].ravel(),
-            before[t],
-            x.ravel(),
-        )
-        del value
-        return jax.vmap(vjp, in_axes=1, out_axes=1)(Q)
-
-    now_shape = inputs[-1].shape[1:]
+    reach = max(lags)
+    pull = _pullback(step, start, xs, reach)
     h = jax.eval_shape(step, start, jax.tree.map(lambda leaf: leaf[0], xs))[1]
-    k = min(h.size, inputs[-1][0].size)
+    k = min(h.size, jax.tree.leaves(xs)[-1][0].size)
 
-    def spectrum(Bt_Q: Array, total: product.Graded) -> Array:
-        factor = qr(Bt_Q)[1]
-        logs = product.log_singular_values(product.times(factor, total))
+    def spectrum(CB: Array, total: product.Graded) -> Array:
+        logs = product.log_singular_values(product.times(qr(CB.T)[1], total))
         return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
 
+    def factored(C: Array, total: product.Graded, gap: Array) -> tuple:
+        L, Q = lq(C)
+        return Q, product.times(L.T, total), next_gap(jnp.log(jnp.abs(jnp.diagonal(L)))[:k], gap)
+
+    def back(carry: tuple, now: tuple) -> tuple[tuple, Array]:
+        C, total, gap, last = carry
+        lag, wanted = now
+        CJ, CB = pull(lag, 0, C)
+        row = lax.cond(wanted, spectrum, lambda *_: jnp.zeros(k, start.dtype), CB, total)
+        due = lag - last >= gap
+        C, total, gap = lax.cond(due, factored, lambda *same: same, CJ, total, gap)
+        return (C, total, gap, jnp.where(due, lag, last)), row
+
+    # dh_T/ds_{T-lag} = U total' C, with U a rotation that no singular value sees
+    CJ, CB = pull(jnp.asarray(0), 1, product.orthogonal(h.size, h.dtype))
     one = product.graded(jnp.eye(h.size, dtype=h.dtype))
-    Jt_Q, Bt_Q = pull(jnp.asarray(T - 1), 1, product.orthogonal(h.size, h.dtype))
-    Q, R = qr(Jt_Q)
-    found = jnp.zeros((max(lags) + 1, k), start.dtype).at[0].set(spectrum(Bt_Q, one))
-    wanted = jnp.zeros(max(lags) + 1, bool).at[jnp.asarray(lags)].set(True)
+    Q, R = qr(CJ.T)  # h may be wider than the state
+    carry = (Q.T, product.times(R, one), jnp.asarray(1), jnp.asarray(0))
+    later = jnp.arange(1, reach + 1)
+    _, rows = lax.scan(back, carry, (later, jnp.isin(later, jnp.asarray(lags))))
+    return jnp.vstack([spectrum(CB, one), rows])[jnp.asarray(lags)]
 
-    def back(carry: tuple, lag: Array) -> tuple[tuple, Array]:
-        Q, total = carry
-        Jt_Q, Bt_Q = pull(T - 1 - lag, 0, Q)
-        row = lax.cond(wanted[lag], spectrum, lambda *_: jnp.zeros(k, start.dtype), Bt_Q, total)
-        Q, R = qr(Jt_Q)
-        return (Q, product.times(R, total)), row
 
-    _, rows = lax.scan(back, (Q, product.times(R, one)), jnp.arange(1, max(lags) + 1))
-    return found.at[1:].set(rows)[jnp.asarray(lags)]
+def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
+    """(lag, out, C) -> C J, C B for J = d/d state and B = d/dx of a step 0 .. reach before the end.
+
+    They are those of the new state for out = 0 and of the output for out = 1.
+    """
+    early, late = (
+        jax.tree.map(lambda leaf, part=part: leaf[part], xs)
+        for part in (slice(None, -1 - reach), slice(-1 - reach, None))
+    )
+    first, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, early)
+    _, states = lax.scan(lambda s, x: (step(s, x)[0], s), first, late)  # before each step
+
+    def pull(lag: Array, out: int, C: Array) -> tuple[Array, Array]:
+        s, now = jax.tree.map(lambda leaf: leaf[reach - lag], (states, late))
+        inputs, structure = jax.tree.flatten(now)
+
+        def after(s: Array, x: Array) -> Array:
+            now = jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)])
+            return step(s, now)[out].ravel()
+
+        _, vjp = jax.vjp(after, s, inputs[-1].ravel())
+        return jax.vmap(vjp)(C)
+
+    return pull

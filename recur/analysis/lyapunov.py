@@ -46,8 +46,8 @@ def lyapunov(
 
     All m of them without `k`, m the size of the state. The first `discard` steps align the frame
     and are not counted. The frame is made orthonormal every `every` steps; without a number, as
-    seldom as the growth measured on the way allows, so that no direction loses more than half of
-    its digits (under `vmap` give one: a choice for each trajectory costs as much as it saves).
+    seldom as the growth measured on the way allows, so that a direction loses about two fifths
+    of its digits (under `vmap` give one: a choice for each trajectory costs as much as it saves).
     -inf where a direction dies out exactly. Differentiable where it does not. Raises ValueError
     for k, discard and every out of range, and where the body does not fit state and xs.
     """

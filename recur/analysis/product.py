@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from recur.analysis.flat import log_norm
+from recur.analysis.flat import affordable, log_norm
+from recur.analysis.qr import qr, singular_values
 
 SWEEPS = 30  # a few suffice after a QR; the limit only ends a hopeless case (NaN)
+UNROLL = 4  # rounds of rotations; they are short
 
 
 class Graded(NamedTuple):
@@ -41,8 +43,22 @@ def times(factor: Array, product: Graded) -> Graded:
 
 
 def log_singular_values(product: Graded) -> Array:
-    """Logs of the k singular values, descending; -inf for zero. k <= n."""
-    return orthogonalised(product).log
+    """Logs of the k singular values, descending; -inf for zero. k <= n.
+
+    The triangular factor of the rows has the same, is smaller, and the nearer to diagonal the
+    farther its scales lie apart: a half of the sweeps (Drmac and Veselic 2008, SIAM J. Matrix Anal.
+    Appl. 29:1322). Scales so close that rounding relative to the largest is affordable need none.
+    """
+    order = jnp.argsort(-product.log)
+    log, rows = product.log[order], product.rows[order]
+    factor = times(qr(rows.T)[1], Graded(log, jnp.eye(log.size, dtype=log.dtype)))
+    top = factor.log.max()
+
+    def dense(factor: Graded) -> Array:
+        return top + jnp.log(singular_values(jnp.exp(factor.log - top)[:, None] * factor.rows))
+
+    close = top - factor.log.min() <= affordable(log.dtype)  # false for zeros
+    return lax.cond(close, dense, lambda factor: orthogonalised(factor).log, factor)
 
 
 def orthogonalised(product: Graded) -> Graded:
@@ -52,55 +68,48 @@ def orthogonalised(product: Graded) -> Graded:
     """
     k, n = product.rows.shape
     pad = k % 2  # pairs need an even number of rows
-    start = Graded(
-        jnp.pad(product.log, (0, pad), constant_values=-jnp.inf),
-        jnp.pad(product.rows, ((0, pad), (0, 0))),
-    )
-    rounds = jnp.asarray(_round_robin(k + pad))
-    tolerance = 4 * jnp.finfo(product.rows.dtype).eps * np.sqrt(n)  # rounding of a dot product
+    log = jnp.pad(product.log, (0, pad), constant_values=-jnp.inf)
+    rows = jnp.pad(product.rows, ((0, pad), (0, 0)))
+    tolerance = 4 * jnp.finfo(rows.dtype).eps * np.sqrt(n)  # rounding of a dot product
 
-    def sweep(state: tuple[Graded, Array, Array]) -> tuple[Graded, Array, Array]:
-        product, _, sweeps = state
-        product, cosines = lax.scan(_rotate, product, rounds)
-        return product, cosines.max(), sweeps + 1
+    def sweep(state: tuple[Graded, Array]) -> tuple[Graded, Array]:
+        product, sweeps = state
+        rounds = k + pad - 1  # in which all pairs meet
+        return lax.scan(_rotate, product, None, length=rounds, unroll=UNROLL)[0], sweeps + 1
 
-    def unfinished(state: tuple[Graded, Array, Array]) -> Array:
-        _, cosine, sweeps = state
-        return (cosine > tolerance) & (sweeps < SWEEPS)
+    def unfinished(state: tuple[Graded, Array]) -> Array:
+        (_, rows), sweeps = state
+        cosines = jnp.fill_diagonal(rows @ rows.T, 0, inplace=False)
+        return (jnp.abs(cosines).max() > tolerance) & (sweeps < SWEEPS)
 
-    infinity = jnp.full((), jnp.inf, product.rows.dtype)
-    product, _, _ = lax.while_loop(unfinished, sweep, (start, infinity, jnp.zeros((), jnp.int32)))
-    order = jnp.argsort(-product.log)[:k]
-    return Graded(product.log[order], product.rows[order])
+    start = Graded(log, rows), jnp.zeros((), jnp.int32)
+    (log, rows), _ = lax.while_loop(unfinished, sweep, start)
+    order = jnp.argsort(-log)[:k]
+    return Graded(log[order], rows[order])
 
 
-def _rotate(product: Graded, pairs: Array) -> tuple[Graded, Array]:
-    """Rotate k/2 disjoint pairs of rows until each is orthogonal; the largest |cosine| met.
+def _rotate(product: Graded, _: None) -> tuple[Graded, None]:
+    """Rotate each row of the first half with one of the second until orthogonal; then next pairs.
 
     With r <= 1 the ratio of the scales and g the cosine, the rotation that annihilates g is, in
-    units of each row's own scale, i <- i + r^2 t j and j <- j - t i (up to their norm), where
-    t = 2 g / ((1 - r^2) + sqrt((1 - r^2)^2 + 4 r^2 g^2)): nothing in it can overflow.
+    units of each row's own scale, i <- i + r^2 t j and j <- j - t i (up to their norm), i the
+    larger, where t = 2 g / ((1 - r^2) + sqrt((1 - r^2)^2 + 4 r^2 g^2)): nothing can overflow.
     """
-    log, rows = product
-    first, second = pairs
-    swap = log[first] < log[second]
-    i, j = jnp.where(swap, second, first), jnp.where(swap, first, second)
-    g = jnp.sum(rows[i] * rows[j], axis=1)
-    r2 = jnp.where(jnp.isfinite(log[j]), jnp.exp(2 * (log[j] - log[i])), 0)
+    (a, b), (p, q) = jnp.split(product.log, 2), jnp.split(product.rows, 2)
+    g = jnp.sum(p * q, axis=1)
+    r2 = jnp.where(jnp.minimum(a, b) > -jnp.inf, jnp.exp(-2 * jnp.abs(a - b)), 0)
     denominator = (1 - r2) + jnp.sqrt((1 - r2) ** 2 + 4 * r2 * g**2)
     t = 2 * g / jnp.where(denominator > 0, denominator, 1)
     shorten = -jnp.log1p(r2 * t**2) / 2
-    log_i, row_i = log_norm(rows[i] + (r2 * t)[:, None] * rows[j], axis=1)
-    log_j, row_j = log_norm(rows[j] - t[:, None] * rows[i], axis=1)
-    log = log.at[i].add(log_i + shorten).at[j].add(log_j + shorten)
-    return Graded(log, rows.at[i].set(row_i).at[j].set(row_j)), jnp.abs(g).max()
+    log_p, row_p = log_norm(p + jnp.where(a >= b, r2 * t, -t)[:, None] * q, axis=1)
+    log_q, row_q = log_norm(q + jnp.where(a >= b, -t, r2 * t)[:, None] * p, axis=1)
+    log, rows = (a + log_p + shorten, b + log_q + shorten), (row_p, row_q)
+    return Graded(_turn(*log), _turn(*rows)), None
 
 
-def _round_robin(k: int) -> np.ndarray:
-    """(k-1, 2, k/2) indices: a tournament in which each round pairs all k rows, each pair once."""
-    ring = np.arange(1, k)
-    order = np.stack([np.concatenate([[0], np.roll(ring, shift)]) for shift in range(k - 1)])
-    return np.stack([order[:, : k // 2], order[:, : k // 2 - 1 : -1]], axis=1)
+def _turn(p: Array, q: Array) -> Array:
+    """The next round of a tournament: p_0 sits still, all others move on by one chair."""
+    return jnp.concatenate([p[:1], q[:1], p[1:-1], q[1:], p[-1:]]) if len(p) > 1 else jnp.r_[p, q]
 
 
 def orthogonal(n: int, dtype: jnp.dtype) -> Array:
