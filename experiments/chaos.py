@@ -13,7 +13,7 @@ tend to log sigmoid(0) = -log 2.
 How soon differs. CFN falls at least as fast as h <- tanh(h) does, within |h| < sqrt(3 / 2t). In a
 MinimalRNN of large sigma_w units hold each other at u = 1 - exp(-|W h|), for a time exponential in
 sigma_w; meanwhile a perturbation may grow, though by a few nats in all, so an exponent read off
-too short a run can be positive. At sigma_w = 30 most draws have not let go after 20,000 steps (and
+too short a run can be positive. At sigma_w = 30 a third have not let go after 20,000 steps (and
 where |W h| > 37 float64 rounds u to 1, float32 from 17 on, and the numbers never do). All numbers
 are float64.
 """

@@ -10,8 +10,8 @@ of every cell: its first exponents rise towards zero, its last ones fall. The va
 CFN are left with hardly a direction that keeps 1/e of itself over a quarter of a digit; GRU and
 LSTM get a few, MinimalRNN most. Drawn at sigma_w = 3 the vanilla network alone is chaotic, of
 dimension 12; training lowers its largest exponent and its dimension, but a short one leaves it
-chaotic and wrong about most digits, while the gated cells, still stable, learn as well as before or
-nearly. The dimension of all others is 0: what drives them is all that they follow.
+chaotic and wrong about most digits, while the gated cells are stable still and lose some ten points
+of accuracy at most. The dimension of all others is 0: what drives them is all that they follow.
 All exponents are measured in float64.
 """
 

@@ -129,14 +129,17 @@ def test_the_exponents_sum_to_the_mean_log_determinant():
 
 @pytest.mark.slow
 def test_lyapunov_spectra(record, tmp_path):
-    result = lyapunov_spectra.run(digits(), record)
+    config = digits(parameters=2500, steps=300, every=100, batch=50, learning_rate=5e-3)
+    result = lyapunov_spectra.run(config, record)
     top = result.exponents[..., 0]
     assert (top[:, 0] < 0).all()  # sigma_w = 1: stable
-    assert (top[1, 0] > top[0, 0] + 0.02).all()  # training slows the slowest direction
-    last = np.nanmin(result.exponents, axis=-1)
-    assert (last[1, 0] < last[0, 0]).all()  # and stretches the spectrum
-    assert (top[0, 1, 0] > 0).all()  # sigma_w = 3: the vanilla network is chaotic,
+    rise, fall = (np.diff(end[:, 0].mean(-1), axis=0)
+                  for end in (top, np.nanmin(result.exponents, axis=-1)))  # fmt: skip
+    assert (rise > 0.05).all()  # training slows the slowest direction
+    assert (fall < -0.05).all()  # and stretches the spectrum
+    assert (top[0, 1, 0] > 0).all()  # sigma_w = 3: the vanilla network is chaotic
     assert (result.dimensions[0, 1, 0] > 1).all()
+    assert (result.dimensions[:, :, 1] == 0).all()
     assert (result.accuracies[1] > result.accuracies[0]).all()
     figure, table = lyapunov_spectra.plot(result), lyapunov_spectra.table(result)
     harness.save(tmp_path, result, figure, table)
