@@ -245,11 +245,14 @@ def test_memory_of_a_backward_pass():
     assert few < 0.15 * unit  # no array of all steps: 64 states, and one segment's work
 
 
-def test_plan_says_what_runs():
+def test_plan_says_what_runs(caplog):
     xs = jnp.zeros((100, 2, 3))
     assert scan.plan(cells.gru.cell, xs) == scan.Plan("chunked", 8, 1)
     assert scan.plan(cells.gru.cell, xs[:5]) == scan.Plan("scan", 5, 1)
     assert scan.plan(cells.gru.reset_before, xs, memory="sqrt") == scan.Plan("scan", 8, 10)
+    with caplog.at_level("DEBUG", "recur.scan"):
+        scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs[:5])
+    assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, segment=1)" in caplog.text
     with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
         scan.plan(cells.gru.cell, xs, engine="fast")
     with pytest.raises(ValueError, match="memory is one of states, chunks, sqrt"):

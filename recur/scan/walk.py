@@ -1,5 +1,6 @@
 """A sequence walked by any recurrence: layer by layer, each cell by its planned engine."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,11 +14,13 @@ from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
 from recur.core import Recurrence, Tree, hidden
 from recur.scan.bodies import tied
-from recur.scan.checks import check, input_array, length, require_float
+from recur.scan.checks import check, describe, input_array, length, require_float
 from recur.scan.engine import trajectory
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Engine, Memory, Plan, plan
 from recur.scan.ragged import present, require_flags
+
+_log = logging.getLogger("recur.scan")
 
 
 class How(NamedTuple):
@@ -109,6 +112,7 @@ def _walk_cell(
     body = tied(cell, params)
     check(body, state, xs)
     chosen = plan(cell, xs, how.engine, how.memory)
+    _log.debug("%s steps of state %s: %s", length(xs), describe(state), chosen)  # when traced
     if how.reverse:
         xs = _flip(xs)
     final, hs, every = _segments(chosen, partial(_piece, cell, chosen, how), params, state, xs)
