@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import harness, phase_diagram, signal_propagation
+from experiments import harness, isometry, phase_diagram, signal_propagation
 
 
 @pytest.fixture
@@ -40,3 +40,14 @@ def test_signal_propagation(record, tmp_path, monkeypatch):
     harness.save(
         tmp_path, result, signal_propagation.plot(result), signal_propagation.table(result)
     )
+
+
+def test_isometry(record, tmp_path):
+    config = isometry.Config(settings=("vanilla, off",), T=(2,), n=64, networks=2, burn=20)
+    result = isometry.run(config, record)
+    mean, variance = (a[0, :, 0, :, 0].mean(-1) for a in isometry.measured(result.logs))
+    # 128 units, whose squares scatter by about their mean: 9 %, and their own squares by more
+    np.testing.assert_allclose(mean, result.mean[0, 1], rtol=0.2)
+    np.testing.assert_allclose(variance, result.variance[0, :, 1], rtol=0.3)
+    assert variance[0] > 2 * variance[1]  # 3.1 times
+    harness.save(tmp_path, result, isometry.plot(result), isometry.table(result))

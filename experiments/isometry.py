@@ -1,0 +1,213 @@
+"""Does a recurrence keep all perturbations of its state alike, or only their mean?
+
+At criticality, chi = 1, the mean squared singular value of dh_T/dh_0 neither grows nor fades. Their
+variance still may: this measures the singular values, in float64, against T for Gaussian and for
+orthogonal W (arXiv:1806.05394, figure 4), and compares their mean and variance with
+`theory.spectrum`, which is for weights redrawn at every step. Tied weights are shown beside it.
+
+Claim: with redrawn weights mean and variance follow the theory. In a vanilla network only the
+orthogonal W at criticality is near an isometry (variance of the squares .02 a step, 1.02 if
+Gaussian, .5 and 1.5 off criticality). In a MinimalRNN orthogonal W changes next to nothing and
+criticality is not enough (3 a step at mu_b = 0): it is the gate's bias that makes an isometry (.03
+at mu_b = 5).
+The priors at mu_b = 0 are the paper's, the others and all sizes ours. The variance of n values is at
+most n - 1 squared means, and MinimalRNN's at mu_b = 0 has a heavy tail: networks of this size scatter
+widely about the theory there, and stay below it once it is some tenth of n.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import harness
+from recur import analysis, cells, compose, scan, theory
+from recur.core import Body, Prior, Tree, Unitwise
+
+R = 0.46
+SETTINGS = {
+    "vanilla, critical": ("vanilla", Prior(1.06, 0.025, 0.0, 0.0)),
+    "vanilla, off": ("vanilla", Prior(1.5, 0.025, 0.0, 0.0)),
+    "minimal, critical": ("minimal.bare", Prior(6.88, 1.39, 0.0, 0.0)),
+    "minimal, critical, mu_b 5": ("minimal.bare", Prior(8.837, 1.117, 5.0, 0.0)),
+    "minimal, off": ("minimal.bare", Prior(3.0, 1.39, 0.0, 0.0)),
+}
+CELLS = {"vanilla": cells.vanilla.cell, "minimal.bare": cells.minimal.bare}
+THEORY = {"vanilla": theory.spectrum.vanilla, "minimal.bare": theory.spectrum.minimal}
+INITS = {"Gaussian": "C0", "orthogonal": "C1"}  # and their colours
+KINDS = ("redrawn", "tied")
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """Singular values of dh_T/dh_0, at criticality and off it, Gaussian and orthogonal W."""
+
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    """Cells and priors, by name."""
+    T: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Steps from h_0 to h_T."""
+    n: int = 128
+    """Width."""
+    networks: int = 4
+    """Networks of each kind."""
+    burn: int = 200
+    """Steps before h_0."""
+
+
+class Result(NamedTuple):
+    """P settings, 2 inits, 2 kinds (redrawn, tied), S networks, K values of T, n units."""
+
+    settings: np.ndarray  # (P,) names
+    T: np.ndarray  # (K,)
+    logs: np.ndarray  # (P, 2, 2, S, K, n) log singular values, nats, descending
+    mean: np.ndarray  # (P, max T) of the squares, theory
+    variance: np.ndarray  # (P, 2, max T) of the squares over their mean squared, theory
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
+def spectra(
+    cell: Unitwise, prior: Prior, key: Array, n: int, tied: bool, burn: int, Ts: tuple[int, ...]
+) -> Array:
+    """Log singular values of dh_T/dh_0 for each T, (K, n), of one network after `burn` steps."""
+    draw, noise, redraw = jax.random.split(key, 3)
+    steps = burn + max(Ts)
+    params = cell.init(draw, prior, n, n)
+    body: Body = scan.tied(cell, params)
+    xs: Tree = np.sqrt(R) * jax.random.normal(noise, (steps, n))
+    if not tied:
+        body, xs = scan.untied(cell, prior, n, n), (jax.random.split(redraw, steps), xs)
+    state, _ = jax.lax.scan(body, cell.start(params), jax.tree.map(lambda a: a[:burn], xs))
+
+    along = jax.tree.map(lambda a: a[burn:], xs)
+
+    def until(T: Array) -> Array:
+        def step(state: Tree, now: tuple[Array, Tree]) -> tuple[Tree, Array]:
+            t, x = now
+            after, h = body(state, x)
+            return jnp.where(t < T, after, state), h  # one program for every T
+
+        return analysis.log_singular_values(step, state, (jnp.arange(max(Ts)), along))
+
+    return jax.lax.map(until, jnp.array(Ts))
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Theory and spectra of every setting."""
+    rows = []
+    with (
+        jax.enable_x64(True),
+        record.progress("networks", 4 * config.networks * len(config.settings)) as bar,
+    ):
+        keys = jax.random.split(jax.random.key(config.seed), config.networks)
+        for label in config.settings:
+            name, prior = SETTINGS[label]
+            mean, *variances = THEORY[name](prior, R, max(config.T))
+            logs = np.zeros((2, 2, len(keys), len(config.T), config.n))
+            for init, kind, s in np.ndindex(logs.shape[:3]):
+                cell = CELLS[name]
+                cell = compose.orthogonal(cell) if init else cell
+                logs[init, kind, s] = spectra(
+                    cell, prior, keys[s], config.n, bool(kind), config.burn, config.T
+                )
+                bar(1)
+            rows.append((logs, mean, np.stack(variances) / mean**2))
+            record.metrics(setting=label, mean=measured(logs)[0][..., 0].mean(-1).tolist())
+    stacked = map(np.stack, zip(*rows, strict=True))
+    return Result(np.array(config.settings), np.array(config.T), *stacked)
+
+
+def measured(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the squared singular values and their variance over its square, over the n."""
+    squares = np.exp(2 * logs)
+    mean = squares.mean(-1)
+    return mean, squares.var(-1) / mean**2
+
+
+def table(result: Result) -> harness.Table:
+    """One row a setting and init: T = 1 and a later one; networks' mean and its standard error."""
+    mean, variance = measured(result.logs)
+    later = int(np.argmin(np.abs(result.T - 8)))
+
+    def seen(values: np.ndarray) -> str:
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        return f"{values.mean():.3g} +- {error:.1g}"
+
+    rows = []
+    for p, label in enumerate(result.settings):
+        for init, W in enumerate(INITS):
+            row = [label, W]
+            for k in (0, later):
+                at = p, init, result.T[k] - 1
+                row += [
+                    f"{result.mean[p, at[2]]:.3g} / {seen(mean[p, init, 0, :, k])}",
+                    f"{result.variance[at]:.3g} / {seen(variance[p, init, 0, :, k])}",
+                    seen(variance[p, init, 1, :, k]),
+                ]
+            rows.append(row)
+    heads = [
+        f"{what}, T = {result.T[k]}"
+        for k in (0, later)
+        for what in ("mean s^2: theory / redrawn", "variance: theory / redrawn", "tied")
+    ]
+    return harness.Table(("setting", "W", *heads), rows)
+
+
+def plot(result: Result) -> Figure:
+    """One column a setting: one step's singular values, all T's quantiles, their variance."""
+    P = len(result.settings)
+    figure = Figure(figsize=(3.1 * P + 0.5, 9), layout="constrained")
+    axes = figure.subplots(3, P, squeeze=False)
+    for p, label in enumerate(result.settings):
+        for init in range(len(INITS)):
+            _one_step(axes[0, p], result, p, init)
+            _quantiles(axes[1, p], result, p, init)
+            _variances(axes[2, p], result, p, init)
+        axes[0, p].set(title=label, xlabel="singular value of one step", yticks=[])
+        axes[1, p].plot(1 + np.arange(result.T[-1]), np.sqrt(result.mean[p]), "k--", lw=1,
+                        label="root mean square, theory")  # fmt: skip
+        axes[1, p].set(xscale="log", yscale="log", ylim=(1e-6, 1e2))
+        axes[2, p].set(xlabel="T (steps)", xscale="log", yscale="log", ylim=(1e-3, 300))
+    axes[0, 0].set_ylabel("density")
+    axes[1, 0].set_ylabel("singular values of $dh_T/dh_0$")
+    axes[2, 0].set_ylabel("variance of their squares / mean$^2$")
+    for row in (0, 1):
+        axes[row, 0].legend(fontsize=7)
+    axes[2, 0].legend(fontsize=7, title="line: theory", title_fontsize=7)
+    figure.suptitle("Criticality fixes the mean of the singular values; is it an isometry?")
+    return figure
+
+
+def _one_step(ax: Axes, result: Result, p: int, init: int) -> None:
+    W, colour = list(INITS.items())[init]
+    values = np.exp(result.logs[p, init, 0, :, 0]).ravel()
+    ax.hist(values, list(np.linspace(0, 4, 81)), color=colour, alpha=0.5, label=W,
+            density=True)  # fmt: skip
+    if init == 0:
+        ax.axvline(np.sqrt(result.mean[p, 0]), color="k", ls="--", lw=1)
+
+
+def _quantiles(ax: Axes, result: Result, p: int, init: int) -> None:
+    W, colour = list(INITS.items())[init]
+    logs = np.moveaxis(result.logs[p, init, 0], 1, 0).reshape(len(result.T), -1)
+    low, middle, high = np.exp(np.quantile(logs, (0.1, 0.5, 0.9), axis=1))
+    ax.fill_between(result.T, low, high, color=colour, alpha=0.3, lw=0)
+    ax.plot(result.T, middle, color=colour, label=f"{W}: median, 10-90 %")
+
+
+def _variances(ax: Axes, result: Result, p: int, init: int) -> None:
+    W, colour = list(INITS.items())[init]
+    _, variance = measured(result.logs[p, init])  # (2, S, K)
+    ax.plot(1 + np.arange(result.T[-1]), result.variance[p, init], color=colour)
+    for kind, face in enumerate((colour, "none")):
+        ax.plot(result.T, variance[kind].mean(0), "o", ms=5, color=colour, markerfacecolor=face,
+                label=f"{W}, {KINDS[kind]}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table)
