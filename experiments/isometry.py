@@ -10,9 +10,9 @@ orthogonal W at criticality is near an isometry (variance of the squares .02 a s
 Gaussian, .5 and 1.5 off criticality). In a MinimalRNN orthogonal W changes next to nothing and
 criticality is not enough (3 a step at mu_b = 0): it is the gate's bias that makes an isometry (.03
 at mu_b = 5).
-The priors at mu_b = 0 are the paper's, the others and all sizes ours. The variance of n values is at
-most n - 1 squared means, and MinimalRNN's at mu_b = 0 has a heavy tail: networks of this size scatter
-widely about the theory there, and stay below it once it is some tenth of n.
+MinimalRNN's critical prior at mu_b = 0 is the paper's, the others and all sizes are ours. The
+variance of n values is at most n - 1 squared means, and MinimalRNN's at mu_b = 0 has a heavy tail:
+there networks of this size scatter widely, and fall below the theory as it comes near n.
 """
 
 from dataclasses import dataclass
