@@ -37,7 +37,7 @@ import rich.text
 import tyro
 from matplotlib.figure import Figure
 
-from recur.checkpoint import Checkpoints
+from recur.checkpoint import Checkpoints, WriteError
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,21 @@ class Config:
     """Folder that gets a subfolder named after the experiment."""
     resume: bool = False
     """Go on from the checkpoints of a run that was killed, to the same end."""
+    save_every: float = 10.0
+    """Seconds between two checkpoints, at least: what a killed run loses."""
+    keep: int = 2
+    """Checkpoints that stay on disk."""
+    devices: int | None = None
+    """Devices that a CPU is divided into, for sweeps to share; one a core without it."""
+    coordinator: str | None = None
+    """host:port of process 0, where several processes share a run; not needed under SLURM."""
+    processes: int | None = None
+    """How many processes share the run."""
+    process_id: int | None = None
+    """Which of them this one is, from 0; the first alone writes results."""
+
+
+ASIDE = ("results", "resume", "save_every", "keep", "coordinator", "process_id")  # may change
 
 
 @dataclass(frozen=True)
@@ -81,28 +96,33 @@ class Rate(rich.progress.ProgressColumn):
 
 
 class Record:
-    """Where a run leaves its traces: metrics as they come, checkpoints, progress."""
+    """Where a run leaves its traces: metrics as they come, checkpoints, progress.
 
-    def __init__(self, folder: Path, resume: bool = False):
-        self.folder, self.resume = folder, resume
-        if not resume:
+    Of several processes, the first alone leaves any.
+    """
+
+    def __init__(self, folder: Path, resume: bool = False, save_every: float = 0.0, keep: int = 2):
+        self.folder, self.resume, self.save_every, self.keep = folder, resume, save_every, keep
+        if not resume and first():
             (folder / "metrics.jsonl").unlink(missing_ok=True)
 
     def metrics(self, **values: Any) -> None:
         """Append one line to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        path = self.folder / "metrics.jsonl"
+        if first():
+            with writing(path), path.open("a") as file:
+                file.write(json.dumps(values) + "\n")
 
     def rewind(self, keep: Callable[[dict], bool]) -> None:
         """Drop the lines of metrics.jsonl that a resumed run will write again."""
         path = self.folder / "metrics.jsonl"
-        if path.exists():
+        if first() and path.exists():
             lines = [line for line in path.read_text().splitlines() if keep(json.loads(line))]
             write(path, "".join(line + "\n" for line in lines))
 
     def checkpoints(self, label: str) -> Checkpoints:
         """The checkpoints of one part of the run; emptied first unless the run is resumed."""
-        saved = Checkpoints(self.folder / "checkpoints" / label)
+        saved = Checkpoints(self.folder / "checkpoints" / label, self.keep, self.save_every)
         if not self.resume:
             saved.clear()
         return saved
@@ -119,7 +139,7 @@ class Record:
             rich.progress.TextColumn("left"),
             rich.progress.TimeRemainingColumn(),
         )
-        with rich.progress.Progress(*columns, refresh_per_second=2) as bars:
+        with rich.progress.Progress(*columns, refresh_per_second=2, disable=not first()) as bars:
             task = bars.add_task(label, total=total)
             yield lambda steps: bars.advance(task, steps)
 
@@ -143,16 +163,63 @@ def main(
         description=module.__doc__,
         default=paper if wants_paper(sys.argv[1:]) else None,
     )
-    folder = claim(config.results / name)
+    start_devices(config)
+    folder = config.results / name
+    if first():
+        open_folder(claim(folder), config)
+    record = Record(folder, config.resume, config.save_every, config.keep)
+    begin = time.perf_counter()
+    try:
+        result = run(config, record)
+    except WriteError as error:
+        raise SystemExit(f"error: {error}") from error
+    if first():
+        save(folder, result, plot(result), table(result))
+        seconds = time.perf_counter() - begin
+        rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
+
+
+def start_devices(config: Config) -> None:
+    """Join the other processes and divide a CPU into devices: both before JAX starts."""
+    chosen = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    chosen |= jax.config.jax_num_cpu_devices > 0
+    if config.devices or not chosen:
+        try:
+            jax.config.update("jax_num_cpu_devices", config.devices or cores())
+        except RuntimeError as error:  # JAX has started, within a larger program
+            if config.devices:
+                raise SystemExit("error: JAX has started, so --devices comes too late") from error
+    group = (config.coordinator, config.processes, config.process_id)
+    if group != (None, None, None):
+        if None in group:
+            raise SystemExit("error: --coordinator, --processes and --process-id go together")
+        jax.distributed.initialize(*group)
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        jax.distributed.initialize()
+    if first() and jax.device_count() > 1:
+        rich.print(
+            f"{jax.device_count()} x {jax.devices()[0].device_kind} in {jax.process_count()} "
+            "process(es), shared by sweeps" + " (--devices 1 for one)" * (not chosen)
+        )
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def first() -> bool:
+    """Whether this is the process that writes."""
+    return jax.process_index() == 0
+
+
+def open_folder(folder: Path, config: Config) -> None:
+    """Write config.json, unless the run to be resumed had another."""
     description = describe(config)
     if config.resume:
         require_same(folder / "config.json", description["config"])
     write(folder / "config.json", json.dumps(description, indent=2) + "\n")
-    begin = time.perf_counter()
-    result = run(config, Record(folder, config.resume))
-    save(folder, result, plot(result), table(result))
-    seconds = time.perf_counter() - begin
-    rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
 
 
 def wants_paper(flags: Sequence[str]) -> bool:
@@ -164,9 +231,10 @@ def wants_paper(flags: Sequence[str]) -> bool:
 def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
     """Write result.npz, figure.png, figure.pdf and summary.md, and print the table."""
     arrays = {key: np.asarray(value) for key, value in result._asdict().items()}
-    _replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
-    for form in ("png", "pdf"):
-        _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
+    with writing(folder):
+        _replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
+        for form in ("png", "pdf"):
+            _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
     write(folder / "summary.md", table.markdown())
     columns = (rich.table.Column(name, overflow="fold") for name in table.columns)
     shown = rich.table.Table(*columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
@@ -179,7 +247,7 @@ def claim(folder: Path) -> Path:
     """The folder, made and found writable now rather than after hours of work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / ".probe", "")
+        (folder / ".probe").write_text("room?")
         (folder / ".probe").unlink()
     except OSError as error:
         raise SystemExit(
@@ -197,7 +265,7 @@ def require_same(path: Path, config: dict) -> None:
     differ = [
         f"  {name}: {before.get(name)} then, {config.get(name)} now"
         for name in sorted(before.keys() | config.keys())
-        if name not in ("results", "resume") and before.get(name) != config.get(name)
+        if name not in ASIDE and before.get(name) != config.get(name)
     ]
     if differ:
         raise SystemExit(
@@ -227,7 +295,20 @@ def describe(config: Config) -> dict:
 
 def write(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    _replace(path, lambda new: new.write_text(text))
+    with writing(path):
+        _replace(path, lambda new: new.write_text(text))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Leave, saying what to do, if something cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemExit(
+            f"error: cannot write {path} ({error.strerror or error}). What was written before is "
+            "whole: make room, and go on with --resume"
+        ) from error
 
 
 def _replace(path: Path, make: Callable[[Path], Any]) -> None:

@@ -48,7 +48,7 @@ class Checkpoints:
         """Save a pytree of arrays (PRNG keys too) under a step, if the last save is old enough.
 
         The arrays are copied, so they may change or be donated while they are written. Raises
-        OSError where this save, or the one before it, could not be written.
+        WriteError where this save, or the one before it, could not be written.
         """
         if self._manager is None or time.monotonic() - self._last < self._seconds:
             return
@@ -108,7 +108,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            raise OSError(
+            raise WriteError(
                 f"a checkpoint could not be written to {self._folder}. Those before it are whole: "
                 f"make room there, then resume. ({str(error).splitlines()[0][:200]})"
             ) from error
@@ -160,6 +160,10 @@ class Checkpoints:
         if wrong:
             raise Damaged(f"other numbers than were saved in {', '.join(wrong)}")
         return raw
+
+
+class WriteError(OSError):
+    """A checkpoint could not be written; those before it are whole."""
 
 
 class Damaged(Exception):

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from recur import train
-from recur.checkpoint import Checkpoints
+from recur.checkpoint import Checkpoints, WriteError
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -203,7 +203,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_checkpoint_before(tmp_path):
     with Checkpoints(tmp_path) as saved:
         saved.save(1, noise)
     with (
-        pytest.raises(OSError, match=r"could not be written to .* before it are whole"),
+        pytest.raises(WriteError, match=r"could not be written to .* before it are whole"),
         full_disk(10_000),
         Checkpoints(tmp_path) as saved,
     ):
