@@ -9,7 +9,7 @@ Claim: with redrawn weights mean and variance follow the theory. In a vanilla ne
 orthogonal W at criticality is near an isometry (variance of the squares .02 a step, 1.02 if
 Gaussian, .5 and 1.5 off criticality). In a MinimalRNN orthogonal W changes next to nothing and
 criticality is not enough (3 a step at mu_b = 0): it is the gate's bias that makes an isometry (.03
-at mu_b = 5).
+at mu_b = 5, where chi is .99).
 MinimalRNN's critical prior at mu_b = 0 is the paper's, the others and all sizes are ours. The
 variance of n values is at most n - 1 squared means, and MinimalRNN's at mu_b = 0 has a heavy tail:
 there networks of this size scatter widely, and fall below the theory as it comes near n.
@@ -35,7 +35,7 @@ SETTINGS = {
     "vanilla, critical": ("vanilla", Prior(1.06, 0.025, 0.0, 0.0)),
     "vanilla, off": ("vanilla", Prior(1.5, 0.025, 0.0, 0.0)),
     "minimal, critical": ("minimal.bare", Prior(6.88, 1.39, 0.0, 0.0)),
-    "minimal, critical, mu_b 5": ("minimal.bare", Prior(8.837, 1.117, 5.0, 0.0)),
+    "minimal, mu_b 5": ("minimal.bare", Prior(8.837, 1.117, 5.0, 0.0)),
     "minimal, off": ("minimal.bare", Prior(3.0, 1.39, 0.0, 0.0)),
 }
 CELLS = {"vanilla": cells.vanilla.cell, "minimal.bare": cells.minimal.bare}
