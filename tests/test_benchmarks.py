@@ -1,0 +1,127 @@
+"""Each benchmark at toy size, and that peers do the same work."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import compile as compiling
+from benchmarks import forward, harness, layers, memory, peers, train_step
+from recur import Prior, cells, scan
+
+TINY = {"shapes": ((2, 40, 4, 3),), "rounds": 2, "peers": ("linen", "nnx")}
+
+
+def weights(cell, d=3, n=5):
+    """Parameters none of which is zero."""
+    return cells.named(cell).init(jax.random.key(0), Prior(1.0, 1.0, 0.1, 0.3), d, n)
+
+
+@pytest.mark.parametrize("cell", peers.STEPS)
+def test_peers_that_are_here_give_the_outputs_of_the_cell_they_name(cell):
+    params = weights(cell)
+    xs = jax.random.normal(jax.random.key(1), (7, 2, 3))
+    found = layers.installed(layers.Config(), cell, params)
+    assert set(found) >= ({"scan", "linen", "nnx"} if cell in peers.TRANSFERRED else {"scan"})
+    for name, peer in found.items():
+        hs = peer.forward(peer.weights, jnp.swapaxes(xs, 0, 1) if peer.batch_first else xs)
+        expected = scan.run(peer.equal, params, xs)[1]
+        hs = jnp.swapaxes(hs, 0, 1) if peer.batch_first else hs
+        np.testing.assert_allclose(hs, expected, atol=1e-5, err_msg=name)  # float32
+
+
+@pytest.mark.parametrize("cell", peers.TRANSFERRED)
+def test_torch_gives_the_same_outputs_and_loss(cell):
+    pytest.importorskip("torch")
+    params = weights(cell)
+    xs = jax.random.normal(jax.random.key(1), (7, 2, 3))
+    layer, hs = peers.Torch(cell, params, xs), scan.run(cells.named(cell), params, xs)[1]
+    np.testing.assert_allclose(layer.forward(), hs, atol=1e-5)  # float32
+    np.testing.assert_allclose(layer.step(), jnp.mean(hs**2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("benchmark", [train_step, forward])
+def test_passes_race_and_say_so(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "rates", partial(harness.rates, 64, 1))
+    config = layers.Config(**TINY, cells=("gru", "minimal"))
+    benchmark.main(config, tmp_path)
+    gru, minimal = json.loads((tmp_path / "results.json").read_text())["records"]
+    assert set(gru["seconds"]) == {"recur", "scan", "linen", "nnx"}  # one device in these tests
+    assert set(minimal["seconds"]) == {"recur", "scan"}
+    assert all(len(values) == 2 for values in gru["seconds"].values())
+    assert gru["plan"]["engine"] == "chunked"
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| 2,40,4,3 | gru |" in summary
+    assert "geometric mean | scan by hand only" in summary
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_peer_that_does_other_work_is_found_out():
+    a = jnp.arange(1.0, 4.0)
+    layers.require_equal("same", a, a * (1 + 1e-6))
+    with pytest.raises(ArithmeticError, match=r"other differs from recur by 1\.0e-02"):
+        layers.require_equal("other", a, a.at[2].add(-0.03))
+    with pytest.raises(ArithmeticError, match="nan"):
+        layers.require_equal("nan", a * jnp.nan, a)
+
+
+def test_products_are_counted():
+    params, xs = weights("gru", d=3, n=5), jnp.zeros((9, 2, 3))
+    forward_flops, both = layers.step_flops("gru", params, xs)
+    one, inputs = 2 * 2 * 5 * 15, 2 * 2 * 3 * 15  # h @ W and x @ V, two examples
+    assert forward_flops == one + inputs
+    assert both == 3 * one + 2 * inputs  # state and weights; weights alone
+
+
+def test_the_floor_is_what_is_slower():
+    seconds = {"product": np.array([2.0, 1.0, 3.0]), "copy": np.array([4.0])}
+    found = harness.floor(harness.Work(100.0, 30.0), harness.Work(10.0, 20.0), seconds)
+    assert (found["arithmetic"], found["traffic"]) == (20.0, 6.0)
+    assert found["seconds"] == 20
+
+
+def test_turns_go_round_and_back():
+    log = []
+    field = {name: harness.Contestant(lambda name=name: log.append(name)) for name in "ab"}
+    seconds = harness.race(field, 3)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    changes = [now for now, before in zip(log, [None, *log], strict=False) if now != before]
+    assert "".join(changes) == "ababab"  # warm up; there, back, there: ab ab ba ab
+
+
+def test_memory_is_what_run_says_it_keeps(tmp_path):
+    config = memory.Config(n=8, batch=2, d=3, lengths=(64, 256), timed=(40,), rounds=1)
+    memory.main(config, tmp_path)
+    rows = json.loads((tmp_path / "results.json").read_text())["records"]["memory"]
+    kept = {(row["loss"], row["memory"]): row["bytes"] for row in rows}
+    assert kept["final state", "sqrt"][1] < 0.5 * kept["final state", "scan"][1]
+    assert "T = 256" in (tmp_path / "summary.md").read_text()
+
+
+def test_losses_by_pieces_are_those_of_the_whole():
+    params = weights("lstm")
+    xs = jax.random.normal(jax.random.key(1), (60, 2, 3))
+    for how in memory.KEPT.values():
+        arguments = cells.lstm.cell, how, params, xs
+        np.testing.assert_allclose(memory.by_pieces(*arguments), memory.every(*arguments), 1e-5)
+
+
+def test_compilation_and_imports_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "importing", lambda _: {"jax": [1.0, 3, 2], "recur": [3.0] * 3})
+    compiling.main(compiling.Config(cells=("vanilla",), rounds=1), tmp_path)
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| vanilla |" in summary
+    assert "| 2.00 | 3.00 | 1.50 |" in summary
+
+
+def test_flags_reach_a_benchmark_and_devices_share_the_batch(tmp_path):
+    flags = "--shapes 2 40 4 3 --cells vanilla --rounds 1 --peers linen --device cpu --results"
+    command = [sys.executable, "-m", "benchmarks.train_step", *flags.split(" "), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    record = json.loads((tmp_path / "train_step" / "results.json").read_text())["records"][0]
+    assert {"recur, all", "scan, all"} <= set(record["seconds"])
