@@ -194,7 +194,7 @@ def _broadcast(step: int, raw: Named) -> tuple[int, Named]:
     ends = np.cumsum([leaf.nbytes for leaf in raw.values()])
     parts = np.split(np.asarray(flat), ends[:-1])
     return int(step), {
-        name: part.view(leaf.dtype).reshape(leaf.shape)
+        name: part.view(leaf.dtype).reshape(leaf.shape).copy()  # may be written to
         for (name, leaf), part in zip(raw.items(), parts, strict=True)
     }
 

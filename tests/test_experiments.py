@@ -1,9 +1,12 @@
 """The harness, the data, and each experiment at toy size against the claim in its docstring."""
 
+import errno
 import gzip
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +18,9 @@ from matplotlib.figure import Figure
 
 from experiments import data, gradient_reach, harness
 from recur import cells
+from recur.checkpoint import WriteError
+
+jax.devices()  # the backend starts as in other tests, before the harness can divide the CPU
 
 # --- data -----------------------------------------------------------------------------------------
 
@@ -171,6 +177,76 @@ def test_writing_is_all_or_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.npz", "config.json"])
+def test_a_full_disk_is_said_and_earlier_results_stay(name, tmp_path, monkeypatch):
+    call(monkeypatch, "--results", tmp_path)
+    folder = tmp_path / Path(__file__).stem
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    full = folder / (name if name == "metrics.jsonl" else f".{os.getpid()}.{name}")
+    full.unlink(missing_ok=True)
+    full.symlink_to("/dev/full")  # every write to it finds no space left on the device
+    with pytest.raises(SystemExit, match=r"cannot write .*No space left.* before is whole"):
+        call(monkeypatch, "--results", tmp_path, "--resume")
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path != full}
+    changed = {"config.json"}  # says when the run was resumed, or could not be written
+    assert after.keys() >= before.keys() - {name}
+    assert all(after[k] == before[k] for k in after.keys() - changed - {"metrics.jsonl"})
+
+
+def test_a_read_only_folder_is_refused_before_any_work(tmp_path, monkeypatch):
+    call(monkeypatch, "--results", tmp_path)
+    before = (tmp_path / Path(__file__).stem / "result.npz").read_bytes()
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", read_only)  # root may write where permissions forbid it
+        with pytest.raises(SystemExit, match=r"cannot write results to .*Read-only.* --results"):
+            call(patched, "--results", tmp_path)
+    assert (tmp_path / Path(__file__).stem / "result.npz").read_bytes() == before
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def fails(config, record):
+        raise WriteError("a checkpoint could not be written")
+
+    fails.__module__ = __name__
+    monkeypatch.setattr(sys, "argv", ["toy", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit, match="error: a checkpoint could not be written"):
+        harness.main(Config, fails, plot, table)
+
+
+@pytest.mark.parametrize(("flags", "devices"), [((), 2), (("--devices", "3"), 3)])
+def test_a_cpu_becomes_one_device_a_core(flags, devices):
+    script = (
+        "import jax; from experiments import harness; harness.cores = lambda: 2; import tyro;"
+        "harness.start_devices(tyro.cli(harness.Config)); print(jax.device_count())"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, "-c", script, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
+    said, count = done.stdout.splitlines()
+    assert f"{devices} x cpu in 1 process(es), shared by sweeps" in said
+    assert int(count) == devices
+
+
+def test_a_choice_made_for_jax_is_left_alone():
+    script = (
+        "import jax; from experiments import harness;"
+        "harness.start_devices(harness.Config()); print(jax.device_count())"
+    )
+    chosen = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=chosen)
+    assert done.stdout.split() == ["1"]
+
+
+def test_flags_of_processes_go_together():
+    with pytest.raises(SystemExit, match="--coordinator, --processes and --process-id go together"):
+        harness.start_devices(harness.Config(processes=2))
+
+
 # --- how far back can each recurrence see ---------------------------------------------------------
 
 
@@ -214,6 +290,65 @@ def test_a_killed_run_resumes_to_the_same_end(mnist, tmp_path, monkeypatch):
         np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [20, 40, 60]
+
+
+LONG = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--steps", "600", "--every",
+        "5", "--batch", "10", "--examples", "1", "--pixels", "28", "--save-every", "0")  # fmt: skip
+
+
+def launch(mnist, results, *flags):
+    """The experiment on the command line; what it compiles is kept for the next."""
+    command = [sys.executable, "-m", "experiments.gradient_reach", *LONG, "--data-dir", str(mnist),
+               "--results", str(results), *flags]  # fmt: skip
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(mnist / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, env=os.environ | kept, **quiet)
+
+
+def die(process, folder, saves, seconds):
+    """SIGKILL in the middle of a save, that many on, or at a moment if that comes before it."""
+
+    def being_written():
+        return {entry.inode() for entry in os.scandir(folder) if "tmp" in entry.name}
+
+    end = time.monotonic() + seconds
+    old = being_written() if folder.exists() else set()  # left by the one killed before
+    seen = set()
+    while len(seen) < saves and time.monotonic() < end:
+        assert process.poll() is None, "ended before it was killed"
+        if folder.exists():
+            seen |= being_written() - old
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(mnist, tmp_path):
+    """SIGKILL, 12 times in the middle of a save and 8 times at any moment, in one run."""
+    rng = np.random.default_rng(0)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert launch(mnist, whole).wait() == 0
+    moments = rng.permutation([(saves, np.inf) for saves in (1, 2, 3) * 4]
+                              + [(6, second) for second in rng.uniform(0, 8, 8)])  # fmt: skip
+    folder = cut / "gradient_reach" / "checkpoints" / "vanilla"
+    for number, (saves, seconds) in enumerate(moments):
+        process = launch(mnist, cut, *["--resume"] * (number > 0))
+        die(process, folder, saves, seconds)
+    assert not (cut / "gradient_reach" / "result.npz").exists()
+    assert launch(mnist, cut, "--resume").wait() == 0
+    with (
+        np.load(whole / "gradient_reach" / "result.npz") as one,
+        np.load(cut / "gradient_reach" / "result.npz") as other,
+    ):
+        for name in set(one) - {"seconds"}:
+            np.testing.assert_array_equal(one[name], other[name])
+    lines = [
+        [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
+        for path in (results / "gradient_reach" / "metrics.jsonl" for results in (whole, cut))
+    ]
+    assert lines[0] == lines[1]
 
 
 def test_a_divergence_is_reported_with_its_step(mnist, tmp_path):

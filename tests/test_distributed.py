@@ -1,0 +1,141 @@
+"""Sweeps over devices and processes: `python -m tests.test_distributed` is the experiment."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from matplotlib.figure import Figure
+
+from experiments import harness
+from recur import Prior, analysis, cells, scan, train
+
+ROOT = Path(__file__).parent.parent
+CELL = cells.vanilla.cell
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """A sweep of three."""
+
+
+class Result(NamedTuple):
+    losses: np.ndarray  # (members, updates)
+    W: np.ndarray  # (members, n, n)
+
+
+def sample(key):
+    return jax.random.normal(key, (6, 4, 2))
+
+
+def loss(params, xs):
+    """Flossing makes for a QR on every device at once."""
+    body, state = scan.tied(CELL, params), CELL.start(params)
+    floss = analysis.flossing(jax.random.key(1), body, state, xs[:, 0], k=2)
+    return jnp.mean((scan.run(CELL, params, xs)[1][-1] - 0.5) ** 2) + floss
+
+
+def begin(key):
+    return train.start(key, CELL.init(key, Prior(), 2, 8), OPTIMIZER)
+
+
+def run(config, record):
+    state = jax.jit(jax.vmap(begin))(jax.random.split(jax.random.key(config.seed), 3))
+    member = lambda state: train.advance(loss, OPTIMIZER, sample, state, 10)  # noqa: E731
+    advance = jax.jit(train.over_devices(jax.vmap(member)))
+    losses = np.zeros((3, 30))
+    with record.checkpoints("sweep") as saved, record.progress("sweep", 30) as bar:
+        done, (state, losses) = saved.restore((state, losses))
+        bar(done)
+        for t in range(done, 30, 10):
+            state, losses[:, t : t + 10] = advance(state)
+            record.metrics(update=t + 10, loss=losses[:, t + 9].tolist())
+            saved.save(t + 10, (state, losses))
+            bar(10)
+    return Result(losses, np.asarray(state.params.W))
+
+
+def plot(result):
+    figure = Figure()
+    figure.add_subplot().plot(result.losses.T)
+    return figure
+
+
+def table(result):
+    return harness.Table(("last loss",), [(f"{loss:.4f}",) for loss in result.losses[:, -1]])
+
+
+def start(folder, *flags):
+    """The experiment with flags, as a process."""
+    command = [sys.executable, "-m", "tests.test_distributed", "--results", str(folder),
+               "--save-every", "0", *map(str, flags)]  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.Popen(command, cwd=ROOT, env=plain, **pipes)
+
+
+def finish(folder, *processes):
+    """Output of the first process, and the results."""
+    output = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), output
+    with np.load(folder / "test_distributed" / "result.npz") as result:
+        return output[0], dict(result)
+
+
+def together(folder, *flags):
+    """Two processes on the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    group = ("--coordinator", address, "--processes", 2, "--devices", 1, "--process-id")
+    return finish(folder, *(start(folder, *flags, *group, i) for i in range(2)))
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tmp_path):
+    (tmp_path / "1").mkdir()
+    one = run(Config(), harness.Record(tmp_path / "1"))._asdict()
+    said, two = finish(tmp_path / "2", start(tmp_path / "2", "--devices", 2))
+    assert "2 x cpu in 1 process" in said
+    for name in one:  # the same to rounding, grown by 30 updates: programs of 3 members and of 2
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-4)
+
+    folder = tmp_path / "both"
+    said, both = together(folder)
+    assert "2 x cpu in 2 process" in said
+    for name in one:  # bit for bit: the devices run the same programs on the same members
+        np.testing.assert_array_equal(both[name], two[name])
+    lines = (folder / "test_distributed" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3  # one process writes
+
+    saved = folder / "test_distributed" / "checkpoints" / "sweep"
+    assert sorted(path.name for path in saved.iterdir()) == ["20", "30"]
+    (saved / "30").rename(tmp_path / "30")  # as if killed before
+    for name, array in together(folder, "--resume")[1].items():
+        np.testing.assert_array_equal(array, two[name])
+    assert (saved / "30").exists()
+
+
+def test_members_must_agree_in_number(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        jax, "make_mesh", lambda *_, **__: jax.sharding.AbstractMesh((2,), ("members",))
+    )
+    over = train.over_devices(lambda x, y: x)
+    with pytest.raises(
+        ValueError, match=r"share their first axis; got first axes \[\(2,\), \(3,\)\]"
+    ):
+        over(jnp.ones(2), jnp.ones(3))
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table)
