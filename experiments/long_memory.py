@@ -1,0 +1,264 @@
+"""Which recurrences, and which first draws of them, learn to remember for a hundred steps?"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import harness
+from recur import cells, compose, scan, tasks, theory, train
+from recur.core import Prior, Recurrence, Tree
+
+Draws = dict[str, tuple[Recurrence, Prior]]  # one recurrence, by what its parameters start from
+COLOURS = {"Gaussian": "0.4", "orthogonal": "C0", "identity": "C1", "critical": "C3",
+           "chrono": "C2"}  # fmt: skip
+TASKS = ("copy", "adding")
+RECURRENCES = ("linear", "tanh", "ReLU", "MinimalRNN", "LSTM", "GRU")
+SOLVED = 0.25  # of the baseline
+BEATEN = 0.9
+
+
+def drive(params: cells.vanilla.Params, x: Array) -> Array:
+    """relu(V x + b)."""
+    return jax.nn.relu(cells.vanilla.drive(params, x))
+
+
+accumulator = replace(cells.vanilla.linear, drive=drive)  # h = W h + relu(V x + b)
+
+
+def networks(T: int) -> dict[str, Draws]:
+    """All RECURRENCES; the draws of one are trained as one program."""
+    vanilla = {
+        name: {
+            "Gaussian": (cell, Prior(sigma_w=gain)),
+            "orthogonal": (compose.orthogonal(cell), Prior()),
+            "identity": (compose.identity(cell), Prior()),
+        }
+        for name, cell, gain in (
+            ("linear", accumulator, 1.0),
+            ("tanh", cells.vanilla.cell, 1.0),
+            ("ReLU", cells.vanilla.relu, 2**0.5),  # keeps E[h^2], as 1 does elsewhere
+        )
+    }
+    minimal, lstm, gru = cells.minimal.cell, cells.lstm.cell, cells.gru.cell
+    # R = 0.12 is E[z^2] of the embedded inputs of both tasks
+    critical = theory.critical_minimal(mu_b=4.0, q=4.0, R=0.12)
+    gated = {
+        "MinimalRNN": {"Gaussian": (minimal, Prior()), "critical": (minimal, critical)},
+        "LSTM": {"Gaussian": (lstm, Prior()), "chrono": (compose.chrono(lstm, T), Prior())},
+        "GRU": {"Gaussian": (gru, Prior())},
+    }
+    return vanilla | gated
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Copy and adding, for every recurrence and first draw."""
+
+    recurrences: tuple[str, ...] = ("linear", "ReLU", "MinimalRNN", "LSTM", "GRU")
+    """What is compared, of linear, tanh, ReLU, MinimalRNN, LSTM and GRU."""
+    T: int = 100
+    """Steps between hearing and answering (copy), or of the sequence (adding)."""
+    symbols: int = 4
+    """Alphabet of the copy task."""
+    length: int = 5
+    """Symbols to be copied."""
+    n: int = 32
+    """Units of each network."""
+    updates: int = 1000
+    """Of each network."""
+    every: int = 100
+    """Updates whose mean loss is one point of a curve; a checkpoint after each."""
+    batch: int = 20
+    """Sequences an update, fresh ones each time."""
+    rates: tuple[float, ...] = (3e-3, 1e-2)
+    """Learning rates of Adam, after clipping the gradient to norm 1; the best is shown."""
+    seeds: int = 2
+    """Networks of each kind and rate."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        if self.every < 1 or self.updates % self.every:
+            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        for name in self.recurrences:
+            if name not in RECURRENCES:
+                raise ValueError(f"no recurrence {name!r}; there are {', '.join(RECURRENCES)}")
+
+
+PAPER = Config(
+    preset="paper", recurrences=RECURRENCES, symbols=8, length=10, n=128, updates=50_000,
+    every=500, seeds=5, rates=(1e-4, 1e-3, 1e-2),
+)  # fmt: skip
+
+
+class Result(NamedTuple):
+    """2 tasks, N networks, L rates, S seeds, M = updates / every points."""
+
+    networks: np.ndarray  # (N,) names: recurrence, draw
+    rates: np.ndarray  # (L,)
+    updates: np.ndarray  # (M,) updates made at each point
+    losses: np.ndarray  # (2, N, L, S, M) means since the point before; NaN after a divergence
+    diverged: np.ndarray  # (2, N, L, S) update at which the loss was first not finite, or -1
+    baselines: np.ndarray  # (2,) nats, mean squared error
+
+
+def both(config: Config) -> tuple[tasks.Task, tasks.Task]:
+    """The tasks of TASKS."""
+    return tasks.copy(config.T, config.symbols, config.length), tasks.adding(config.T)
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Train every recurrence on both tasks, all its draws, rates and seeds as one program."""
+    kinds = {name: networks(config.T)[name] for name in config.recurrences}
+    names = [f"{name}, {draw}" for name, draws in kinds.items() for draw in draws]
+    losses, diverged = [], []
+    for name, task in zip(TASKS, both(config), strict=True):
+        fits = [fit(f"{name}, {kind}", task, draws, config, record)
+                for kind, draws in kinds.items()]  # fmt: skip
+        losses.append(np.concatenate([fit[0] for fit in fits]))
+        diverged.append(np.concatenate([fit[1] for fit in fits]))
+    return Result(
+        np.array(names), np.array(config.rates),
+        np.arange(config.every, config.updates + 1, config.every),
+        np.array(losses), np.array(diverged),
+        np.array([task.baseline.loss for task in both(config)]),
+    )  # fmt: skip
+
+
+class Params(NamedTuple):
+    """A recurrence and the linear readout of its outputs."""
+
+    rnn: Tree
+    R: Array  # (n, k)
+    c: Array  # (k,)
+
+
+def descent(rate: float | Array) -> optax.GradientTransformation:
+    """Adam on clipped gradients; its rate is a part of its state, so members may differ in it."""
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+    )
+
+
+def start(task: tasks.Task, draws: Draws, config: Config) -> train.State:
+    """Networks of all draws, rates and seeds, stacked in this order."""
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    keys = jnp.tile(keys, len(config.rates))
+    rates = jnp.repeat(jnp.array(config.rates), config.seeds)
+
+    def members(cell: Recurrence, prior: Prior) -> train.State:
+        def one(key_and_rate: tuple[Array, Array]) -> train.State:
+            key, rate = key_and_rate
+            rnn, readout, batches = jax.random.split(key, 3)
+            R = jax.random.normal(readout, (config.n, task.outputs)) / config.n**0.5
+            params = Params(
+                cell.init(rnn, prior, task.inputs, config.n), R, jnp.zeros(task.outputs)
+            )
+            return train.start(batches, params, descent(rate))
+
+        return jax.lax.map(one, (keys, rates))  # one QR at a time, see recur/analysis/qr.py
+
+    stacks = [members(cell, prior) for cell, prior in draws.values()]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+
+
+def fit(
+    label: str, task: tasks.Task, draws: Draws, config: Config, record: harness.Record
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses (D, L, S, M) and divergences (D, L, S) of D draws; checkpointed at every point."""
+    cell, _ = next(iter(draws.values()))  # draws differ in how they start and not in their step
+
+    def loss(params: Params, batch: tasks.Batch) -> Array:
+        hs = scan.run(cell, params.rnn, batch.xs)[1][-len(batch.targets) :]
+        return tasks.loss(hs @ params.R + params.c, batch.targets)
+
+    def sample(key: Array) -> tasks.Batch:
+        return task.sample(key, config.batch)
+
+    def learn(state: train.State) -> tuple[train.State, Array]:
+        return train.advance(loss, descent(0.0), sample, state, config.every, config.every)
+
+    state = start(task, draws, config)
+    losses = np.full((len(state.step), config.updates // config.every), np.nan)
+    advance = jax.jit(train.over_devices(jax.vmap(learn)))
+    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
+        done, (state, losses) = saved.restore((state, losses))
+        losses = np.array(losses)
+        record.rewind(lambda line: line["network"] != label or line["update"] <= done)
+        bar(done)
+        while done < config.updates:
+            state, now = advance(state)
+            losses[:, done // config.every] = now[:, 0]
+            done += config.every
+            record.metrics(network=label, update=done, losses=now[:, 0].tolist())
+            saved.save(done, (state, losses.copy()))
+            bar(config.every)
+    shape = (len(draws), len(config.rates), config.seeds)
+    return losses.reshape(*shape, -1), np.array(state.diverged).reshape(shape)
+
+
+def best(result: Result) -> np.ndarray:
+    """Curves (2, N, S, M) in units of the baseline, each network at its best rate.
+
+    That of the least median last loss; a network that diverged has an infinite one.
+    """
+    relative = result.losses / result.baselines[:, None, None, None, None]
+    last = np.median(np.nan_to_num(relative[..., -1], nan=np.inf), axis=-1)  # (2, N, L)
+    chosen = last.argmin(axis=-1)[:, :, None, None, None]
+    return np.take_along_axis(relative, chosen, axis=2)[:, :, 0]
+
+
+def table(result: Result) -> harness.Table:
+    """One row a network."""
+    curves = best(result)
+    rows = []
+    for k, name in enumerate(result.networks):
+        cells = [str(name)]
+        for t in range(2):
+            last = np.nan_to_num(curves[t, k, :, -1], nan=np.inf)
+            middle = np.median(last)
+            verdict = "solved" if middle < SOLVED else "beaten" if middle < BEATEN else "no"
+            cells += [f"{middle:.3f}", f"{last.min():.2f}-{last.max():.2f}", verdict]
+        rows.append(cells)
+    columns = ("network", *(f"{task}{what}" for task in TASKS
+                            for what in (" loss / baseline", " range", "")))  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """A row for each task, a column for each recurrence, a colour for each draw."""
+    curves = best(result)
+    kinds = list(dict.fromkeys(name.split(", ")[0] for name in result.networks))
+    figure = Figure(figsize=(2.7 * len(kinds) + 0.6, 6), layout="constrained")
+    axes = figure.subplots(2, len(kinds), sharex=True, sharey="row", squeeze=False)
+    for (t, c), ax in np.ndenumerate(axes):
+        _panel(ax, result, curves[t], kinds[c])
+        if t == 0:
+            ax.set_title(kinds[c], fontweight="bold")
+        if c == 0:
+            ax.set_ylabel(f"{TASKS[t]}\nloss / baseline")
+        if t == 1:
+            ax.set_xlabel("updates")
+    figure.suptitle("The same recurrences from other first draws: best rate, each seed and median")
+    return figure
+
+
+def _panel(ax: Axes, result: Result, curves: np.ndarray, kind: str) -> None:
+    for name, seeds in zip(result.networks, curves, strict=True):
+        recurrence, draw = name.split(", ")
+        if recurrence == kind:
+            ax.plot(result.updates, seeds.T, color=COLOURS[draw], lw=0.8, alpha=0.6)
+            ax.plot(result.updates, np.median(seeds, axis=0), color=COLOURS[draw], lw=2, label=draw)
+    ax.axhline(1, color="k", lw=0.8, ls="--", label="without memory")
+    ax.set(yscale="log", ylim=(0.02, 5))
+    ax.legend(fontsize=7, loc="lower left")
+
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
