@@ -1,4 +1,19 @@
-"""Which recurrences, and which first draws of them, learn to remember for a hundred steps?"""
+"""Which recurrences, and which first draws of them, learn to remember for a hundred steps?
+
+Copy: five symbols are heard and, after T = 100 blanks, said again. Adding: two of a hundred numbers
+are marked, and their sum is asked for. Every recurrence starts from a Gaussian draw and from others,
+at a few learning rates; losses are drawn in units of the baseline, that of the best answer which
+knows the step and nothing of the inputs.
+
+Claim (arXiv:1602.06662), for the network whose state is linear, h = W h + relu(V x + b): begun at a
+random rotation it learns to copy and not to add, begun at the identity it learns to add and hardly
+to copy, and a Gaussian draw does neither. Measured after 1,000 updates at the best rate, as shares
+of the baseline (two seeds): copy 0.03 and 0.26 from a rotation, 0.80 and 0.86 from the identity,
+1.00 from a Gaussian; adding 1.02, then 0.47 and 0.53, then 1.02. With ReLU at every step (IRNN) the
+rotation does not copy either. Gaussian draws of gated cells are not at a loss: those of GRU and
+MinimalRNN solve adding, and copy at 0.4-0.6 and 0.8 of the baseline; a critical MinimalRNN copies
+at 0.5-0.6. What chrono biases give LSTM is drawn, not claimed.
+"""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -256,7 +271,7 @@ def _panel(ax: Axes, result: Result, curves: np.ndarray, kind: str) -> None:
             ax.plot(result.updates, seeds.T, color=COLOURS[draw], lw=0.8, alpha=0.6)
             ax.plot(result.updates, np.median(seeds, axis=0), color=COLOURS[draw], lw=2, label=draw)
     ax.axhline(1, color="k", lw=0.8, ls="--", label="without memory")
-    ax.set(yscale="log", ylim=(0.02, 5))
+    ax.set(yscale="log", ylim=(0.003, 5))
     ax.legend(fontsize=7, loc="lower left")
 
 
