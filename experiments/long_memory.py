@@ -1,8 +1,8 @@
 """Which recurrences, and which first draws of them, learn to remember for a hundred steps?
 
 Copy: five symbols are heard and, after T = 100 blanks, said again. Adding: two of a hundred numbers
-are marked, and their sum is asked for. Every recurrence starts from a Gaussian draw and from others,
-at a few learning rates; losses are drawn in units of the baseline, that of the best answer which
+are marked, and their sum is asked for. Every recurrence starts from a Gaussian draw and others, at
+a few learning rates; losses are drawn in units of the baseline, that of the best answer which
 knows the step and nothing of the inputs.
 
 Claim (arXiv:1602.06662), for the network whose state is linear, h = W h + relu(V x + b): begun at a
