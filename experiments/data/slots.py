@@ -29,21 +29,22 @@ def slots(data_dir: Path) -> Tagged:
     wrong = [tag for tag in tags if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]
     if wrong:
         raise ValueError(f"the tags of {data_dir} are O, B-kind or I-kind; there is {wrong[0]!r}")
-    parts = []
-    for part in ("train", "test"):
-        queries, labels = (_file(data_dir, f"{part}.{kind}.csv") for kind in ("query", "slots"))
-        xs, ys = _sentences(queries, len(words)), _sentences(labels, len(tags))
-        if len(xs) != len(ys):
-            raise ValueError(
-                f"{queries} has {len(xs)} sentences, {labels} {len(ys)}; are both whole?"
-            )
-        for line, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
-            if len(x) != len(y):
-                raise ValueError(
-                    f"line {line} of {queries} has {len(x)} words, of {labels} {len(y)}"
-                )
-        parts += [xs, ys]
-    return Tagged(*parts, words, tags)
+    return Tagged(*_part(data_dir, "train", words, tags), *_part(data_dir, "test", words, tags),
+                  words, tags)  # fmt: skip
+
+
+def _part(
+    data_dir: Path, part: str, words: list[str], tags: list[str]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The sentences of a part and their tags."""
+    queries, labels = (_file(data_dir, f"{part}.{kind}.csv") for kind in ("query", "slots"))
+    xs, ys = _sentences(queries, len(words)), _sentences(labels, len(tags))
+    if len(xs) != len(ys):
+        raise ValueError(f"{queries} has {len(xs)} sentences, {labels} {len(ys)}; are both whole?")
+    for line, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
+        if len(x) != len(y):
+            raise ValueError(f"line {line} of {queries} has {len(x)} words, of {labels} {len(y)}")
+    return xs, ys
 
 
 def _file(data_dir: Path, ending: str) -> Path:
