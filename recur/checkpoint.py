@@ -159,7 +159,7 @@ class Checkpoints:
         wrong = [name for name, sum in _sums(raw).items() if sum != sums[name]]
         if wrong:
             raise Damaged(f"other numbers than were saved in {', '.join(wrong)}")
-        return raw
+        return {name: raw[name] for name in like}  # in one order in all processes
 
 
 class WriteError(OSError):
