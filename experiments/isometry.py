@@ -5,14 +5,14 @@ variance still may: this measures the singular values, in float64, against T for
 orthogonal W (arXiv:1806.05394, figure 4), and compares their mean and variance with
 `theory.spectrum`, which is for weights redrawn at every step. Tied weights are shown beside it.
 
-Claim: with redrawn weights mean and variance follow the theory. In a vanilla network only the
+Claim: with redrawn weights the vanilla network's mean and variance follow the theory. In a vanilla network only the
 orthogonal W at criticality is near an isometry (variance of the squares .02 a step, 1.02 if
 Gaussian, .5 and 1.5 off criticality). In a MinimalRNN orthogonal W changes next to nothing and
 criticality is not enough (3 a step at mu_b = 0): it is the gate's bias that makes an isometry (.03
 at mu_b = 5, where chi is .99).
 MinimalRNN's critical prior at mu_b = 0 is the paper's, the others and all sizes are ours. The
-variance of n values is at most n - 1 squared means, and MinimalRNN's at mu_b = 0 has a heavy tail:
-there networks of this size scatter widely, and fall below the theory as it comes near n.
+variance of n values is at most n - 1 squared means, and MinimalRNN's has a heavy tail: networks of
+this size scatter widely around its theory, and a few of them do not decide whether they follow it.
 """
 
 from dataclasses import dataclass

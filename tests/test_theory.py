@@ -387,6 +387,9 @@ def test_no_critical_point_is_an_error():
         theory.critical_minimal(0.0, 16.0, -1.0)
     with pytest.raises(ValueError, match="q, the variance of the pre-activations"):
         theory.critical_minimal(0.0, 0.0, R)
+    # by iteration of the two moments in NumPy, networks go from here to q = 1.22 or q = 18.1
+    with pytest.raises(ValueError, match=r"no network stays there: .* grows by 1\.\d+ a step"):
+        theory.critical_minimal(5.0, 2.0, R)
     with pytest.raises(ValueError, match=r"fields sigma_w, .*; got 'W'"):
         theory.critical(cells.vanilla.cell, Prior(), R, "W", 0.0, 1.0)
     with pytest.raises(ValueError, match="low < high"):

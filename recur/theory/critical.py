@@ -27,7 +27,8 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         sigma_w^2 = (1 - E[u^2])^2 / (2 R E[1-u] E[u'^2]),   Q = R E[(1-u)^2] / (1 - E[u^2])
         sigma_v^2 = (q - sigma_w^2 Q) / R,   sigma_b = 0
 
-    Raises ValueError unless q, R > 0 and sigma_v^2 >= 0. arXiv:1806.05394.
+    Raises ValueError unless q, R > 0, sigma_v^2 >= 0 and q is a stable fixed point.
+    arXiv:1806.05394; that q may be unstable is found here.
     """
     check_inputs(R, 1.0)
     mu, q, R = (jnp.asarray(v, jnp.result_type(float)) for v in (mu_b, q, R))
@@ -50,6 +51,18 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
             f"no critical point with mu_b={mu}, q={q}, R={R}: the recurrent weights alone "
             f"(sigma_w = {jnp.sqrt(sigma_w2):.4g}) give more than q, so sigma_v^2 = "
             f"{sigma_v2:.4g} < 0. Ask for a larger q."
+        )
+
+    def after(Q: Array) -> Array:  # one step of the variance of the state
+        reached = sigma_w2 * Q + sigma_v2 * R
+        kept = 1 - mean(lambda e: 1 - sigmoid(e) ** 2, mu, reached)
+        return Q * kept + R * mean(lambda e: sigmoid(-e) ** 2, mu, reached)
+
+    slope = jax.grad(after)(R * new2 / lost)
+    if not isinstance(slope, jax.core.Tracer) and slope > 1:
+        raise ValueError(
+            f"chi = 1 at mu_b={mu}, q={q}, R={R}, but no network stays there: a deviation of its "
+            f"variance from q grows by {slope:.4g} a step. Ask for a q far smaller or far larger."
         )
     return Prior(jnp.sqrt(sigma_w2), jnp.sqrt(sigma_v2), mu, jnp.zeros_like(mu))
 
