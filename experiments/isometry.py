@@ -5,7 +5,7 @@ variance still may: this measures the singular values, in float64, against T for
 orthogonal W (arXiv:1806.05394, figure 4), and compares their mean and variance with
 `theory.spectrum`, which is for weights redrawn at every step. Tied weights are shown beside it.
 
-Claim: with redrawn weights the vanilla network's mean and variance follow the theory. In a vanilla network only the
+Claim: with redrawn weights the vanilla network's mean and variance follow the theory, and only the
 orthogonal W at criticality is near an isometry (variance of the squares .02 a step, 1.02 if
 Gaussian, .5 and 1.5 off criticality). In a MinimalRNN orthogonal W changes next to nothing and
 criticality is not enough (3 a step at mu_b = 0): it is the gate's bias that makes an isometry (.03
