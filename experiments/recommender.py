@@ -1,0 +1,441 @@
+"""What will a user choose next?
+
+MovieLens-100k: the histories of 943 users, films in the order in which they were rated, cut at the
+latest 500. The last film of each user is for the test, the one before it for validation, the rest
+for training. Every film that the user has not rated yet is ranked, none is sampled. Recurrent
+networks of tied item embeddings are compared at equal width and at equal parameters of the
+recurrence, with the popularity of the films and with item-kNN, the cosine of the films' users
+summed over the history: once over all of it alike, as usual, and once forgetting the older films.
+Its neighbours and its forgetting are chosen on the validation films.
+
+The histories, of 20 to 737 films, are packed end to end into rows of one length; the state is reset
+where a user begins, and masked where a row has ended. One causal pass gives the predictions for
+training, validation and test. Each network is the one of its best validation NDCG.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from experiments.gradient_reach import count, width
+from experiments.ranking import (
+    FORGETTING,
+    SCORES,
+    TRAIN,
+    Packed,
+    neighbours,
+    pack,
+    popularity,
+    rate,
+    wanted,
+)
+from recur import cells, scan, train
+from recur.core import Recurrence
+from recur.flax.models import LanguageModel
+
+BASELINES = ("popularity", "item-kNN", "item-kNN that forgets")
+SIZINGS = ("equal width", "equal parameters")
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Next-item prediction on MovieLens-100k."""
+
+    cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
+    """Cells to compare, by name."""
+    n: int = 64
+    """Units of every cell at equal width, and features of an item."""
+    like: str = "gru"
+    """The cell whose parameters at that width the others get at equal parameters."""
+    seeds: int = 3
+    """Networks of each cell and size, trained as one vmapped program."""
+    longest: int = 500
+    """Items of a history; older ones are cut off."""
+    rows: int = 8
+    """Rows of packed histories an update."""
+    updates: int = 400
+    """The most updates of a network."""
+    every: int = 50
+    """Updates between two validations, and two checkpoints."""
+    patience: int = 3
+    """Validations without a better one after which a network stops."""
+    learning_rate: float = 4e-3
+    """Of Adam, after clipping the gradient to norm 1."""
+    dropout: float = 0.4
+    """Share of the features of inputs and outputs that are left out in training."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    rounds: int = 6
+    """Measurements of the time of an update, of which the fastest counts."""
+    ratings: Path | None = None
+    """A tab-separated file of user, item, rating, time instead of MovieLens-100k."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in (*self.cells, self.like):
+            cells.named(name)
+        if self.every < 1 or self.updates % self.every:
+            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        if self.longest < 4:
+            raise ValueError(f"a history needs 4 items or more, got longest={self.longest}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share in [0, 1), got {self.dropout}")
+
+
+class Result(NamedTuple):
+    """2 sizings, C cells, S seeds, K validations, 3 baselines; scores in the order of SCORES."""
+
+    cells: np.ndarray  # (C,) names
+    widths: np.ndarray  # (2, C) n
+    parameters: np.ndarray  # (2, C) of the recurrence
+    scores: np.ndarray  # (2, C, S, 4) on the test items
+    baselines: np.ndarray  # (3, 4) of BASELINES on the test items; NaN: no likelihood
+    neighbours: np.ndarray  # (2,) of item-kNN, as chosen
+    forgetting: np.ndarray  # (2,) weight of an item against the one after it, as chosen
+    updates: np.ndarray  # (K,) made at each validation
+    validation: np.ndarray  # (2, C, S, K) NDCG@20; NaN once stopped
+    losses: np.ndarray  # (2, C, S, K) of training, nats, mean since the validation before
+    norms: np.ndarray  # (2, C, S, K) largest gradient norm, before clipping, since then
+    diverged: np.ndarray  # (2, C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, rounds) of one update of one network of equal width
+
+
+class Recommender(nnx.Module):
+    """Logits of the next item, E (A h_t + a) + c, where x_t = sqrt(n) E[item]; c in the start
+    is the log of the items' popularity.
+    """
+
+    def __init__(self, cell: Recurrence, log_popularity: Array, d: int, n: int, *, rngs: nnx.Rngs):
+        self.model = LanguageModel(cell, len(log_popularity), d, n, rngs=rngs)
+        self.bias = nnx.Param(log_popularity)
+
+    def features(self, packed: Packed, dropout: float = 0.0, key: Array | None = None) -> Array:
+        """A h + a of every step, (T, R, d); `dropout` of both ends with a key."""
+        model = self.model
+        keys = (None, None) if key is None else jax.random.split(key)
+        xs = drop(model.embed(packed.items), dropout, keys[0])
+        xs = xs * xs.shape[-1] ** 0.5
+        there = packed.part > 0
+        _, hs = scan.run(model.rnn.cell, model.rnn.values, xs, mask=there, reset=packed.reset)
+        return drop(model.project(hs), dropout, keys[1])
+
+    def logits(self, features: Array) -> Array:
+        """Features (..., d) -> logits (..., count)."""
+        return self.model.embed.attend(features) + self.bias[...]
+
+
+def drop(xs: Array, share: float, key: Array | None) -> Array:
+    """xs with a share of its entries zero, the others larger; as it is without a key."""
+    if key is None:
+        return xs
+    return jnp.where(jax.random.bernoulli(key, 1 - share, xs.shape), xs / (1 - share), 0)
+
+
+def loss(model: Recommender, batch: tuple[Packed, Array], dropout: float) -> Array:
+    """Mean cross-entropy of the training steps, nats."""
+    packed, key = batch
+    logits = model.logits(model.features(packed, dropout, key))
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, packed.targets)
+    return each.mean(where=packed.part == TRAIN)
+
+
+def predict(model: Recommender, packed: Packed) -> Array:
+    """Logits (2, U, count) for the validation and the test item of every user."""
+    features = model.features(packed)
+    time, row = packed.ends.T
+    return model.logits(jnp.stack([features[time - 1, row], features[time, row]]))
+
+
+class Largest(NamedTuple):
+    """The largest gradient norm so far."""
+
+    norm: Array
+
+
+def watched() -> optax.GradientTransformation:
+    """Passes gradients on as they are, and keeps their largest norm in its state."""
+
+    def update(gradient: Recommender, state: Largest, params: Recommender | None = None) -> tuple:
+        del params
+        return gradient, Largest(jnp.maximum(state.norm, optax.tree.norm(gradient)))
+
+    return optax.GradientTransformation(lambda _: Largest(jnp.zeros(())), update)
+
+
+class Training(NamedTuple):
+    """How a network learns, one for all."""
+
+    loss: train.Loss
+    optimizer: optax.GradientTransformation
+    sample: train.Sample
+
+
+def training(packed: Packed, config: Config) -> Training:
+    """AdamW of clipped gradients, on rows drawn at random."""
+
+    def sample(key: Array) -> tuple[Packed, Array]:
+        rows, dropout = jax.random.split(key)
+        drawn = jax.random.randint(rows, (config.rows,), 0, packed.items.shape[1])
+        steps = {name: getattr(packed, name)[:, drawn]
+                 for name in ("items", "targets", "part", "reset")}  # fmt: skip
+        return packed._replace(**steps), dropout
+
+    optimizer = optax.chain(
+        watched(),
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
+    )
+    return Training(lambda model, batch: loss(model, batch, config.dropout), optimizer, sample)
+
+
+def draw(cell: Recurrence, packed: Packed, d: int, n: int, keys: Array) -> Recommender:
+    """A network for each key, stacked."""
+    start = popularity(packed, packed.seen.shape[-1])
+    return jax.vmap(lambda key: Recommender(cell, start, d, n, rngs=nnx.Rngs(key)))(keys)
+
+
+class Curves(NamedTuple):
+    """What training leaves of itself: fields as in Result, of one cell and size."""
+
+    validation: np.ndarray  # (S, K)
+    losses: np.ndarray  # (S, K)
+    norms: np.ndarray  # (S, K)
+    scores: np.ndarray  # (S, 4) on the test items, where validation was best
+    diverged: np.ndarray  # (S,)
+
+
+def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Record) -> Curves:
+    """Train all seeds of a cell until none gets better; checkpointed after every validation."""
+    how, S, K = training(packed, config), config.seeds, config.updates // config.every
+    keys = jax.random.split(jax.random.key(config.seed), (2, S))
+    models = draw(cells.named(name), packed, config.n, n, keys[0])
+    state = jax.vmap(lambda key, model: train.start(key, model, how.optimizer))(keys[1], models)
+    missing = np.full((S, K), np.nan)
+    curves = Curves(missing, missing.copy(), missing.copy(), np.full((S, 4), np.nan),
+                    np.full(S, -1))  # fmt: skip
+    learn = jax.vmap(lambda s: train.advance(*how, s, config.every, config.every))
+    advance = jax.jit(train.over_devices(learn))
+    score = jax.jit(train.over_devices(jax.vmap(lambda model: _score(model, packed))))
+    label = f"{name} of {n}"
+    with (
+        record.checkpoints(label) as saved,
+        record.progress(f"{label} x {S} seeds", config.updates) as bar,
+    ):
+        done, (state, curves) = saved.restore((state, curves))
+        curves = jax.tree.map(np.array, curves)
+        record.rewind(lambda line: line["network"] != label or line["update"] <= done)
+        bar(done)
+        for k in range(done // config.every, K):
+            if not np.asarray(train.training(state)).any():
+                break
+            state, losses = advance(state)
+            _keep(curves, k, state, losses, score(state.params))
+            state = _forget_norm(train.finish(state, stale(curves.validation, config.patience)))
+            update = (k + 1) * config.every
+            now = {"ndcg": curves.validation, "loss": curves.losses, "norm": curves.norms}
+            record.metrics(network=label, update=update,
+                           **{key: curve[:, k].tolist() for key, curve in now.items()})  # fmt: skip
+            saved.save(update, (state, jax.tree.map(np.copy, curves)))
+            bar(config.every)
+    return curves
+
+
+def _score(model: Recommender, packed: Packed) -> Array:
+    logits = predict(model, packed)
+    return rate(logits, wanted(packed), packed.seen, jax.nn.log_softmax(logits))
+
+
+def _keep(curves: Curves, k: int, state: train.State, losses: Array, scores: Array) -> None:
+    """Write measurement k into the curves, of the networks that still learn."""
+    learns = np.asarray(train.training(state))
+    validation, test = np.asarray(scores).swapaxes(0, 1)
+    best = np.nan_to_num(curves.validation, nan=-1.0).max(axis=1)
+    for curve, values in ((curves.validation, validation[:, 2]), (curves.losses, losses[:, 0]),
+                          (curves.norms, state.opt[0].norm)):  # fmt: skip
+        curve[learns, k] = np.asarray(values)[learns]
+    better = learns & (validation[:, 2] > best)
+    curves.scores[better] = test[better]
+    curves.diverged[:] = state.diverged
+
+
+def stale(validation: np.ndarray, patience: int) -> np.ndarray:
+    """Of each seed, (S,): whether the best of its validations (S, K) is so many before its last."""
+    made = np.isfinite(validation).sum(axis=1)
+    return made - 1 - np.nan_to_num(validation, nan=-1.0).argmax(axis=1) >= patience
+
+
+def _forget_norm(state: train.State) -> train.State:
+    """The state whose largest gradient norm starts anew."""
+    largest, *others = state.opt
+    return state._replace(opt=(Largest(jnp.zeros_like(largest.norm)), *others))
+
+
+def pace(packed: Packed, config: Config, record: harness.Record) -> np.ndarray:
+    """Seconds of an update of one network of each cell at equal width, (C, rounds), in turn.
+
+    Saved, so that a resumed run has the times of the run that was killed.
+    """
+    with record.checkpoints("pace") as saved:
+        done, seconds = saved.restore(np.zeros((len(config.cells), config.rounds)))
+        if not done:
+            seconds = _measure(packed, config)
+            saved.save(1, seconds)
+    return np.asarray(seconds)
+
+
+def _measure(packed: Packed, config: Config) -> np.ndarray:
+    how, key = training(packed, config), jax.random.key(config.seed)
+    steps, runs = 5, []
+    for name in config.cells:
+        model = draw(cells.named(name), packed, config.n, config.n, key[None])
+        state = train.start(key, jax.tree.map(lambda a: a[0], model), how.optimizer)
+        advance = jax.jit(lambda s: train.advance(*how, s, steps, steps)).lower(state).compile()
+        jax.block_until_ready(advance(state))
+        runs.append((advance, state))
+    seconds = np.zeros((len(runs), config.rounds))
+    for i in range(config.rounds):
+        for c, (advance, state) in enumerate(runs):
+            begin = time.perf_counter()
+            jax.block_until_ready(advance(state))
+            seconds[c, i] = (time.perf_counter() - begin) / steps
+    return seconds
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """The baselines, every cell at both sizes, and the time of an update."""
+    histories = data.histories(config.ratings)
+    packed = pack(histories, config.longest)
+    items, seen = wanted(packed)[1], packed.seen[1]
+    popular = jnp.broadcast_to(popularity(packed, histories.count), seen.shape)
+    knn = [neighbours(histories, packed, tried) for tried in ((1.0,), FORGETTING)]
+    rankings = [popular, *(scores[1] for scores, _, _ in knn)]
+    baselines = np.array([rate(scores, items, seen, popular) for scores in rankings])
+    baselines[1:, 3] = np.nan
+
+    seconds = pace(packed, config, record)
+    size = count(cells.named(config.like), config.n, config.n)
+    equal = [width(cells.named(name), config.n, size) for name in config.cells]
+    widths = [[config.n] * len(config.cells), equal]
+    both = [list(zip(config.cells, row, strict=True)) for row in widths]
+    fits = {one: fit(*one, packed, config, record) for one in dict.fromkeys(both[0] + both[1])}
+    parameters = [[count(cells.named(name), config.n, n) for name, n in row] for row in both]
+    curves = Curves(*(
+        np.array([[fits[one]._asdict()[field] for one in row] for row in both])
+        for field in Curves._fields
+    ))  # fmt: skip
+    updates = np.arange(config.every, config.updates + 1, config.every)
+    return Result(
+        np.array(config.cells), np.array(widths), np.array(parameters), curves.scores, baselines,
+        *(np.array([one[i] for one in knn]) for i in (1, 2)), updates, curves.validation,
+        curves.losses, curves.norms, curves.diverged, seconds,
+    )  # fmt: skip
+
+
+def so_far(result: Result) -> np.ndarray:
+    """The best validation NDCG up to each validation, mean over the seeds, (2, C, K)."""
+    known = np.nan_to_num(result.validation, nan=-1.0)
+    return np.maximum.accumulate(known, axis=-1).mean(axis=2)
+
+
+def reached(result: Result) -> tuple[float, np.ndarray]:
+    """A validation NDCG that every gated cell reaches, and the updates each cell takes, (2, C).
+
+    It is 95 % of the least of their best, mean over the seeds; inf where a cell never reaches it.
+    """
+    best = so_far(result)
+    gated = result.cells != "vanilla"
+    goal = 0.95 * best[:, gated if gated.any() else slice(None), -1].min()
+    first = np.where((best >= goal).any(axis=-1), result.updates[(best >= goal).argmax(-1)], np.inf)
+    return float(goal), first
+
+
+def table(result: Result) -> harness.Table:
+    """One row a baseline, and one a cell and size: mean +- standard error over the seeds."""
+    rows = [
+        (name, "", "", *(f"{score:.4f}" if np.isfinite(score) else "" for score in scores),
+         "", "", "", "", "")
+        for name, scores in zip(BASELINES, result.baselines, strict=True)
+    ]  # fmt: skip
+    goal, updates = reached(result)
+    update = result.seconds.min(axis=1)
+    unit = list(result.cells).index("minimal") if "minimal" in result.cells else 0
+    spent = updates[0] * update
+    for size in range(len(SIZINGS)):
+        for c, name in enumerate(result.cells):
+            each = result.scores[size, c]
+            error = each.std(axis=0, ddof=min(1, len(each) - 1)) / np.sqrt(len(each))
+            times = (f"{1e3 * update[c]:.0f}", f"{update[c] / update[unit]:.2f}",
+                     f"{spent[c] / spent[unit]:.2f}") if size == 0 else ("", "", "")  # fmt: skip
+            broken = np.sum(result.diverged[size, c] >= 0)
+            rows.append((
+                name, str(result.widths[size, c]), f"{result.parameters[size, c]:,}",
+                *(f"{m:.4f} +- {e:.4f}" for m, e in zip(each.mean(axis=0), error, strict=True)),
+                f"{broken} of {len(each)}", f"{updates[size, c]:.0f}", *times,
+            ))  # fmt: skip
+    columns = ("", "n", "params", *SCORES, "diverged", f"updates to NDCG {goal:.3f}",
+               "ms an update", "relative", "time to it, relative")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Test scores beside the baselines, validation against updates and time, gradient norms."""
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    axes = figure.subplots(2, 2)
+    colours = mpl.color_sequences["tab10"]
+    _scores(axes[0, 0], result)
+    seconds = result.seconds.min(axis=1)
+    for c, name in enumerate(result.cells):
+        for ax, x in ((axes[0, 1], result.updates), (axes[1, 0], result.updates * seconds[c])):
+            ax.plot(x, so_far(result)[0, c], ".-", color=colours[c], label=name)
+        norms = np.nan_to_num(result.norms[0, c]).max(axis=0)  # NaN: stopped
+        learns = norms > 0
+        axes[1, 1].semilogy(result.updates[learns], norms[learns], ".-", color=colours[c],
+                            label=name)  # fmt: skip
+    goal, _ = reached(result)
+    for ax, unit in ((axes[0, 1], "updates"), (axes[1, 0], "seconds of one network's updates")):
+        ax.axhline(goal, color="k", lw=0.7, ls="--", label="equal quality")
+        ax.set(xlabel=unit, ylabel="best validation NDCG@20 so far, mean of seeds",
+               title=f"Learning, {SIZINGS[0]} (n = {result.widths[0, 0]})")  # fmt: skip
+        ax.legend(fontsize=8)
+    axes[1, 1].axhline(1, color="k", lw=0.7, ls="--", label="clipped to")
+    axes[1, 1].set(xlabel="updates", ylabel="largest gradient norm since the point before",
+                   title=f"Gradients before clipping, {SIZINGS[0]}")  # fmt: skip
+    axes[1, 1].legend(fontsize=8)
+    return figure
+
+
+def _scores(ax: Axes, result: Result) -> None:
+    x = np.arange(len(result.cells))
+    for i, (score, colour) in enumerate(((0, "C0"), (2, "C1"))):
+        for size, name in enumerate(SIZINGS):
+            each = result.scores[size, ..., score]
+            place = x + 0.2 * (2 * i + size - 1.5)
+            ax.bar(place, each.mean(axis=1), 0.19, color=colour, alpha=1 - 0.5 * size,
+                   label=f"{SCORES[score]}, {name}")  # fmt: skip
+            for seed in each.T:
+                ax.plot(place, seed, "k.", ms=3)
+        for value, style, baseline in zip(result.baselines[:, score], (":", "-.", "--"),
+                                          BASELINES, strict=True):  # fmt: skip
+            ax.axhline(value, color=colour, ls=style, label=f"{SCORES[score]}, {baseline}")
+    ax.set_xticks(x, result.cells)
+    ax.set(ylim=(0, 1.6 * np.nanmax(result.scores[..., 0])), ylabel="on the test items",
+           title="The next film among all unseen ones; dots are seeds")  # fmt: skip
+    ax.legend(fontsize=7, ncols=2)
+
+
+PAPER = Config(preset="paper", n=100, updates=3000, patience=10, seeds=5)
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
