@@ -57,7 +57,7 @@ def pack(histories: data.Histories, longest: int) -> Packed:
             reset[begin, row] = True
             ends[user] = end - 1, row
             begin = end
-    seen = np.zeros((2, len(cut), histories.count), bool)
+    seen = np.zeros((2, len(cut), histories.catalogue), bool)
     for user, whole in enumerate(histories.items):
         seen[0, user, whole[:-2]] = seen[1, user, whole[:-1]] = True
     return Packed(*map(jnp.asarray, (items, targets, part, reset, ends, seen)))

@@ -318,7 +318,7 @@ def run(config: Config, record: harness.Record) -> Result:
     histories = data.histories(config.ratings)
     packed = pack(histories, config.longest)
     items, seen = wanted(packed)[1], packed.seen[1]
-    popular = jnp.broadcast_to(popularity(packed, histories.count), seen.shape)
+    popular = jnp.broadcast_to(popularity(packed, histories.catalogue), seen.shape)
     knn = [neighbours(histories, packed, tried) for tried in ((1.0,), FORGETTING)]
     rankings = [popular, *(scores[1] for scores, _, _ in knn)]
     baselines = np.array([rate(scores, items, seen, popular) for scores in rankings])
@@ -338,8 +338,8 @@ def run(config: Config, record: harness.Record) -> Result:
     updates = np.arange(config.every, config.updates + 1, config.every)
     return Result(
         np.array(config.cells), np.array(widths), np.array(parameters), curves.scores, baselines,
-        *(np.array([one[i] for one in knn]) for i in (1, 2)), updates, curves.validation,
-        curves.losses, curves.norms, curves.diverged, seconds,
+        np.array([k for _, k, _ in knn]), np.array([fade for *_, fade in knn]), updates,
+        curves.validation, curves.losses, curves.norms, curves.diverged, seconds,
     )  # fmt: skip
 
 

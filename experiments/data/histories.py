@@ -9,10 +9,10 @@ from experiments.data.wheels import member
 
 
 class Histories(NamedTuple):
-    """The items of each user, oldest first, as numbers 0 .. count - 1."""
+    """The items of each user, oldest first, as numbers 0 .. catalogue - 1."""
 
     items: list[np.ndarray]  # one (T_i,) int32 a user
-    count: int
+    catalogue: int  # how many items there are
 
 
 def histories(path: Path | None = None) -> Histories:
