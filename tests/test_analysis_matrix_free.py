@@ -27,6 +27,7 @@ def test_the_largest_values_are_those_of_the_dense_product(name, x64):
     np.testing.assert_allclose(top, dense[:3], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_long_product_stays_within_range_and_owns_what_it_loses(x64):
     body, state, xs = network("gru", 12, 2000, Prior(1.5, 1.0, 1.0))
     dense = analysis.log_singular_values(body, state, xs)
@@ -37,6 +38,7 @@ def test_a_long_product_stays_within_range_and_owns_what_it_loses(x64):
     assert np.isnan(top[1])
 
 
+@pytest.mark.slow
 def test_the_density_is_that_of_the_dense_spectrum(x64):
     body, state, xs = network("minimal", 100, 2, Prior(2.0))
     dense = analysis.log_singular_values(body, state, xs)

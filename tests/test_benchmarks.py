@@ -94,6 +94,7 @@ def test_turns_go_round_and_back():
     assert "".join(changes) == "ababab"  # warm up; there, back, there: ab ab ba ab
 
 
+@pytest.mark.slow
 def test_memory_is_what_run_says_it_keeps(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "LOSSES", {"final state": memory.final})
     config = memory.Config(n=8, batch=2, d=3, lengths=(256,), timed=(40,), rounds=1)
@@ -120,6 +121,7 @@ def test_compilation_and_imports_are_timed(tmp_path, monkeypatch):
     assert "| 2.00 | 3.00 | 1.50 |" in summary
 
 
+@pytest.mark.slow
 def test_flags_reach_a_benchmark_and_devices_share_the_batch(tmp_path):
     flags = "--shapes 2 40 4 3 --cells vanilla --rounds 1 --peers linen --device cpu --results"
     command = [sys.executable, "-m", "benchmarks.train_step", *flags.split(" "), str(tmp_path)]

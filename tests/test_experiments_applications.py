@@ -134,6 +134,7 @@ def toy(ratings, **changes):
     return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.slow
 def test_a_user_is_predicted_as_if_alone(ratings):
     histories = data.histories(ratings)
     packed = ranking.pack(histories, 12)
@@ -149,6 +150,7 @@ def test_a_user_is_predicted_as_if_alone(ratings):
         np.testing.assert_allclose(logits[0, user], alone[-2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_recommender_beats_both_baselines(ratings, tmp_path, record):
     result = recommender.run(toy(ratings), record)
     assert (result.scores[..., 2] > result.baselines[:2, 2].max()).all()  # NDCG
@@ -163,6 +165,7 @@ def test_the_recommender_beats_both_baselines(ratings, tmp_path, record):
     harness.save(tmp_path, result, figure, rows)
 
 
+@pytest.mark.slow
 def test_a_killed_recommender_resumes_to_the_same_end(ratings, tmp_path):
     config = toy(ratings, updates=40)
     packed = ranking.pack(data.histories(ratings), config.longest)
@@ -213,6 +216,7 @@ def speakers(signals, **changes):
     return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.slow
 def test_classify_hears_what_a_mean_cannot(signals, tmp_path, record):
     result = classify.run(speakers(signals), record)
     assert (result.accuracies[..., -1] > 0.9).all()

@@ -40,6 +40,7 @@ def short(**changes):
     return temporal_order.Config(**values | changes)
 
 
+@pytest.mark.slow
 def test_temporal_order_resumes_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.setattr(temporal_order, "METHODS", ("SGD + clip",))
     last = ("SGD + clip, T = 10", 40)
@@ -117,6 +118,7 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
     assert found["identity"] > 3 * found["orthogonal"]
 
 
+@pytest.mark.slow
 def test_long_memory_resumes_to_the_same_end(tmp_path):
     config = tiny(recurrences=("linear",))
     result = killed_and_resumed(long_memory.run, config, tmp_path, ("adding, linear", 20))

@@ -102,6 +102,7 @@ def trained(tmp_path_factory):
     return place, config, tagging.run(config, harness.Record(place / "whole"))
 
 
+@pytest.mark.slow
 def test_a_slot_that_hangs_on_the_next_word_takes_both_directions(trained):
     result = trained[2]
     scores = tagging.f1(result.counts.sum(axis=2))  # (cells, seeds)
@@ -125,6 +126,7 @@ class Killed(harness.Record):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained):
     """As the first network of the run that was not killed."""
     place, config, whole = trained

@@ -27,6 +27,7 @@ def test_phase_diagram(record, tmp_path):
     harness.save(tmp_path, result, phase_diagram.plot(result), phase_diagram.table(result))
 
 
+@pytest.mark.slow
 def test_signal_propagation(record, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 1024)
     monkeypatch.setattr(sys.modules["recur.theory.tied"], "UNITS", 512)
@@ -42,6 +43,7 @@ def test_signal_propagation(record, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_isometry(record, tmp_path):
     config = isometry.Config(settings=("vanilla, off",), T=(2,), n=64, networks=2, burn=20)
     result = isometry.run(config, record)

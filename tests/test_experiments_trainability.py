@@ -29,6 +29,7 @@ def closed_forms(name, values, R, record):
     return np.stack([trainability.closed(name, values, R, Sigma) for Sigma in (0, 0, 1, 1)])
 
 
+@pytest.mark.slow
 def test_what_theory_forgets_is_not_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "digits", lambda _: data.Images(*bars(), *bars()))
     monkeypatch.setattr(trainability, "timescales", closed_forms)
@@ -43,6 +44,7 @@ def test_what_theory_forgets_is_not_trained(tmp_path, monkeypatch):
     harness.save(tmp_path, result, trainability.plot(result), trainability.table(result))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_to_the_same_end(tmp_path):
     class Killed(harness.Record):
         def metrics(self, **values):

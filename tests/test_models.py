@@ -170,6 +170,7 @@ def test_cross_entropy_reads_only_what_is_there():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_ctc_sums_over_all_alignments():
     steps, classes = 4, 3
     logits = jax.random.normal(KEY, (steps, 3, classes))

@@ -65,6 +65,7 @@ def test_correlation_time():
     assert correlation_time(np.ones((64, 64))) == 1
 
 
+@pytest.mark.slow
 def test_tied_corrects_the_critical_point():
     """A network of 1500 units measures q = 14.75-14.81 +- .09 where redrawn theory has 15.94."""
     found = theory.tied(cells.minimal.bare, CRITICAL, R)
