@@ -7,7 +7,8 @@ An experiment has a frozen `Config(harness.Config)`, and three functions
     table(result) -> Table              a few rows
 
 and ends in `harness.main(Config, run, plot, table)`. Its folder then holds config.json,
-result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically.
+result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically, and
+engine.log, which says how each pass over time was computed.
 """
 
 import os
@@ -17,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import platform
 import subprocess
 import sys
@@ -170,13 +172,27 @@ def main(
     record = Record(folder, config.resume, config.save_every, config.keep)
     begin = time.perf_counter()
     try:
-        result = run(config, record)
+        with log_engines(folder / "engine.log" if first() else Path(os.devnull)):
+            result = run(config, record)
     except WriteError as error:
         raise SystemExit(f"error: {error}") from error
     if first():
         save(folder, result, plot(result), table(result))
         seconds = time.perf_counter() - begin
         rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
+
+
+@contextmanager
+def log_engines(path: Path) -> Iterator[None]:
+    """Append to a file by which engine each pass is computed (`scan.plan`), as it is traced."""
+    logger, handler = logging.getLogger("recur.scan"), logging.FileHandler(path)
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def start_devices(config: Config) -> None:

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import data, gradient_reach, harness
-from recur import cells
+from recur import Prior, cells, scan
 from recur.checkpoint import WriteError
 
 jax.devices()  # the backend starts as in other tests, before the harness can divide the CPU
@@ -135,8 +135,9 @@ def call(monkeypatch, *flags):
 def test_an_experiment_leaves_its_folder(tmp_path, monkeypatch, capsys):
     call(monkeypatch, "--results", tmp_path, "--steps", 4, "--seed", 5)
     folder = tmp_path / Path(__file__).stem
-    names = {"config.json", "result.npz", "metrics.jsonl", "figure.png", "figure.pdf", "summary.md"}
-    assert {path.name for path in folder.iterdir()} == names
+    data = {"config.json", "result.npz", "metrics.jsonl", "engine.log"}
+    shown = {"figure.png", "figure.pdf", "summary.md"}
+    assert {path.name for path in folder.iterdir()} == data | shown
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["seed"] == 5
     assert config["versions"]["jax"] == jax.__version__
@@ -148,6 +149,16 @@ def test_an_experiment_leaves_its_folder(tmp_path, monkeypatch, capsys):
     assert "6" in capsys.readouterr().out
     call(monkeypatch, "--results", tmp_path)  # again: metrics start anew
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_engine_of_each_pass_is_logged(tmp_path):
+    cell = cells.vanilla.cell
+    params = cell.init(jax.random.key(0), Prior(), 2, 3)
+    with harness.log_engines(tmp_path / "engine.log"):
+        scan.run(cell, params, jax.numpy.ones((40, 2)))
+    scan.run(cell, params, jax.numpy.ones((50, 2)))  # no longer
+    (line,) = (tmp_path / "engine.log").read_text().splitlines()
+    assert line == "40 steps of state float32[3]: Plan(engine='chunked', chunk=8, segment=1)"
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, monkeypatch):
