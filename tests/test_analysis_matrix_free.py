@@ -62,6 +62,7 @@ def test_what_cannot_be_done_is_said(monkeypatch):
         analysis.top_log_singular_values(KEY, body, state, xs, 2)
 
 
+@pytest.mark.slow
 def test_it_is_traced_once_under_jit():
     body, state, xs = network("vanilla", 6, 3, Prior())
     values = jax.jit(lambda xs: analysis.top_log_singular_values(KEY, body, state, xs, 2))(xs)

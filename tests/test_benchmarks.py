@@ -113,6 +113,7 @@ def test_losses_by_pieces_are_those_of_the_whole():
         np.testing.assert_allclose(memory.by_pieces(*arguments), memory.every(*arguments), 1e-5)
 
 
+@pytest.mark.slow
 def test_compilation_and_imports_are_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(compiling, "importing", lambda _: {"jax": [1.0, 3, 2], "recur": [3.0] * 3})
     compiling.main(compiling.Config(cells=("vanilla",), rounds=1), tmp_path)

@@ -267,6 +267,7 @@ def small(mnist, **changes):
     return gradient_reach.Config(**(values | changes))
 
 
+@pytest.mark.slow
 def test_gradient_reach_trains_and_measures(mnist, tmp_path):
     result = gradient_reach.run(small(mnist), harness.Record(tmp_path))
     assert (result.accuracies[..., -1] > 0.8).all()  # bars are easier than digits

@@ -302,6 +302,7 @@ def waves(wave, **changes):
     return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.slow
 def test_a_wave_is_foreseen(wave, tmp_path, record):
     result = forecast.run(waves(wave), record)
     errors = forecast.rmse(result.forecasts, result.truth)  # (1, S, H)

@@ -13,6 +13,7 @@ def record(tmp_path):
     return harness.Record(tmp_path)
 
 
+@pytest.mark.slow
 def test_phase_diagram(record, tmp_path):
     config = phase_diagram.Config(cells=("vanilla", "minimal.bare"), fine=31)
     result = phase_diagram.run(config, record)

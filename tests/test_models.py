@@ -203,6 +203,7 @@ def test_ctc_refuses_targets_longer_than_inputs():
         ctc(logits, jnp.array([1, 2]))
 
 
+@pytest.mark.slow
 def test_the_sampled_softmax_has_an_unbiased_sum():
     model = LanguageModel(GRU, K, D, N, rngs=rngs())
     features, labels = model.features(SYMBOLS), SYMBOLS[::-1]
