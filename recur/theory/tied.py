@@ -54,7 +54,7 @@ def tied(
         )
     k = 1 if Sigma == 1 else 2
     begin, *keys = jax.random.split(jax.random.key(0) if key is None else key, 8)
-    networks = _found(cell, k, prior, jax.random.split(begin, NETWORKS))
+    networks = _found(cell, k, UNITS, prior, jax.random.split(begin, NETWORKS))
     pieces: list[Moments] = []
     T = 0
     for key in keys:
@@ -62,7 +62,7 @@ def tied(
         T += steps
         networks = grow(networks, steps * (k + 1))
         here = jax.random.split(key, (NETWORKS, steps))
-        networks, new = _live(cell, prior, R, Sigma, networks, here)
+        networks, new = _live(cell, UNITS, prior, R, Sigma, networks, here)
         pieces.append(new)
         whole = jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces)
         seen = jax.tree.map(lambda a: a[:, a.shape[1] // 2 :], whole)
@@ -98,18 +98,18 @@ def signal_tied(
 # `jit` stands here and not with the caller, who cannot trace a program that chooses its own T.
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _found(cell: Recurrence, k: int, n: int, prior: Prior, keys: Array) -> Network:
+    return jax.vmap(lambda key: found(ensemble(cell, prior, n), k, key))(keys)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
-def _found(cell: Recurrence, k: int, prior: Prior, keys: Array) -> Network:
-    return jax.vmap(lambda key: found(ensemble(cell, prior, UNITS), k, key))(keys)
-
-
-@partial(jax.jit, static_argnums=0)
 @precise
 def _live(
-    cell: Recurrence, prior: Prior, R: Array, Sigma: Array, networks: Network, keys: Array
+    cell: Recurrence, n: int, prior: Prior, R: Array, Sigma: Array, networks: Network, keys: Array
 ) -> tuple[Network, Moments]:
     """Every network (S, ...) through its keys (S, T)."""
-    units = ensemble(cell, prior, UNITS)
+    units = ensemble(cell, prior, n)
     R, Sigma = jnp.asarray(R, units.dtype), jnp.asarray(Sigma, units.dtype)
 
     def one(now: tuple[Network, Array]) -> tuple[Network, Moments]:
