@@ -27,6 +27,7 @@ from recur import Prior, Recurrence, cells, scan
 
 KEPT = {
     "scan": {"engine": "scan"},
+    "mix": {"memory": "mix"},
     "states": {"memory": "states"},
     "chunks": {"memory": "chunks"},
     "sqrt": {"memory": "sqrt"},

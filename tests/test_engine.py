@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def test_gradients_of_every_cell(cell, sizes, x64):
     point = setting(cell, *sizes, 7, (2,))
 
     def both(params, state, xs):
-        ours = score(*trajectory(cell, 3, params, state, xs))
+        ours = score(*trajectory(cell, 3, True, params, state, xs))
         return ours, score(*plain(cell, params, state, xs))
 
     pulled = [
@@ -67,7 +68,8 @@ def test_gradients_of_every_cell(cell, sizes, x64):
 def test_any_chunk_and_no_batch_axis(chunk, x64):
     cell = cells.lstm.peephole
     point = setting(cell, 3, 4, 6)
-    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, chunk, *p)), (0, 1, 2)))(*point)
+    run = partial(trajectory, cell, chunk, False)
+    ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), (0, 1, 2)))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
 
 
@@ -76,7 +78,7 @@ def test_gradient_in_one_argument_alone(which, x64):
     """The other tangents are symbolic zeros, and take another way through the rule."""
     cell = cells.gru.cell
     point = setting(cell, 3, 4, 5, (2, 2))
-    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, 2, *p)), which))(*point)
+    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, 2, False, *p)), which))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
 
 
@@ -101,16 +103,16 @@ def test_forward_mode_second_derivatives_and_vmap(x64):
             jax.jacfwd(lambda s: run(point[0], s, point[2])[0])(point[1]),
         )
 
-    assert_close(
-        jax.jit(lambda: everything(lambda *p: trajectory(cell, 2, *p)))(),
-        jax.jit(lambda: everything(lambda *p: plain(cell, *p)))(),
-    )
+    expected = jax.jit(lambda: everything(partial(plain, cell)))()
+    for keep_mix in (True, False):
+        run = partial(trajectory, cell, 2, keep_mix)
+        assert_close(jax.jit(lambda run=run: everything(run))(), expected)
 
 
 @pytest.mark.parametrize(
     ("name", "reverse"), [("gru", False), ("lstm", True), ("highway.deep", False)]
 )
-@pytest.mark.parametrize("memory", ["states", "sqrt"])
+@pytest.mark.parametrize("memory", ["mix", "states", "sqrt"])
 def test_run_with_masks_and_resets(name, reverse, memory, x64):
     """Whatever the engine and the memory: results and gradients of the plain scan."""
     cell, steps = build(name), 11
@@ -238,24 +240,26 @@ def memory_of(how, steps=512, n=64, read_all=True):
 def test_memory_of_a_backward_pass():
     """What the backward pass holds, in units of one array of outputs."""
     kept, unit = memory_of({"engine": "scan"})
-    chunked, _ = memory_of({})
+    states, _ = memory_of({"memory": "states"})
+    mix, _ = memory_of({})
     assert kept > 8 * unit  # gates, their derivatives and states of every step
-    assert chunked - 2 * unit < 0.3 * (kept - 2 * unit)  # beyond outputs and their cotangents
+    assert states - 2 * unit < 0.2 * (kept - 2 * unit)  # beyond outputs and their cotangents
+    assert states < mix < states + 4 * unit  # mix(h) of a GRU is three arrays of (T, batch, n)
     few, unit = memory_of({"memory": "sqrt"}, steps=4096, read_all=False)
     assert few < 0.15 * unit  # no array of all steps: 64 states, and one segment's work
 
 
 def test_plan_says_what_runs(caplog):
     xs = jnp.zeros((100, 2, 3))
-    assert scan.plan(cells.gru.cell, xs) == scan.Plan("chunked", 8, 1)
-    assert scan.plan(cells.gru.cell, xs[:5]) == scan.Plan("scan", 5, 1)
-    assert scan.plan(cells.gru.reset_before, xs, memory="sqrt") == scan.Plan("scan", 8, 10)
+    assert scan.plan(cells.gru.cell, xs) == scan.Plan("chunked", 8, 1, True)
+    assert scan.plan(cells.gru.cell, xs[:5]) == scan.Plan("scan", 5, 1, False)
+    assert scan.plan(cells.gru.reset_before, xs, memory="sqrt") == scan.Plan("scan", 8, 10, False)
     with caplog.at_level("DEBUG", "recur.scan"):
         scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs[:5])
-    assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, segment=1)" in caplog.text
+    assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, segment=1" in caplog.text
     with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
         scan.plan(cells.gru.cell, xs, engine="fast")
-    with pytest.raises(ValueError, match="memory is one of states, chunks, sqrt"):
+    with pytest.raises(ValueError, match="memory is one of mix, states, chunks, sqrt"):
         scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs, memory="all")
     with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is none"):
         scan.plan(cells.gru.reset_before, xs, engine="chunked")

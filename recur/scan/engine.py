@@ -1,4 +1,4 @@
-"""The states of a Unitwise cell over time, with a derivative that keeps nothing but them.
+"""The states of a Unitwise cell over time, with a derivative that keeps little beside them.
 
 Autodiff of a scan stores every gate of every step. Here the derivative is written from the cell's
 structure instead: with h the output of state s,
@@ -6,9 +6,9 @@ structure instead: with h the output of state s,
     ds_t = A_t ds_{t-1} + B_t mix(dh_{t-1}) + u_t
 
 A and B are the elementwise derivatives of `update`, and u is what the parameters and inputs add.
-They are computed again from the states, for all steps of a chunk at once: `drive` and `mix` are one
-product each, and so is the gradient of their weights, the transpose of u. The loop has only the
-linear recurrence left.
+They are computed again from the states and what `mix` made of them, for all steps of a chunk at
+once: `drive` is one product, and so is the gradient of the weights, the transpose of u. The loop
+has only the linear recurrence left. Where memory is dear, `mix` is computed again as well.
 It is a `custom_jvp`, so forward mode, second derivatives and `vmap` go through it.
 """
 
@@ -25,16 +25,16 @@ from recur.core import Tree, Unitwise, hidden
 from recur.scan.slopes import combine, slopes
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def trajectory(
-    cell: Unitwise, chunk: int, params: Tree, state: Tree, xs: Tree
+    cell: Unitwise, chunk: int, keep_mix: bool, params: Tree, state: Tree, xs: Tree
 ) -> tuple[Tree, Tree]:
     """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
 
     The derivative goes through time in pieces of `chunk` steps, the last one shorter where T is no
-    multiple of it.
+    multiple of it. It keeps mix(h) of every step beside the states, or computes it again.
     """
-    del chunk  # the derivative's alone
+    del chunk, keep_mix  # the derivative's alone
 
     def step(state: Tree, x: Tree) -> tuple[Tree, Tree]:
         state = cell.step(params, state, x)[0]
@@ -43,11 +43,27 @@ def trajectory(
     return lax.scan(step, state, xs)
 
 
+def _with_mix(cell: Unitwise, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, tuple]:
+    """`trajectory`, and mix(h) of the state before every step."""
+
+    def step(state: Tree, x: Tree) -> tuple[Tree, tuple]:
+        r = cell.mix(params, hidden(state))
+        state = cell.update(params, state, r, cell.drive(params, x))
+        return state, (state, r)
+
+    return lax.scan(step, state, xs)
+
+
 @partial(trajectory.defjvp, symbolic_zeros=True)
-def _(cell: Unitwise, chunk: int, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+def _(
+    cell: Unitwise, chunk: int, keep_mix: bool, primals: tuple, tangents: tuple
+) -> tuple[tuple, tuple]:
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
-    final, ss = trajectory(cell, chunk, params, state, xs)
+    if keep_mix:
+        final, (ss, rs) = _with_mix(cell, params, state, xs)
+    else:
+        (final, ss), rs = trajectory(cell, chunk, keep_mix, params, state, xs), None
     ds = jax.tree.map(
         lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
     )
@@ -59,12 +75,12 @@ def _(cell: Unitwise, chunk: int, primals: tuple, tangents: tuple) -> tuple[tupl
     piece = jax.checkpoint(partial(_tangents, cell, params, dparams), prevent_cse=False)
     dss = []
     if whole:
-        now = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (ss, xs, dxs))
+        now = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (ss, rs, xs, dxs))
         starts = jax.tree.map(lambda a: a[: whole // chunk], first)
         ds, inner = lax.scan(piece, ds, (starts, *now))
         dss.append(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), inner))
     if whole < T:
-        rest = jax.tree.map(lambda a: a[whole:], (ss, xs, dxs))
+        rest = jax.tree.map(lambda a: a[whole:], (ss, rs, xs, dxs))
         ds, inner = piece(ds, (jax.tree.map(lambda a: a[whole // chunk], first), *rest))
         dss.append(inner)
     return (final, ss), (ds, jax.tree.map(lambda *parts: jnp.concatenate(parts), *dss))
@@ -74,12 +90,13 @@ def _tangents(
     cell: Unitwise, params: Tree, dparams: Tree, ds: Tree, now: tuple
 ) -> tuple[Tree, Tree]:
     """The tangents of the states of one chunk, from that of the state before it."""
-    first, ss, xs, dxs = now
+    first, ss, kept, xs, dxs = now
     lead = hidden(ss).ndim - 1
     before = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, ss)
     zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
     h = hidden(before)
     rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
+    rs = rs if kept is None else kept
 
     _, us = _along(
         lambda params, r, z: cell.update(params, before, r, z),

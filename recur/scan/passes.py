@@ -28,7 +28,7 @@ def run(
     reverse: bool = False,
     unroll: int = 1,
     engine: Engine = "auto",
-    memory: Memory = "states",
+    memory: Memory = "mix",
 ) -> tuple[Tree, Array]:
     """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
 
@@ -68,7 +68,7 @@ def states(
     reverse: bool = False,
     unroll: int = 1,
     engine: Engine = "auto",
-    memory: Memory = "states",
+    memory: Memory = "mix",
 ) -> Tree:
     """The state after every step, structured as the state, arrays (T, ..., n); arguments of `run`.
 
@@ -90,7 +90,7 @@ def truncated(
     reset: Any = None,
     unroll: int = 1,
     engine: Engine = "auto",
-    memory: Memory = "states",
+    memory: Memory = "mix",
 ) -> tuple[Tree, Array]:
     """`run` whose gradients stop every `truncate` steps, while the states go on.
 
@@ -157,7 +157,7 @@ def total(
             'piece; use run, with memory="sqrt"'
         )
     size = piece or max(1, round(length(xs) ** 0.5))
-    how = ask(xs, lengths, mask, reset, False, 1, engine, "states")
+    how = ask(xs, lengths, mask, reset, False, 1, engine, "mix")
 
     def step(state: Tree, now: tuple) -> tuple[Tree, Array]:
         xs, targets, mask, reset = now

@@ -8,7 +8,7 @@ from recur.core import Recurrence, Tree, Unitwise
 from recur.scan.checks import input_array
 
 Engine = Literal["auto", "scan", "chunked"]
-Memory = Literal["states", "chunks", "sqrt"]
+Memory = Literal["mix", "states", "chunks", "sqrt"]
 
 CHUNK = 8  # steps whose gates fit into a core's cache; see docs/performance.md
 SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
@@ -21,14 +21,16 @@ class Plan(NamedTuple):
     engine: Literal["scan", "chunked"]
     chunk: int  # steps a piece of the derivative, where chunked
     segment: int  # steps between two states that the derivative keeps; 1 keeps all of them
+    keep_mix: bool  # whether a chunked derivative keeps mix(h) beside each state that it has
 
 
-def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "states") -> Plan:
+def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "mix") -> Plan:
     """The engine, chunk and segment with which `run` takes `cell` over xs (T, ..., d).
 
     "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
     otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
-    keeps: every state, one in 64, or about sqrt(T) of them, the rest computed again from those.
+    keeps: every state and `mix` of it, every state, one in 64, or about sqrt(T) of them; the rest
+    is computed again. A plain scan keeps all that it computed in place of the first two.
     Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
     """
     for name, value, known in (
@@ -45,5 +47,6 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     T = np.shape(input_array(xs))[0]
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
     chunked = wanted and isinstance(cell, Unitwise)
-    segment = {"states": 1, "chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}[memory]
-    return Plan("chunked" if chunked else "scan", min(CHUNK, T), segment)
+    segment = {"chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}.get(memory, 1)
+    keep_mix = chunked and memory != "states"
+    return Plan("chunked" if chunked else "scan", min(CHUNK, T), segment, keep_mix)
