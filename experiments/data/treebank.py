@@ -1,0 +1,79 @@
+"""Running text as symbols: the Penn Treebank, or any text file, by words or by characters."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from experiments.data.wheels import member
+
+Level = Literal["words", "characters"]
+
+END = "<eos>"  # the word at the end of a line
+UNKNOWN = {"words": "<unk>", "characters": "\ufffd"}  # stands for what training has not
+
+
+class Text(NamedTuple):
+    """Three stretches of running text, as numbers of symbols."""
+
+    train: np.ndarray  # (N,) int32
+    valid: np.ndarray
+    test: np.ndarray
+    symbols: list[str]  # the most frequent first
+
+
+def penn(level: Level = "words") -> Text:
+    """The Penn Treebank as Mikolov cut it: 929,589 + 73,760 + 82,430 words, 10,000 different.
+
+    As characters, 5,017,482 + 393,042 + 442,423 of 50; <unk> is spelt, and a sentence a line.
+    """
+    raw = member("treebank", "treebank/__init__.py").decode()
+    found = dict(re.findall(r"penn\['(\w+)'\] = \"\"\"(.*?)\"\"\"", raw, re.DOTALL))
+    lines = [found[part].splitlines() for part in ("train", "valid", "test")]
+    whole = ["".join(" ".join(line.split()) + "\n" for line in part if line.split())
+             for part in lines]  # fmt: skip
+    train, valid, test = (_split(part, level) for part in whole)
+    return _numbered(train, valid, test, [symbol for symbol, _ in Counter(train).most_common()])
+
+
+def text(path: Path, level: Level = "words", vocabulary: int = 10_000) -> Text:
+    """A text file in UTF-8: the first 90 % to train on, then 5 % and 5 %.
+
+    Words are what blanks separate, with <eos> at the end of each line that is not empty; characters
+    are all there are. Symbols that training has once, or that are not among its `vocabulary` most
+    frequent, are one unknown symbol. Raises FileNotFoundError and ValueError where the file is not
+    there, not text, or too short to be cut.
+    """
+    try:
+        symbols = _split(path.read_bytes().decode(), level)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}); convert it first") from error
+    if len(symbols) < 40:
+        raise ValueError(f"{path} has {len(symbols)} {level}; a text to learn from has 40 or more")
+    ends = round(0.9 * len(symbols)), round(0.95 * len(symbols))
+    train, valid, test = symbols[: ends[0]], symbols[ends[0] : ends[1]], symbols[ends[1] :]
+    unknown = UNKNOWN[level]
+    often = [symbol for symbol, times in Counter(train).most_common(vocabulary)
+             if times > 1 and symbol != unknown]  # fmt: skip
+    return _numbered(train, valid, test, [*often, unknown])
+
+
+def _split(whole: str, level: Level) -> list[str]:
+    """The text as a list of symbols."""
+    if level == "characters":
+        return list(whole)
+    return [word for line in whole.splitlines() if line.split() for word in [*line.split(), END]]
+
+
+def _numbered(
+    train: Sequence[str], valid: Sequence[str], test: Sequence[str], symbols: list[str]
+) -> Text:
+    """Symbols as their places in a list, the last of which stands for all that is not in it."""
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+    last = len(symbols) - 1
+    parts = (np.array([index.get(symbol, last) for symbol in part], np.int32)
+             for part in (train, valid, test))  # fmt: skip
+    return Text(*parts, symbols)
