@@ -37,14 +37,20 @@ class Path(NamedTuple):
 
 
 def tied(
-    cell: Recurrence, prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0, key: Array | None = None
+    cell: Recurrence,
+    prior: Prior,
+    R: ArrayLike,
+    Sigma: ArrayLike = 1.0,
+    key: Array | None = None,
+    n: int | None = None,
 ) -> MeanField:
     """The stationary state of a cell with tied weights, inputs x ~ N(0, R), as n, d -> oo.
 
     chi = exp(2 lambda), lambda the largest Lyapunov exponent in nats per step; xi = -1 / log(chi);
     `path` has Q(t) and C(t, s). Four networks of 2048 units each run until they have been measured
     for twenty correlation times of their own states, after a burn-in as long, at most 1024 steps.
-    Errors of order 1/n remain. Raises ValueError for what theory cannot do, with the reason.
+    Errors of order 1/n remain; with n units instead, the result is that of networks of this width,
+    for d -> oo. Raises ValueError for what theory cannot do, with the reason.
     """
     check_inputs(R, Sigma)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((prior, R, Sigma, key))):
@@ -52,9 +58,10 @@ def tied(
             "theory.tied measures how long it must run, so it needs numbers and cannot be traced "
             "(jit, vmap, grad): call it in a loop, or use theory.signal_tied with your own T"
         )
+    n = UNITS if n is None else n
     k = 1 if Sigma == 1 else 2
     begin, *keys = jax.random.split(jax.random.key(0) if key is None else key, 8)
-    networks = _found(cell, k, UNITS, prior, jax.random.split(begin, NETWORKS))
+    networks = _found(cell, k, n, prior, jax.random.split(begin, NETWORKS))
     pieces: list[Moments] = []
     T = 0
     for key in keys:
@@ -62,7 +69,7 @@ def tied(
         T += steps
         networks = grow(networks, steps * (k + 1))
         here = jax.random.split(key, (NETWORKS, steps))
-        networks, new = _live(cell, UNITS, prior, R, Sigma, networks, here)
+        networks, new = _live(cell, n, prior, R, Sigma, networks, here)
         pieces.append(new)
         whole = jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces)
         seen = jax.tree.map(lambda a: a[:, a.shape[1] // 2 :], whole)
