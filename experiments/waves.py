@@ -1,0 +1,399 @@
+"""Can a wave be taught to tell vowels apart?
+
+The wave equation on a grid of pixels is a recurrent network (`cells.wave`): a vowel is played, one
+sample a step, at a source on the left, the field passes a material, and the energy that arrives at
+one of the probes on the right, one for each vowel, is the answer. The speed of sound of every pixel
+is learned, by gradient descent through all steps. Beside it stand an LSTM of as many parameters,
+which reads the same samples and whose squared outputs are summed over time in the same way, and a
+linear discriminant of the energies of bands of frequency. The speakers are divided into folds, so
+that no speaker of the test is heard in training; nothing is chosen by the test, and what counts is
+the last epoch.
+
+`--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
+al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from experiments.classify import Ragged, discriminant
+from experiments.gradient_reach import count, width
+from recur import Prior, cells, scan, train
+from recur.core import Tree
+
+wave, lstm = cells.wave, cells.lstm
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Vowels recognised by a wave, and by an LSTM."""
+
+    data_dir: Path | None = None
+    """Folder of recordings, <speaker><vowel>.wav; without it, voices are made."""
+    speakers: int = 60
+    """Voices that are made, where there is no folder."""
+    rate: int = 8000
+    """Samples a second, one a step of the wave; recordings are resampled."""
+    samples: int = 480
+    """Steps: the middle of each recording."""
+    folds: int = 5
+    """Parts of the speakers, each of which is the test once."""
+    run_folds: int = 2
+    """How many of these are run, at once."""
+    shape: tuple[int, int] = (40, 60)
+    """Pixels, rows and columns; each has a speed to learn."""
+    border: int = 8
+    """Pixels of absorber at each side."""
+    spacing: int = 8
+    """Pixels between two probes."""
+    dt: float = 0.7
+    """Time step: a wave of speed 1 moves so many pixels."""
+    slow: float = 0.5
+    """The other speed that a pixel can have; one where nothing is learned is halfway."""
+    epochs: int = 8
+    """Passes over the training recordings, a measurement and a checkpoint after each."""
+    batch: int = 9
+    """Recordings an update."""
+    learning_rate: float = 4e-4
+    """Of Adam, for the wave; both rates fall to zero by a cosine."""
+    lstm_learning_rate: float = 1e-2
+    """Of Adam, for the LSTM, after clipping the gradient to norm 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        if not 1 <= self.run_folds <= self.folds or self.folds < 2:
+            raise ValueError(
+                f"run_folds ({self.run_folds}) is 1 to folds, and folds ({self.folds}) is 2 or more"
+            )
+        for name in ("rate", "samples", "epochs", "batch", "speakers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        medium(self, 3)
+
+
+class Result(NamedTuple):
+    """M = 2 networks, F folds that were run, K epochs, Y vowels, N recordings."""
+
+    networks: np.ndarray  # (M,) names
+    parameters: np.ndarray  # (M,)
+    vowels: np.ndarray  # (Y,) names
+    losses: np.ndarray  # (M, F, K) of training, nats, mean over the epoch
+    accuracies: np.ndarray  # (M, F, K, 2) on the training and the test recordings
+    seconds: np.ndarray  # (M, K) of the updates of each epoch, all folds; the first compiles
+    diverged: np.ndarray  # (M, F) update at which the loss was first not finite, or -1
+    confusion: np.ndarray  # (M, Y, Y) test recordings of all folds by vowel and answer
+    linear: np.ndarray  # (F,) test accuracy of the linear discriminant
+    speeds: np.ndarray  # (F, ny, nx) of the learned material, pixels a unit of time
+    energy: np.ndarray  # (Y, ny, nx) mean squared field, of the first fold's test recordings
+    places: np.ndarray  # (1 + Y, 2) row and column of the source and of the probes
+
+
+class Network(NamedTuple):
+    """What is trained: how it is drawn, and the power (N, Y) of its outputs to xs (T, N, 1)."""
+
+    draw: Callable[[Array], Tree]
+    power: Callable[[Tree, Array], Array]
+    optimizer: optax.GradientTransformation
+    parameters: int
+
+
+def medium(config: Config, vowels: int) -> wave.Medium:
+    """The grid with its source at the left, and a probe for each vowel at the right."""
+    ny, nx = config.shape
+    offsets = [round((k - (vowels - 1) / 2) * config.spacing) for k in range(vowels)]
+    return wave.Medium(
+        config.shape,
+        sources=((ny // 2, config.border + 1),),
+        probes=tuple((ny // 2 + offset, nx - config.border - 2) for offset in offsets),
+        dt=config.dt, c1=config.slow, border=config.border,
+    )  # fmt: skip
+
+
+def material(at: wave.Medium, rho: Array) -> wave.Params:
+    """The material of a rho (n,): smoothed, so that no pixel stands alone."""
+    return wave.Params(wave.blur(at, rho))
+
+
+def speeds(at: wave.Medium, rho: Array) -> Array:
+    """The speed of each pixel of a rho (n,)."""
+    return at.c0 + (at.c1 - at.c0) * wave.project(material(at, rho).rho, at.steepness)
+
+
+def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Network:
+    """The wave: all pixels start halfway between the two speeds."""
+    probes = at.flat(at.probes)
+
+    def power(rho: Array, xs: Array) -> Array:
+        # the plain scan: `mix` is no matrix product, so that a chunked one has nothing to gain
+        return scan.total(
+            lambda hs, _: jnp.sum(hs[..., probes] ** 2, axis=0),
+            wave.linear(at), material(at, rho), xs, xs, engine="scan",
+        )[1]  # fmt: skip
+
+    def draw(key: Array) -> Array:
+        del key
+        return jnp.full(at.n, 0.5)
+
+    return Network(draw, power, optax.adam(rate), at.n)
+
+
+def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Network:
+    """An LSTM and a linear readout, whose squares are summed over time as the probes' are."""
+    n = width(lstm.cell, 1, parameters)
+
+    def draw(key: Array) -> tuple:
+        own, read = jax.random.split(key)
+        readout = jax.random.normal(read, (n, vowels)) / n**0.5
+        return lstm.cell.init(own, Prior(), 1, n), readout
+
+    def power(params: tuple, xs: Array) -> Array:
+        own, readout = params
+        return scan.total(
+            lambda hs, _: jnp.sum((hs @ readout) ** 2, axis=0), lstm.cell, own, xs, xs
+        )[1]
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    return Network(draw, power, optimizer, count(lstm.cell, 1, n) + n * vowels)
+
+
+def loss(network: Network, params: Tree, batch: tuple[Array, Array]) -> Array:
+    """Mean -log of the right output's share in the power, nats."""
+    xs, labels = batch
+    logits = jnp.log(network.power(params, xs) + 1e-12)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
+    """Which recordings are the test of each fold that is run, (F, N)."""
+    found = np.unique(speakers)
+    if len(found) < config.folds:
+        raise ValueError(f"{len(found)} speakers cannot be divided into folds={config.folds}")
+    order = np.random.default_rng(config.seed).permutation(found)
+    return np.stack([np.isin(speakers, order[k :: config.folds]) for k in range(config.run_folds)])
+
+
+def bands(xs: np.ndarray, rate: int, number: int = 12) -> np.ndarray:
+    """Log energies of xs (N, samples) in bands equally wide on the mel scale, (N, number)."""
+    spectrum = np.abs(np.fft.rfft(xs * np.hanning(xs.shape[1]), axis=1)) ** 2
+    mel = np.log1p(np.fft.rfftfreq(xs.shape[1], 1 / rate) / 700)
+    centres = np.linspace(0, mel[-1], number + 2)[1:-1, None]
+    weights = np.maximum(1 - np.abs(mel - centres) / centres[0], 0)  # triangles
+    return np.log(spectrum @ weights.T + 1e-3)  # some 1e-6 of the energy of all
+
+
+class Fitted(NamedTuple):
+    """What is kept of one network: fields as in Result."""
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    seconds: np.ndarray
+    diverged: np.ndarray
+
+
+def fit(
+    name: str, network: Network, found: data.Vowels, held: np.ndarray, config: Config,
+    record: harness.Record,
+) -> tuple[Tree, np.ndarray, Fitted]:  # fmt: skip
+    """Train the folds as one program: parameters, answers (F, N), curves; saved every epoch."""
+    xs, labels = jnp.asarray(found.xs.T[..., None]), jnp.asarray(found.labels)
+    (F, N), K, updates = held.shape, config.epochs, updates_of(found, config)
+
+    def sample(key: Array, held: Array) -> tuple[Array, Array]:
+        drawn = jax.random.choice(key, N, (config.batch,), p=~held / jnp.sum(~held))
+        return xs[:, drawn], labels[drawn]
+
+    def learn(state: train.State, held: Array) -> tuple[train.State, Array]:
+        how = partial(loss, network), network.optimizer, partial(sample, held=held)
+        return train.advance(*how, state, updates, updates)
+
+    def draw(key: Array) -> train.State:
+        own, batches = jax.random.split(key)
+        return train.start(batches, network.draw(own), network.optimizer)
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), F))
+    fitted = Fitted(np.zeros((F, K)), np.zeros((F, K, 2)), np.zeros(K), np.full(F, -1))
+    advance = jax.jit(train.over_devices(jax.vmap(learn)))
+    hear = jax.jit(train.over_devices(jax.vmap(lambda p: network.power(p, xs).argmax(axis=-1))))
+    with (
+        record.checkpoints(name) as saved,
+        record.progress(f"{name} x {F} folds, epochs", K) as bar,
+    ):
+        done, (state, fitted) = saved.restore((state, fitted))
+        fitted = jax.tree.map(np.array, fitted)
+        record.rewind(lambda line: line["network"] != name or line["epoch"] <= done)
+        bar(done)
+        for k in range(done, K):
+            begin = time.perf_counter()
+            state, losses = jax.block_until_ready(advance(state, held))
+            fitted.seconds[k] = time.perf_counter() - begin
+            right = np.asarray(hear(state.params)) == found.labels
+            fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+            for column, part in enumerate((~held, held)):
+                fitted.accuracies[:, k, column] = np.mean(right, axis=1, where=part)
+            record.metrics(network=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
+                           accuracy=fitted.accuracies[:, k].tolist())  # fmt: skip
+            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
+            bar(1)
+    return jax.device_get(state.params), np.asarray(hear(state.params)), fitted
+
+
+def updates_of(found: data.Vowels, config: Config) -> int:
+    """Updates of an epoch."""
+    return -(-round(len(found.labels) * (1 - 1 / config.folds)) // config.batch)
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Both networks on every fold that is run, the discriminant, and the field of the first."""
+    if config.data_dir is None:
+        found = data.synthetic_vowels(config.speakers, config.rate, config.samples, config.seed)
+    else:
+        found = data.vowels(config.data_dir, config.rate, config.samples)
+    Y, held = len(found.classes), divide(found.speakers, config)
+    at, steps = medium(config, Y), config.epochs * updates_of(found, config)
+    slower = (
+        optax.cosine_decay_schedule(rate, steps)
+        for rate in (config.learning_rate, config.lstm_learning_rate)
+    )
+    networks = {
+        "wave": through_a_material(at, next(slower)),
+        "lstm": through_an_lstm(at.n, Y, next(slower)),
+    }
+    params, answers, fits = zip(
+        *(fit(name, net, found, held, config, record) for name, net in networks.items()),
+        strict=True,
+    )
+    confusion = np.zeros((len(networks), Y, Y), int)
+    for m, each in enumerate(answers):
+        for own, answered in zip(held, each, strict=True):
+            np.add.at(confusion[m], (found.labels[own], answered[own]), 1)
+    losses, accuracies, seconds, diverged = map(np.array, zip(*fits, strict=True))
+    return Result(
+        np.array(list(networks)), np.array([net.parameters for net in networks.values()]),
+        np.array(found.classes), losses, accuracies, seconds, diverged, confusion,
+        np.array([linear(found, own, config.rate) for own in held]),
+        np.stack([speeds(at, rho).reshape(at.shape) for rho in params[0]]),
+        fields(at, params[0][0], found, held[0]), np.array([*at.sources, *at.probes]),
+    )  # fmt: skip
+
+
+def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
+    """Test accuracy of the linear discriminant of band energies."""
+    features = bands(found.xs, rate)
+
+    def part(own: np.ndarray) -> Ragged:  # sequences of one step
+        return Ragged(
+            *map(jnp.asarray, (features[None, own], np.ones(own.sum()), found.labels[own]))
+        )
+
+    return discriminant(part(~held), part(held))
+
+
+def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) -> np.ndarray:
+    """The squared field, mean over time and the test recordings of each vowel, (Y, ny, nx)."""
+
+    @jax.jit
+    def energy(xs: Array) -> Array:
+        square = partial(jnp.sum, axis=0)
+        return scan.total(
+            lambda hs, _: square(hs**2), wave.linear(at), material(at, rho), xs, xs, engine="scan"
+        )[1]
+
+    each = np.asarray(energy(jnp.asarray(found.xs[held].T[..., None]))) / found.xs.shape[1]
+    means = [each[found.labels[held] == y].mean(axis=0) for y in range(len(found.classes))]
+    return np.stack(means).reshape(-1, *at.shape)
+
+
+def table(result: Result) -> harness.Table:
+    """One row a network, and one for the discriminant."""
+    rows = [("linear discriminant", "", _percent(result.linear), "", "", "", "", "")]
+    for m, name in enumerate(result.networks):
+        final = result.accuracies[m, :, -1]  # (F, 2)
+        right = np.diagonal(result.confusion[m]) / result.confusion[m].sum(axis=1)
+        broken = [f"fold {f} at {t}" for f, t in enumerate(result.diverged[m]) if t >= 0]
+        rows.append((
+            str(name), f"{result.parameters[m]:,}", _percent(final[:, 1]),
+            " ".join(f"{100 * each:.1f}" for each in final[:, 1]), _percent(final[:, 0]),
+            " ".join(f"{v} {100 * r:.0f}" for v, r in zip(result.vowels, right, strict=True)),
+            f"{result.seconds[m].sum():.0f}", ", ".join(broken) or "none",
+        ))  # fmt: skip
+    columns = ("network", "params", "test acc. %", "of each fold", "training acc. %",
+               "test, each vowel %", "seconds", "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def _percent(each: np.ndarray) -> str:
+    """Mean and standard error over folds."""
+    error = f" +- {100 * each.std(ddof=1) / len(each) ** 0.5:.1f}" if len(each) > 1 else ""
+    return f"{100 * each.mean():.1f}{error}"
+
+
+def plot(result: Result) -> Figure:
+    """Training, the learned material, and where the energy of each vowel goes."""
+    Y = len(result.vowels)
+    figure = Figure(figsize=(14, 8.4), layout="constrained")
+    grid = figure.add_gridspec(2, 3 * Y)
+    top = [figure.add_subplot(grid[0, Y * c : Y * c + Y]) for c in range(3)]
+    _training(top[0], result)
+    image = top[1].imshow(result.speeds[0], cmap="viridis")
+    figure.colorbar(image, ax=top[1], label="speed (pixels a unit of time)", shrink=0.7)
+    top[1].set_title("The learned material (first fold)")
+    _places(top[1], result)
+    for speed in result.speeds:
+        top[2].hist(speed.ravel(), bins=60, density=True, histtype="step")
+    top[2].axvline(np.mean([result.speeds.min(), result.speeds.max()]), color="k", lw=0.7, ls="--")
+    top[2].set(xlabel="speed", ylabel="density", title="Speeds of the pixels, a line a fold")
+    decibel = 10 * np.log10(result.energy / result.energy.max() + 1e-12)
+    axes = [figure.add_subplot(grid[1, 3 * y : 3 * y + 3]) for y in range(Y)]
+    for y, ax in enumerate(axes):
+        image = ax.imshow(decibel[y], vmin=-50, vmax=0, cmap="inferno")
+        ax.set_title(f"Energy of /{result.vowels[y]}/ (test recordings)")
+        _places(ax, result)
+    figure.colorbar(image, ax=axes, label="mean squared field (dB)", shrink=0.8)
+    return figure
+
+
+def _training(ax: Axes, result: Result) -> None:
+    epochs = np.arange(1, result.losses.shape[-1] + 1)
+    for m, name in enumerate(result.networks):
+        colour = mpl.color_sequences["tab10"][m]
+        for column, (part, style) in enumerate((("training", ":"), ("test", "-"))):
+            each = 100 * result.accuracies[m, :, :, column]
+            ax.plot(epochs, each.mean(axis=0), style, color=colour, label=f"{name}, {part}")
+            if column:
+                low, high = each.min(axis=0), each.max(axis=0)
+                ax.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+    ax.axhline(100 * result.linear.mean(), color="k", lw=0.8, ls="--", label="linear discriminant")
+    ax.set(xlabel="epochs", ylabel="accuracy %", ylim=(None, 101),
+           title="Training: mean of the folds, range in the test")  # fmt: skip
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def _places(ax: Axes, result: Result) -> None:
+    for (row, column), name in zip(result.places, ["source", *result.vowels], strict=True):
+        ax.plot(column, row, "o", color="red", mfc="none")
+        ax.annotate(name, (column, row), (0, 5), textcoords="offset points", color="red",
+                    ha="center", fontsize=8)  # fmt: skip
+    ax.set(xticks=[], yticks=[])
+
+
+PAPER = Config(
+    preset="paper", rate=10_000, samples=1000, run_folds=5, shape=(140, 140), border=20,
+    spacing=35, dt=0.707, epochs=30,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
