@@ -6,6 +6,7 @@ reads a user's own file of the same form instead, where it is given one; `slots`
 read no other. Beside `penn` stands `text`, for a user's own.
 """
 
+from experiments.data.conllu import parts_of_speech
 from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
@@ -44,5 +45,6 @@ __all__ = [
     "text",
     "Vowels",
     "vowels",
+    "parts_of_speech",
     "synthetic_vowels",
 ]

@@ -1,4 +1,4 @@
-"""Spoken vowels: a folder of recordings, or voices that are made here from a source and a filter."""
+"""Spoken vowels: a folder of recordings, or voices made here from a source and a filter."""
 
 import wave
 from pathlib import Path

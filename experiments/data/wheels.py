@@ -75,6 +75,12 @@ SOURCES = {
         "cd17dd6b2040fe6498e7dc332b821c01d41c3730b5d17aa4de69cce7fa34d42c",
         "the Penn Treebank from treebank; the text is the LDC's, to be used and not passed on",
     ),
+    "parts_of_speech": Source(
+        "dante_corpora",
+        "2.0.5",
+        "e050761fd00d09a99beabf81658419b284267341c96afd6dd1225468a9d73bb0",
+        "Porttinari, news with parts of speech, from dante-corpora, MIT",
+    ),
 }
 
 
