@@ -1,0 +1,290 @@
+"""How well does each recurrence say what comes next in a text?
+
+The Penn Treebank, by words or by characters, or a text of one's own (`--text`). Networks of equal
+parameter count, embeddings included, read 20 stretches of the text side by side; the state goes
+from one piece of 35 symbols to the next, gradients do not. The protocol is that of Laurent and von
+Brecht 2016, arXiv:1612.06212: weights drawn from U[-.07, .07], biases +1 at the gate that keeps and
+-1 at the one that writes, steps of a fixed length, w <- w - lr g/|g|, lr divided by 3 again and
+again at the end, no dropout. Beside them stands a Kneser-Ney n-gram model of the same text.
+
+In the quick preset a word is read and written with the same features, and training estimates the
+softmax's sum over 10,000 words from 1,000; measurements take the whole. `--preset paper` has two
+layers, 5 million parameters, other features to write with and the whole softmax.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness, ngram
+from experiments import next_symbol as net
+from recur import cells
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """The next word or character of a text."""
+
+    level: data.Level = "words"
+    """What a symbol is."""
+    text: Path | None = None
+    """A text file in UTF-8 instead of the Penn Treebank; its last tenth is held out."""
+    cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
+    """Cells to compare, by name."""
+    d: int = 128
+    """Features of a symbol."""
+    n: int = 128
+    """Units a layer of the cell named by `like`."""
+    like: str = "lstm"
+    """The cell whose parameters at that width, of the whole network, all cells get."""
+    layers: int = 1
+    """Layers of each network."""
+    tied: bool = True
+    """Whether symbols are written with the features with which they are read."""
+    batch: int = 20
+    """Stretches of the text that are read side by side."""
+    truncate: int = 35
+    """Symbols of a stretch in an update; gradients do not reach further back."""
+    updates: int = 3960
+    """Of each network; 1,327 are once through the words of the treebank."""
+    every: int = 660
+    """Updates between two measurements, and two checkpoints."""
+    rule: Literal["adam", "normalised"] = "adam"
+    """How a network learns: by Adam, the gradient clipped to norm 1, or w <- w - lr g/|g|."""
+    learning_rate: float = 4e-3
+    """Of either, before it decays."""
+    steady: float = 0.5
+    """Share of the updates before that."""
+    decays: int = 4
+    """How often it is then divided by 3, at equal distances."""
+    scale: float = 0.07
+    """Weights are drawn uniformly from -scale to scale."""
+    samples: int = 1000
+    """Symbols from which training estimates the softmax's sum; it is whole if there are no more."""
+    validate: int = 20_000
+    """Symbols of the validation part that are read at each measurement."""
+    order: int = 5
+    """Of the n-gram model."""
+    temperature: float = 0.7
+    """At which each network writes in the end: the lower, the likelier what it writes."""
+    write: int = 60
+    """Symbols that it writes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in (*self.cells, self.like):
+            cells.named(name)
+        if self.every < 1 or self.updates % self.every:
+            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        for name in ("d", "n", "layers", "batch", "truncate", "samples", "write", "order"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.decays < 0 or not 0 <= self.steady <= 1:
+            raise ValueError(f"steady is a share in [0, 1] and decays a number from 0, got "
+                             f"{self.steady} and {self.decays}")  # fmt: skip
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+
+
+class Result(NamedTuple):
+    """C cells, K measurements; losses in nats a symbol."""
+
+    level: np.ndarray  # () words or characters
+    cells: np.ndarray  # (C,) names
+    widths: np.ndarray  # (C,) n
+    parameters: np.ndarray  # (C,) of the whole network
+    updates: np.ndarray  # (K,) made at each measurement
+    epochs: np.ndarray  # (K,) times through the training part at each
+    losses: np.ndarray  # (C, K) of training, mean since the measurement before; as estimated
+    validation: np.ndarray  # (C, K)
+    seconds: np.ndarray  # (C, K) of the updates; the first compiles
+    test: np.ndarray  # (C,) in the end
+    diverged: np.ndarray  # (C,) update at which the loss was first not finite, or -1
+    written: np.ndarray  # (C,) what the network writes
+    order: np.ndarray  # () of the n-gram model
+    ngram: np.ndarray  # (2,) its loss on the validation symbols and on the test
+
+
+class Fitted(NamedTuple):
+    """What is kept of one cell: fields as in Result."""
+
+    losses: np.ndarray
+    validation: np.ndarray
+    seconds: np.ndarray
+
+
+def decaying(config: Config) -> optax.Schedule:
+    """The learning rate against the updates made."""
+    first = round(config.steady * config.updates)
+    left = config.updates - first
+    cuts = [first + round(i * left / config.decays) for i in range(config.decays)]
+    return optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(cuts, 1 / 3))
+
+
+def reading(text: data.Text, config: Config) -> net.Reading:
+    """How every network learns. Raises ValueError for a text of less than an update."""
+    needed = config.batch * config.truncate + 1
+    if len(text.train) < needed or min(len(text.valid), len(text.test)) <= config.batch:
+        raise ValueError(
+            f"an update reads {config.batch} stretches of {config.truncate} {config.level}, and "
+            f"the training part has {len(text.train)}, validation and test {len(text.valid)} and "
+            f"{len(text.test)}; take a longer text or a smaller batch"
+        )
+    often = np.bincount(text.train, minlength=len(text.symbols)) / len(text.train)
+    log_q = jnp.log(jnp.maximum(jnp.asarray(often, jnp.float32), 1e-12))
+    rule = {
+        "adam": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decaying(config))),
+        "normalised": optax.chain(optax.normalize_by_update_norm(), optax.sgd(decaying(config))),
+    }[config.rule]
+    rows = net.stretches(text.train, config.batch)
+    return net.Reading(rows, config.truncate, rule, log_q, config.samples)
+
+
+def fit(
+    kind: net.Kind, n: int, text: data.Text, config: Config, record: harness.Record
+) -> tuple[net.Network, Fitted]:
+    """Train a network; checkpointed after every measurement."""
+    how, K = reading(text, config), config.updates // config.every
+    held = net.stretches(text.valid[: config.validate], config.batch)
+    draw, samples = jax.random.split(jax.random.key(config.seed))
+    model = jax.jit(lambda key: kind.draw(n, config.scale, key))(draw)
+    network = net.start(model, how, samples)
+    fitted = Fitted(*(np.full(K, np.nan) for _ in Fitted._fields))
+    advance = jax.jit(lambda network: net.advance(how, network, config.every))
+    surprise = jax.jit(lambda model: net.surprise(model, held))
+    with (
+        record.checkpoints(kind.cell) as saved,
+        record.progress(f"{kind.cell} of {n}", config.updates) as bar,
+    ):
+        done, (network, fitted) = saved.restore((network, fitted))
+        fitted = jax.tree.map(np.array, fitted)
+        record.rewind(lambda line: line["cell"] != kind.cell or line["update"] <= done)
+        bar(done)
+        for k in range(done // config.every, K):
+            begin = time.perf_counter()
+            network, value = jax.block_until_ready(advance(network))
+            fitted.seconds[k] = time.perf_counter() - begin
+            fitted.losses[k], fitted.validation[k] = value, surprise(network.model)
+            update = (k + 1) * config.every
+            record.metrics(cell=kind.cell, update=update, loss=fitted.losses[k],
+                           validation=fitted.validation[k])  # fmt: skip
+            saved.save(update, (network, jax.tree.map(np.copy, fitted)))
+            bar(config.every)
+    return network, fitted
+
+
+def written(model: net.LanguageModel, text: data.Text, config: Config) -> str:
+    """What a network writes after the first piece of the test part."""
+    begin = jnp.asarray(text.test[: config.truncate])
+    key = jax.random.key(config.seed)
+    write = jax.jit(lambda model: net.write(model, key, begin, config.write, config.temperature))
+    return ("" if config.level == "characters" else " ").join(
+        text.symbols[symbol] for symbol in np.asarray(write(model))
+    )
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """The n-gram model, and every cell."""
+    text = data.text(config.text, config.level) if config.text else data.penn(config.level)
+    V, pieces = len(text.symbols), reading(text, config).pieces
+    model = ngram.fit(text.train, V, config.order)
+    ngrams = [-ngram.log_probabilities(model, part, V).mean()
+              for part in (text.valid[: config.validate], text.test)]  # fmt: skip
+    kinds = [net.Kind(name, config.layers, V, config.d, config.tied)
+             for name in (*config.cells, config.like)]  # fmt: skip
+    size = kinds.pop().parameters(config.n)
+    widths = [kind.width(size) for kind in kinds]
+    rows = net.stretches(text.test, config.batch)
+    surprise = jax.jit(lambda model: net.surprise(model, rows))
+    fits, ends = [], []
+    for kind, n in zip(kinds, widths, strict=True):
+        network, fitted = fit(kind, n, text, config, record)
+        fits.append(fitted)
+        ends.append((surprise(network.model), network.diverged,
+                     written(network.model, text, config)))  # fmt: skip
+    losses, validation, seconds = map(np.array, zip(*fits, strict=True))
+    test, diverged, wrote = map(np.array, zip(*ends, strict=True))
+    updates = np.arange(config.every, config.updates + 1, config.every)
+    return Result(
+        np.array(config.level), np.array(config.cells), np.array(widths),
+        np.array([kind.parameters(n) for kind, n in zip(kinds, widths, strict=True)]),
+        updates, updates / pieces, losses, validation, seconds, test, diverged, wrote,
+        np.array(config.order), np.array(ngrams),
+    )  # fmt: skip
+
+
+def unit(result: Result) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """The measure of the level, and how it is made from nats."""
+    if result.level == "words":
+        return "perplexity", np.exp
+    return "bits per character", lambda nats: nats / np.log(2)
+
+
+def table(result: Result) -> harness.Table:
+    """The n-gram model, and one row a cell."""
+    name, measure = unit(result)
+    valid, test = measure(result.ngram)
+    best = np.nanmin(measure(result.test), initial=np.inf)
+    rows = [(f"{result.order}-gram", "", "", f"{valid:.4g}", f"{test:.4g}", "", "", "", "")]
+    for c, cell in enumerate(result.cells):
+        score = measure(result.test[c])
+        pace = np.median(result.seconds[c]) / result.updates[0]
+        text = str(result.written[c]).replace("|", "/").replace("\n", " \u23ce ")
+        rows.append((
+            cell, str(result.widths[c]), f"{result.parameters[c]:,}",
+            f"{measure(result.validation[c, -1]):.4g}", f"{score:.4g}", f"{score / best - 1:+.1%}",
+            f"{1e3 * pace:.0f}",
+            "no" if result.diverged[c] < 0 else f"at {result.diverged[c]}", text,
+        ))  # fmt: skip
+    columns = ("", "n", "params", f"validation {name}", f"test {name}", "above the best",
+               "ms an update", "diverged", "it writes")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Validation against epochs, and the test."""
+    name, measure = unit(result)
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    valid, test = measure(result.ngram)
+    colours = mpl.color_sequences["tab10"][: len(result.cells)]
+    for colour, cell, curve in zip(colours, result.cells, result.validation, strict=True):
+        axes[0].plot(result.epochs, measure(curve), ".-", color=colour, label=cell)
+    axes[1].bar(result.cells, measure(result.test), color=colours)
+    for c, score in enumerate(measure(result.test)):
+        if np.isfinite(score):
+            axes[1].annotate(f"{score:.4g}", (c, score), ha="center", va="bottom")
+    for ax, level in zip(axes, (valid, test), strict=True):
+        ax.axhline(level, color="k", ls="--", lw=0.9, label=f"Kneser-Ney {result.order}-gram")
+    axes[0].set(xlabel="times through the training text", ylabel=f"validation {name}")
+    _zoom(axes[0], np.append(measure(result.validation[:, len(result.epochs) // 4 :]), valid))
+    axes[0].legend()
+    axes[1].set(ylabel=f"test {name}", title=f"{result.parameters.max():,} parameters each")
+    axes[1].legend(loc="lower right")
+    return figure
+
+
+def _zoom(ax: Axes, shown: np.ndarray) -> None:
+    """Leave out what lies far above these."""
+    shown = shown[np.isfinite(shown)]
+    room = 0.06 * (shown.max() - shown.min())
+    ax.set(ylim=(shown.min() - room, shown.max() + room), title="Training")
+
+
+PAPER = Config(
+    preset="paper", d=224, n=224, like="cfn", layers=2, tied=False, samples=10_000,
+    rule="normalised", learning_rate=5.5, updates=26_600, every=1330, validate=73_760,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
