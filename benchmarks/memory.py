@@ -8,12 +8,13 @@ output piece by piece (`by_pieces`), so that they never all exist. Then steps of
 """
 
 import math
+import resource
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ from benchmarks import harness
 from experiments.harness import Table
 from recur import Prior, Recurrence, cells, scan
 
-KEPT = {
+Kept = Literal["scan", "mix", "states", "chunks", "sqrt"]
+KEPT: dict[Kept, dict] = {
     "scan": {"engine": "scan"},
     "mix": {"memory": "mix"},
     "states": {"memory": "states"},
@@ -50,6 +52,12 @@ class Config(harness.Config):
     """Lengths T of the programs that are compiled."""
     timed: tuple[int, ...] = (250, 500, 1000, 2000)
     """Lengths T of the steps that are run."""
+    kept: tuple[Kept, ...] = tuple(KEPT)
+    """What the derivative keeps: "scan" is autodiff, the others are settings of `scan.run`."""
+    reads: tuple[Literal["final state", "every output", "every output, by pieces"], ...] = (
+        "final state",
+    )
+    """What the losses read whose steps are run: all of them are compiled."""
 
 
 def final(cell: Recurrence, how: dict, params: Any, xs: Array) -> Array:
@@ -85,21 +93,28 @@ def main(config: Config, folder: Path) -> None:
     """Compile all, run some."""
     cell = cells.named(config.cell)
     params = cell.init(jax.random.key(config.seed), Prior(1.0, 1.0), config.d, config.n)
-    contestants = [(reads, kept) for reads in LOSSES for kept in KEPT]
+    contestants = [(reads, how) for reads in LOSSES for how in config.kept]
     kept = [
         {"loss": reads, "memory": how, "bytes": [
             temporaries(step(cell, reads, how), params, config, T) for T in config.lengths]}
         for reads, how in rich.progress.track(contestants, "compiled")
     ]  # fmt: skip
-    timed = {how: [] for how in KEPT}
+    timed = {(reads, how): [] for reads in config.reads for how in config.kept}
     for T in rich.progress.track(config.timed, "timed"):
         xs = jax.random.normal(jax.random.key(1), (T, config.batch, config.d), jnp.float32)
-        field = {how: harness.compiled(step(cell, "final state", how), params, xs) for how in KEPT}
-        for how, seconds in harness.race(field, config.rounds).items():
-            timed[how].append(statistics.median(seconds.tolist()))
-    records = {"memory": kept, "timed": {"lengths": config.timed, "seconds": timed}}
-    tables = {"Temporary memory, MB": memory(config, kept),
-              "Microseconds a step, loss on the final state": pace(config, timed)}  # fmt: skip
+        field = {c: harness.compiled(step(cell, *c), params, xs) for c in timed}
+        for c, seconds in harness.race(field, config.rounds).items():
+            timed[c].append(statistics.median(seconds.tolist()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # KB on Linux
+    records = {
+        "memory": kept,
+        "timed": [{"loss": r, "memory": h, "seconds": s} for (r, h), s in timed.items()],
+        "resident MB": peak,
+    }
+    tables = {
+        "Temporary memory, MB": memory(config, kept),
+        f"Microseconds a step; this process held {peak:.0f} MB at most": pace(config, timed),
+    }
     harness.publish(folder, config, records, tables, plot(config, kept, timed))
 
 
@@ -120,16 +135,16 @@ def memory(config: Config, kept: list[dict]) -> Table:
     return Table(("loss on", "memory", *(f"T = {T}" for T in config.lengths)), rows)
 
 
-def pace(config: Config, timed: dict[str, list[float]]) -> Table:
-    """A row for each memory; equal numbers in a row are linear time."""
+def pace(config: Config, timed: dict[tuple[str, str], list[float]]) -> Table:
+    """A row for each loss and memory; equal numbers in a row are linear time."""
     rows = [
-        (how, *(f"{1e6 * s / T:.0f}" for s, T in zip(seconds, config.timed, strict=True)))
-        for how, seconds in timed.items()
+        (*c, *(f"{1e6 * s / T:.0f}" for s, T in zip(seconds, config.timed, strict=True)))
+        for c, seconds in timed.items()
     ]
-    return Table(("memory", *(f"T = {T}" for T in config.timed)), rows)
+    return Table(("loss on", "memory", *(f"T = {T}" for T in config.timed)), rows)
 
 
-def plot(config: Config, kept: list[dict], timed: dict[str, list[float]]) -> Figure:
+def plot(config: Config, kept: list[dict], timed: dict[tuple[str, str], list[float]]) -> Figure:
     """Memory against T for each loss, time against T."""
     figure = Figure(figsize=(15, 4), layout="constrained")
     axes = figure.subplots(1, len(LOSSES) + 1)
@@ -140,10 +155,11 @@ def plot(config: Config, kept: list[dict], timed: dict[str, list[float]]) -> Fig
                           label=row["memory"])  # fmt: skip
         ax.set(xlabel="steps T", ylabel="temporary memory, MB", title=f"Loss on {reads}")
         ax.sharey(axes[0])
-    for how, seconds in timed.items():
-        axes[-1].loglog(config.timed, seconds, "o-", label=how)
+    for (reads, how), seconds in timed.items():
+        axes[-1].loglog(config.timed, seconds, "o-", label=f"{how}, {reads}")
     axes[-1].set(xlabel="steps T", ylabel="seconds", title="Forward and backward")
     axes[0].legend()
+    axes[-1].legend()
     return figure
 
 

@@ -187,10 +187,12 @@ def log_engines(path: Path) -> Iterator[None]:
     """Append to a file by which engine each pass is computed (`scan.plan`), as it is traced."""
     logger, handler = logging.getLogger("recur.scan"), logging.FileHandler(path)
     logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # to the terminal, where something has set logging up
     logger.addHandler(handler)
     try:
         yield
     finally:
+        logger.propagate = True
         logger.removeHandler(handler)
         handler.close()
 
