@@ -20,7 +20,7 @@ from experiments.gradient_reach import count
 from recur import cells, generate, scan
 from recur.compose import Stacked
 from recur.compose.gates import memory
-from recur.core import Recurrence, Tree
+from recur.core import Cell, Recurrence, Tree, Unitwise
 from recur.flax.models import LanguageModel
 
 
@@ -53,6 +53,7 @@ class Kind(NamedTuple):
             jax.random.uniform(k, leaf.shape, leaf.dtype, -scale, scale)
             for k, leaf in zip(keys, leaves, strict=True)
         ])  # fmt: skip
+        assert isinstance(cell, Cell | Unitwise)  # as all that have a name
         keep, write = memory(cell)
         biases = {index: -sign for index, sign in write} | dict(keep)
         for params in model.rnn.params:

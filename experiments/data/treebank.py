@@ -74,6 +74,6 @@ def _numbered(
     """Symbols as their places in a list, the last of which stands for all that is not in it."""
     index = {symbol: i for i, symbol in enumerate(symbols)}
     last = len(symbols) - 1
-    parts = (np.array([index.get(symbol, last) for symbol in part], np.int32)
-             for part in (train, valid, test))  # fmt: skip
-    return Text(*parts, symbols)
+    numbers = [np.array([index.get(symbol, last) for symbol in part], np.int32)
+               for part in (train, valid, test)]  # fmt: skip
+    return Text(numbers[0], numbers[1], numbers[2], symbols)
