@@ -14,7 +14,6 @@ al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses an
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +28,11 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import data, harness
+from experiments import data, harness, listeners
 from experiments.classify import Ragged, discriminant
-from experiments.gradient_reach import count, width
-from recur import Prior, cells, scan, train
+from recur import train
+from recur.cells import wave
 from recur.core import Tree
-
-wave, lstm = cells.wave, cells.lstm
 
 
 @dataclass(frozen=True)
@@ -98,17 +95,9 @@ class Result(NamedTuple):
     confusion: np.ndarray  # (M, Y, Y) test recordings of all folds by vowel and answer
     linear: np.ndarray  # (F,) test accuracy of the linear discriminant
     speeds: np.ndarray  # (F, ny, nx) of the learned material, pixels a unit of time
+    start: np.ndarray  # () speed of every pixel before training
     energy: np.ndarray  # (Y, ny, nx) mean squared field, of the first fold's test recordings
     places: np.ndarray  # (1 + Y, 2) row and column of the source and of the probes
-
-
-class Network(NamedTuple):
-    """What is trained: how it is drawn, and the power (N, Y) of its outputs to xs (T, N, 1)."""
-
-    draw: Callable[[Array], Tree]
-    power: Callable[[Tree, Array], Array]
-    optimizer: optax.GradientTransformation
-    parameters: int
 
 
 def medium(config: Config, vowels: int) -> wave.Medium:
@@ -121,60 +110,6 @@ def medium(config: Config, vowels: int) -> wave.Medium:
         probes=tuple((ny // 2 + offset, nx - config.border - 2) for offset in offsets),
         dt=config.dt, c1=config.slow, border=config.border,
     )  # fmt: skip
-
-
-def material(at: wave.Medium, rho: Array) -> wave.Params:
-    """The material of a rho (n,): smoothed, so that no pixel stands alone."""
-    return wave.Params(wave.blur(at, rho))
-
-
-def speeds(at: wave.Medium, rho: Array) -> Array:
-    """The speed of each pixel of a rho (n,)."""
-    return at.c0 + (at.c1 - at.c0) * wave.project(material(at, rho).rho, at.steepness)
-
-
-def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Network:
-    """The wave: all pixels start halfway between the two speeds."""
-    probes = at.flat(at.probes)
-
-    def power(rho: Array, xs: Array) -> Array:
-        # the plain scan: `mix` is no matrix product, so that a chunked one has nothing to gain
-        return scan.total(
-            lambda hs, _: jnp.sum(hs[..., probes] ** 2, axis=0),
-            wave.linear(at), material(at, rho), xs, xs, engine="scan",
-        )[1]  # fmt: skip
-
-    def draw(key: Array) -> Array:
-        del key
-        return jnp.full(at.n, 0.5)
-
-    return Network(draw, power, optax.adam(rate), at.n)
-
-
-def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Network:
-    """An LSTM and a linear readout, whose squares are summed over time as the probes' are."""
-    n = width(lstm.cell, 1, parameters)
-
-    def draw(key: Array) -> tuple:
-        own, read = jax.random.split(key)
-        readout = jax.random.normal(read, (n, vowels)) / n**0.5
-        return lstm.cell.init(own, Prior(), 1, n), readout
-
-    def power(params: tuple, xs: Array) -> Array:
-        own, readout = params
-        return scan.total(
-            lambda hs, _: jnp.sum((hs @ readout) ** 2, axis=0), lstm.cell, own, xs, xs
-        )[1]
-
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    return Network(draw, power, optimizer, count(lstm.cell, 1, n) + n * vowels)
-
-
-def loss(network: Network, params: Tree, batch: tuple[Array, Array]) -> Array:
-    """Mean -log of the right output's share in the power, nats."""
-    xs, labels = batch
-    logits = jnp.log(network.power(params, xs) + 1e-12)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
@@ -205,7 +140,7 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    name: str, network: Network, found: data.Vowels, held: np.ndarray, config: Config,
+    name: str, network: listeners.Listener, found: data.Vowels, held: np.ndarray, config: Config,
     record: harness.Record,
 ) -> tuple[Tree, np.ndarray, Fitted]:  # fmt: skip
     """Train the folds as one program: parameters, answers (F, N), curves; saved every epoch."""
@@ -217,7 +152,7 @@ def fit(
         return xs[:, drawn], labels[drawn]
 
     def learn(state: train.State, held: Array) -> tuple[train.State, Array]:
-        how = partial(loss, network), network.optimizer, partial(sample, held=held)
+        how = partial(listeners.loss, network), network.optimizer, partial(sample, held=held)
         return train.advance(*how, state, updates, updates)
 
     def draw(key: Array) -> train.State:
@@ -269,8 +204,8 @@ def run(config: Config, record: harness.Record) -> Result:
         for rate in (config.learning_rate, config.lstm_learning_rate)
     )
     networks = {
-        "wave": through_a_material(at, next(slower)),
-        "lstm": through_an_lstm(at.n, Y, next(slower)),
+        "wave": listeners.through_a_material(at, next(slower)),
+        "lstm": listeners.through_an_lstm(at.n, Y, next(slower)),
     }
     params, answers, fits = zip(
         *(fit(name, net, found, held, config, record) for name, net in networks.items()),
@@ -285,7 +220,8 @@ def run(config: Config, record: harness.Record) -> Result:
         np.array(list(networks)), np.array([net.parameters for net in networks.values()]),
         np.array(found.classes), losses, accuracies, seconds, diverged, confusion,
         np.array([linear(found, own, config.rate) for own in held]),
-        np.stack([speeds(at, rho).reshape(at.shape) for rho in params[0]]),
+        np.stack([listeners.speeds(at, rho).reshape(at.shape) for rho in params[0]]),
+        np.array((at.c0 + at.c1) / 2),
         fields(at, params[0][0], found, held[0]), np.array([*at.sources, *at.probes]),
     )  # fmt: skip
 
@@ -304,15 +240,8 @@ def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
 
 def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) -> np.ndarray:
     """The squared field, mean over time and the test recordings of each vowel, (Y, ny, nx)."""
-
-    @jax.jit
-    def energy(xs: Array) -> Array:
-        square = partial(jnp.sum, axis=0)
-        return scan.total(
-            lambda hs, _: square(hs**2), wave.linear(at), material(at, rho), xs, xs, engine="scan"
-        )[1]
-
-    each = np.asarray(energy(jnp.asarray(found.xs[held].T[..., None]))) / found.xs.shape[1]
+    xs = jnp.asarray(found.xs[held].T[..., None])
+    each = np.asarray(jax.jit(partial(listeners.energy, at))(rho, xs)) / len(xs)
     means = [each[found.labels[held] == y].mean(axis=0) for y in range(len(found.classes))]
     return np.stack(means).reshape(-1, *at.shape)
 
@@ -344,25 +273,27 @@ def _percent(each: np.ndarray) -> str:
 def plot(result: Result) -> Figure:
     """Training, the learned material, and where the energy of each vowel goes."""
     Y = len(result.vowels)
-    figure = Figure(figsize=(14, 8.4), layout="constrained")
-    grid = figure.add_gridspec(2, 3 * Y)
-    top = [figure.add_subplot(grid[0, Y * c : Y * c + Y]) for c in range(3)]
-    _training(top[0], result)
-    image = top[1].imshow(result.speeds[0], cmap="viridis")
-    figure.colorbar(image, ax=top[1], label="speed (pixels a unit of time)", shrink=0.7)
-    top[1].set_title("The learned material (first fold)")
-    _places(top[1], result)
-    for speed in result.speeds:
-        top[2].hist(speed.ravel(), bins=60, density=True, histtype="step")
-    top[2].axvline(np.mean([result.speeds.min(), result.speeds.max()]), color="k", lw=0.7, ls="--")
-    top[2].set(xlabel="speed", ylabel="density", title="Speeds of the pixels, a line a fold")
+    figure = Figure(figsize=(4.6 * max(Y, 3), 8.8), layout="constrained")
+    (left, middle, right, *rest), axes = figure.subplots(2, max(Y, 3))
+    for ax in (*rest, *axes[Y:]):
+        ax.axis("off")
+    _training(left, result)
+    image = middle.imshow(result.speeds[0], cmap="viridis")
+    figure.colorbar(image, ax=middle, label="speed (pixels a unit of time)", location="bottom")
+    middle.set_title("The learned material (first fold)")
+    _places(middle, result, "red")
+    for fold, speed in enumerate(result.speeds, 1):
+        right.hist(speed.ravel(), bins=60, density=True, histtype="step", label=f"fold {fold}")
+    right.axvline(result.start, color="k", lw=0.8, ls="--", label="all pixels, before training")
+    right.set(xlabel="speed", ylabel="density", title="Speeds of the pixels")
+    right.legend(fontsize=8, loc="upper left")
     decibel = 10 * np.log10(result.energy / result.energy.max() + 1e-12)
-    axes = [figure.add_subplot(grid[1, 3 * y : 3 * y + 3]) for y in range(Y)]
-    for y, ax in enumerate(axes):
+    for y, ax in enumerate(axes[:Y]):
         image = ax.imshow(decibel[y], vmin=-50, vmax=0, cmap="inferno")
-        ax.set_title(f"Energy of /{result.vowels[y]}/ (test recordings)")
-        _places(ax, result)
-    figure.colorbar(image, ax=axes, label="mean squared field (dB)", shrink=0.8)
+        ax.set_title(f"Where /{result.vowels[y]}/ goes (test recordings)")
+        _places(ax, result, "cyan")
+    label = "mean squared field (dB of its maximum)"
+    figure.colorbar(image, ax=axes[:Y].tolist(), label=label, location="bottom", aspect=50)
     return figure
 
 
@@ -382,10 +313,10 @@ def _training(ax: Axes, result: Result) -> None:
     ax.legend(fontsize=8, loc="lower right")
 
 
-def _places(ax: Axes, result: Result) -> None:
+def _places(ax: Axes, result: Result, colour: str) -> None:
     for (row, column), name in zip(result.places, ["source", *result.vowels], strict=True):
-        ax.plot(column, row, "o", color="red", mfc="none")
-        ax.annotate(name, (column, row), (0, 5), textcoords="offset points", color="red",
+        ax.plot(column, row, "o", color=colour, mfc="none")
+        ax.annotate(name, (column, row), (0, 5), textcoords="offset points", color=colour,
                     ha="center", fontsize=8)  # fmt: skip
     ax.set(xticks=[], yticks=[])
 

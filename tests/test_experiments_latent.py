@@ -1,6 +1,7 @@
 """What state coordinates remember: the measures where the answer is known, and a toy run."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,15 @@ def network(name, n=6, d=4):
 
 def test_disentanglement_of_known_matrices():
     """One feature a unit: 1; all alike: 0; k of n features alike: 1 - log k / log n."""
-    assert latent_states.disentanglement(jnp.eye(8)) == pytest.approx(1)
-    assert latent_states.disentanglement(jnp.ones((5, 8))) == pytest.approx(0, abs=1e-6)
-    three = jnp.zeros((2, 8)).at[:, :3].set(0.1)
-    assert latent_states.disentanglement(three) == pytest.approx(1 - np.log(3) / np.log(8))
-    both = jnp.stack([jnp.eye(8), jnp.ones((8, 8))])
-    np.testing.assert_allclose(latent_states.disentanglement(both), [1, 0], atol=1e-6)
+    three = jnp.zeros((8, 8)).at[:, :3].set(0.1)
+    found = jax.jit(latent_states.disentanglement)(jnp.stack([jnp.eye(8), jnp.ones((8, 8)), three]))
+    np.testing.assert_allclose(found, [1, 0, 1 - np.log(3) / np.log(8)], atol=1e-6)
 
 
 def test_chance_of_gaussian_matrices_is_as_stated():
     """E[x^2 log x^2] = psi(3/2) + log 2 = 0.7297 of a Gaussian x: D -> 0.73 / log n."""
     n = 1000
-    found = latent_states.disentanglement(jax.random.normal(KEY, (200, n)) ** 2)
+    found = jax.jit(latent_states.disentanglement)(jax.random.normal(KEY, (200, n)) ** 2)
     # psi(3/2) + log 2 = 2 - gamma - log 2; the spread of a mean of 200 rows of 1000 is 0.3 %
     np.testing.assert_allclose(found, (2 - np.euler_gamma - np.log(2)) / np.log(n), rtol=0.02)
 
@@ -40,7 +38,8 @@ def test_an_average_of_features_is_disentangled():
     net = network("minimal.bare")
     net = net._replace(own=jax.tree.map(jnp.zeros_like, net.own))  # u = 1/2: h = sum 2^-lag z / 2
     xs = jax.random.normal(KEY, (9, 7, 4))
-    measured = latent_states.measure("minimal.bare", net, KEY, xs, examples=7)
+    measure = jax.jit(partial(latent_states.measure, "minimal.bare", examples=7))
+    measured = measure(net, KEY, xs=xs)
     np.testing.assert_allclose(measured.pooled[0], 1, rtol=1e-6)
     np.testing.assert_allclose(measured.lags[0], 1, rtol=1e-6)
     np.testing.assert_allclose(measured.shares, np.eye(6), atol=1e-6)
@@ -51,7 +50,7 @@ def test_an_average_of_features_is_disentangled():
     assert 0 < measured.pixels[0] < 0.7
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_gradients_are_differences(name, x64):
     """Of Q h_T by every feature and every pixel, mean square over digits, lag 0 first."""
     net = jax.tree.map(lambda a: jnp.asarray(a, float), network(name, n=3, d=2))
@@ -83,10 +82,11 @@ def test_correlation_finds_the_copied_number():
     zs = jax.random.normal(KEY, (3, 4000, 5)).at[:, :, 4].set(1.0)
     noise = jax.random.normal(jax.random.key(1), (4000,))
     hs = jnp.stack([-2 * zs[1, :, 2] + 3, noise], axis=1)
-    found = latent_states.best_correlation(hs, zs)
+    best = jax.jit(latent_states.best_correlation)
+    found = best(hs, zs)
     np.testing.assert_allclose(found, (1 + 0) / 2, atol=0.003)  # noise: r^2 of 12 about 6 / 4000
     half = jnp.stack([zs[0, :, 0] + zs[2, :, 1], zs[0, :, 0] + zs[2, :, 1]], axis=1)
-    np.testing.assert_allclose(latent_states.best_correlation(half, zs), 0.5, atol=0.05)
+    np.testing.assert_allclose(best(half, zs), 0.5, atol=0.05)
 
 
 def test_logits_are_those_of_minimal_rnn():

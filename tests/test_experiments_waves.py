@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import data, harness, waves
-from recur import cells, scan
+from experiments import data, harness, listeners, waves
+from recur import scan
+from recur.cells import wave
 
 
 def write(path, x, rate=16_000, channels=1, width=2):
@@ -107,18 +108,25 @@ def test_no_speaker_is_in_training_and_test():
 def test_power_is_that_of_the_probes():
     """Against a plain loop over the cell, and its share against `cells.wave.intensity`."""
     at = waves.medium(toy(), 3)
-    net = waves.through_a_material(at, 1e-3)
+    net = listeners.through_a_material(at, 1e-3)
     rho = net.draw(jax.random.key(0)) + 0.01 * jax.random.normal(jax.random.key(1), (at.n,))
-    xs = jax.random.normal(jax.random.key(2), (60, 2, 1))
-    hs = jax.jit(lambda: scan.run(cells.wave.linear(at), waves.material(at, rho), xs)[1])()
-    power = net.power(rho, xs)
-    shares = power / power.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(shares, cells.wave.intensity(at, hs), rtol=1e-4)  # float32 sums
-    labels = jnp.array([0, 2])
-    nats = -np.log(np.asarray(shares)[[0, 1], labels]).mean()
-    np.testing.assert_allclose(waves.loss(net, rho, (xs, labels)), nats, rtol=1e-4)
-    np.testing.assert_allclose(waves.speeds(at, rho), 1 - 0.5 * cells.wave.project(
-        cells.wave.blur(at, rho), 100.0), rtol=1e-6)  # fmt: skip
+    xs, labels = jax.random.normal(jax.random.key(2), (60, 2, 1)), jnp.array([0, 2])
+
+    @jax.jit
+    def both():
+        hs = scan.run(wave.linear(at), listeners.material(at, rho), xs)[1]
+        found = (
+            net.power(rho, xs),
+            listeners.loss(net, rho, (xs, labels)),
+            listeners.speeds(at, rho),
+        )
+        expected = wave.project(wave.blur(at, rho), at.steepness)
+        return wave.intensity(at, hs), *found, expected
+
+    shares, power, nats, speeds, slow = map(np.asarray, both())
+    np.testing.assert_allclose(power / power.sum(axis=1, keepdims=True), shares, rtol=1e-4)  # sums
+    np.testing.assert_allclose(nats, -np.log(shares[[0, 1], [0, 2]]).mean(), rtol=1e-4)
+    np.testing.assert_allclose(speeds, 1 - 0.5 * slow, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

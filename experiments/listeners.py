@@ -1,0 +1,81 @@
+"""What hears a sound and answers by the power of its outputs: a wave in a material, and an LSTM."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments.gradient_reach import count, width
+from recur import Prior, scan
+from recur.cells import lstm, wave
+from recur.core import Tree
+
+
+class Listener(NamedTuple):
+    """How it is drawn, what its outputs sum up to, and how it learns."""
+
+    draw: Callable[[Array], Tree]  # key -> params
+    power: Callable[[Tree, Array], Array]  # params, xs (T, N, 1) -> (N, Y), sum of squares
+    optimizer: optax.GradientTransformation
+    parameters: int
+
+
+def material(at: wave.Medium, rho: Array) -> wave.Params:
+    """The material of a rho (n,): smoothed, so that no pixel stands alone."""
+    return wave.Params(wave.blur(at, rho))
+
+
+def speeds(at: wave.Medium, rho: Array) -> Array:
+    """The speed of each pixel of a rho (n,)."""
+    return at.c0 + (at.c1 - at.c0) * wave.project(material(at, rho).rho, at.steepness)
+
+
+def energy(at: wave.Medium, rho: Array, xs: Array, pixels: Any = slice(None)) -> Array:
+    """The squared field, summed over time, at some pixels or all: xs (T, N, 1) -> (N, pixels)."""
+    # the plain scan: `mix` is no matrix product, so that a chunked one has nothing to gain
+    return scan.total(
+        lambda hs, _: jnp.sum(hs[..., pixels] ** 2, axis=0),
+        wave.linear(at), material(at, rho), xs, xs, engine="scan",
+    )[1]  # fmt: skip
+
+
+def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Listener:
+    """The wave, read at its probes: all pixels start halfway between the two speeds."""
+
+    def power(rho: Array, xs: Array) -> Array:
+        return energy(at, rho, xs, at.flat(at.probes))
+
+    def draw(key: Array) -> Array:
+        del key
+        return jnp.full(at.n, 0.5)
+
+    return Listener(draw, power, optax.adam(rate), at.n)
+
+
+def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Listener:
+    """An LSTM and a linear readout, whose squares are summed over time as the probes' are."""
+    n = width(lstm.cell, 1, parameters)
+
+    def draw(key: Array) -> tuple:
+        own, read = jax.random.split(key)
+        readout = jax.random.normal(read, (n, vowels)) / n**0.5
+        return lstm.cell.init(own, Prior(), 1, n), readout
+
+    def power(params: tuple, xs: Array) -> Array:
+        own, readout = params
+        return scan.total(
+            lambda hs, _: jnp.sum((hs @ readout) ** 2, axis=0), lstm.cell, own, xs, xs
+        )[1]
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    return Listener(draw, power, optimizer, count(lstm.cell, 1, n) + n * vowels)
+
+
+def loss(listener: Listener, params: Tree, batch: tuple[Array, Array]) -> Array:
+    """Mean -log of the right output's share in the power, nats."""
+    xs, labels = batch
+    logits = jnp.log(listener.power(params, xs) + 1e-12)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

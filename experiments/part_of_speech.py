@@ -1,0 +1,367 @@
+"""Which part of speech is each word of a sentence?
+
+Sentences of a Brazilian newspaper, each word a noun, a verb, ... (16 kinds), or any treebank of
+Universal Dependencies. A word is the sum of two embeddings, of itself in small letters and of its
+ending; what training does not know is one unknown word, which training meets by word dropout, so
+that the ending has to tell. A recurrence reads the sentence, or one each way, and a softmax names
+the part. Networks of equal parameter count stand beside the most frequent part of each word, which
+for words that training does not know is the most frequent part of their ending.
+
+Of the epochs of a network the one of best accuracy on sentences held out from training counts.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from experiments.gradient_reach import count, width
+from experiments.tagging import BOTH, UNKNOWN, Ragged, network, ragged
+from recur import train
+from recur.flax.models import Tagger, cross_entropy
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Parts of speech of a newspaper, or of a treebank."""
+
+    data_dir: Path | None = None
+    """Folder of one *train.conllu and one *test.conllu instead of the newspaper."""
+    cells: tuple[str, ...] = ("vanilla", "minimal", "lstm", "bidirectional.minimal",
+                              "bidirectional.lstm")  # fmt: skip
+    """Networks to compare: a cell by name, or bidirectional. and a name for one each way."""
+    ending: int = 3
+    """Letters of a word's ending; 0 reads none."""
+    d: int = 64
+    """Features of a word."""
+    parameters: int = 40_000
+    """Parameters of each recurrence, both ways together; its width follows."""
+    seeds: int = 2
+    """Networks of each kind, trained as one vmapped program."""
+    epochs: int = 4
+    """Passes over the training sentences, a measurement and a checkpoint after each."""
+    batch: int = 32
+    """Sentences an update."""
+    longest: int = 30
+    """Words of a training sentence, what follows is cut off; test sentences are whole."""
+    held_out: int = 500
+    """Sentences of the training part that choose the epoch."""
+    learning_rate: float = 1e-2
+    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    word_dropout: float = 0.15
+    """Share of the words that training reads as the unknown word, with their ending."""
+    dropout: float = 0.3
+    """Share of the features of words that are left out in training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in self.cells:
+            network(name)
+        for name in ("dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
+        for name in ("epochs", "batch", "longest", "held_out", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.ending < 0:
+            raise ValueError(f"ending is a number of letters, 0 or more; got {self.ending}")
+
+
+class Result(NamedTuple):
+    """C networks, S seeds, K epochs, Q parts of speech; accuracies of all and of unknown words."""
+
+    cells: np.ndarray  # (C,) names
+    widths: np.ndarray  # (C,) n of each way
+    parameters: np.ndarray  # (C,) of the recurrence
+    tags: np.ndarray  # (Q,) names
+    losses: np.ndarray  # (C, S, K) of training, nats a word, mean over the epoch
+    held_out: np.ndarray  # (C, S, K) accuracy after each epoch
+    accuracies: np.ndarray  # (C, S, 2) on the test, at the best epoch
+    confusion: np.ndarray  # (C, Q, Q) test words of all seeds by part and answer
+    seconds: np.ndarray  # (C, K) of the updates of each epoch, all seeds; the first compiles
+    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    baseline: np.ndarray  # (2,) of the most frequent part
+
+
+class Lexicon(NamedTuple):
+    """What training knows of every word as it is written; UNKNOWN where it does not."""
+
+    word: np.ndarray  # (words,) number of the word in small letters
+    ending: np.ndarray  # (words,) number of its ending
+    sizes: tuple[int, int]  # how many there are of each
+
+
+class Parts(NamedTuple):
+    """Sentences, as numbers of words as they are written."""
+
+    training: Ragged
+    held: Ragged
+    test: Ragged
+    lexicon: Lexicon
+
+
+class Speech(nnx.Module):
+    """A tagger of words and their endings."""
+
+    def __init__(self, name: str, n: int, lexicon: Lexicon, tags: int, d: int, rngs: nnx.Rngs):
+        scale = jax.nn.initializers.normal(0.5**0.5)  # the sum of both has variance 1
+        self.word, self.ending = (
+            nnx.Embed(size, d, embedding_init=scale, rngs=rngs) for size in lexicon.sizes
+        )
+        self.tagger = Tagger(network(name), d, n, tags, rngs=rngs)
+
+    def embed(self, words: Array, endings: Array) -> Array:
+        """Features (T, N, d)."""
+        return self.word(words) + self.ending(endings)
+
+
+def parts(found: data.Tagged, config: Config) -> Parts:
+    """The sentences, and what training knows of their words."""
+    N = len(found.train_x)
+    if config.held_out >= N:
+        raise ValueError(f"held_out ({config.held_out}) must leave some of {N} training sentences")
+    order = np.random.default_rng(config.seed).permutation(N)
+    held, fit = order[: config.held_out], order[config.held_out :]
+    seen = np.unique(np.concatenate([found.train_x[i] for i in fit]))
+    small = [word.lower() for word in found.words]
+    word, words = _numbered(small, seen)
+    last = [word[-config.ending :] if config.ending else "" for word in small]
+    ending, endings = _numbered(last, seen)
+    whole = max(map(len, found.train_x + found.test_x))
+
+    def chosen(rows: np.ndarray, longest: int) -> Ragged:
+        xs, ys = ([part[i] for i in rows] for part in (found.train_x, found.train_y))
+        return ragged(xs, ys, longest)
+
+    return Parts(
+        chosen(fit, min(config.longest, whole)), chosen(held, whole),
+        ragged(found.test_x, found.test_y, whole), Lexicon(word, ending, (words, endings)),
+    )  # fmt: skip
+
+
+def _numbered(names: Sequence[str], seen: Iterable[int]) -> tuple[np.ndarray, int]:
+    """A number from 1 for each different name among the seen, UNKNOWN for others; how many."""
+    known = {name: 1 + i for i, name in enumerate(sorted({names[i] for i in seen}))}
+    return np.array([known.get(name, UNKNOWN) for name in names], np.int32), 1 + len(known)
+
+
+def there(part: Ragged) -> np.ndarray:
+    """Which steps are words, (T, N)."""
+    return np.arange(len(part.words))[:, None] < np.asarray(part.lengths)
+
+
+def most_frequent(parts: Parts, tags: int) -> np.ndarray:
+    """Answers (T, N) of the most frequent tag of each word, or else of its ending, or of all."""
+    words, y = (np.asarray(a)[there(parts.training)] for a in parts.training[:2])
+    asked = np.asarray(parts.test.words)
+    answers = np.full(asked.shape, np.bincount(y, minlength=tags).argmax())
+    for number in (parts.lexicon.ending, parts.lexicon.word):
+        counts = np.zeros((number.max() + 1, tags), int)
+        np.add.at(counts, (number[words], y), 1)
+        known = counts.sum(axis=1) > 0
+        answers = np.where(known[number[asked]], counts.argmax(axis=1)[number[asked]], answers)
+    return answers
+
+
+def scores(parts: Parts, answers: np.ndarray) -> np.ndarray:
+    """Share of right test answers (T, N): of all words, and of those that training has not."""
+    right = answers == np.asarray(parts.test.tags)
+    unknown = parts.lexicon.word[np.asarray(parts.test.words)] == UNKNOWN
+    inside = there(parts.test)
+    return np.array([right[chosen].mean() if chosen.any() else np.nan
+                     for chosen in (inside, inside & unknown)])  # fmt: skip
+
+
+class Fitted(NamedTuple):
+    """What is kept of one network: fields as in Result."""
+
+    losses: np.ndarray
+    held_out: np.ndarray
+    accuracies: np.ndarray
+    confusion: np.ndarray  # (S, Q, Q)
+    seconds: np.ndarray
+    diverged: np.ndarray
+
+
+def fit(
+    name: str, n: int, parts: Parts, tags: int, config: Config, record: harness.Record
+) -> Fitted:
+    """Train all seeds of a network as one program; checkpointed after every epoch."""
+    training, lexicon = parts.training, parts.lexicon
+    S, K, N = config.seeds, config.epochs, len(training.lengths)
+    updates = -(-N // config.batch)  # of an epoch
+    decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
+    word, ending = jnp.asarray(lexicon.word), jnp.asarray(lexicon.ending)
+
+    def sample(key: Array) -> tuple[Ragged, Array]:
+        rows, dropout = jax.random.split(key)
+        drawn = jax.random.randint(rows, (config.batch,), 0, N)
+        return jax.tree.map(lambda a: a[..., drawn], training), dropout
+
+    def loss(model: Speech, batch: tuple[Ragged, Array]) -> Array:
+        part, key = batch
+        lose_word, lose_feature = jax.random.split(key)
+        lost = jax.random.bernoulli(lose_word, config.word_dropout, part.words.shape)
+        xs = model.embed(jnp.where(lost, UNKNOWN, word[part.words]), ending[part.words])
+        keep = jax.random.bernoulli(lose_feature, 1 - config.dropout, xs.shape)
+        logits = model.tagger(jnp.where(keep, xs / (1 - config.dropout), 0), part.lengths)
+        return cross_entropy(logits, part.tags, part.lengths)
+
+    def answer(model: Speech) -> tuple[Array, ...]:
+        return tuple(
+            model.tagger(
+                model.embed(word[part.words], ending[part.words]), part.lengths
+            ).argmax(axis=-1)
+            for part in (parts.held, parts.test)
+        )  # fmt: skip
+
+    def draw(key: Array) -> train.State:
+        own, batches = jax.random.split(key)
+        model = Speech(name, n, lexicon, tags, config.d, nnx.Rngs(own))
+        return train.start(batches, model, optimizer)
+
+    def learn(state: train.State) -> tuple[train.State, Array]:
+        return train.advance(loss, optimizer, sample, state, updates, updates)
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan), np.zeros((S, 2)),
+                    np.zeros((S, tags, tags), int), np.zeros(K), np.full(S, -1))  # fmt: skip
+    advance = jax.jit(train.over_devices(jax.vmap(learn)))
+    answers = jax.jit(train.over_devices(jax.vmap(answer)))
+    with (
+        record.checkpoints(name) as saved,
+        record.progress(f"{name} x {S} seeds, epochs", K) as bar,
+    ):
+        done, (state, fitted) = saved.restore((state, fitted))
+        fitted = jax.tree.map(np.array, fitted)
+        record.rewind(lambda line: line["cell"] != name or line["epoch"] <= done)
+        bar(done)
+        for k in range(done, K):
+            begin = time.perf_counter()
+            state, losses = jax.block_until_ready(advance(state))
+            fitted.seconds[k] = time.perf_counter() - begin
+            fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+            _keep(fitted, k, parts, *map(np.asarray, answers(state.params)))
+            record.metrics(cell=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
+                           held_out=fitted.held_out[:, k].tolist())  # fmt: skip
+            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
+            bar(1)
+    return fitted
+
+
+def _keep(fitted: Fitted, k: int, parts: Parts, held: np.ndarray, test: np.ndarray) -> None:
+    """Accuracy of epoch k on held-out sentences, and what the test says where it is the best."""
+    inside, true = there(parts.test), np.asarray(parts.test.tags)
+    for s, (chooses, answered) in enumerate(zip(held, test, strict=True)):
+        score = np.mean((chooses == np.asarray(parts.held.tags))[there(parts.held)])
+        if k == 0 or score > np.nanmax(fitted.held_out[s]):
+            fitted.accuracies[s] = scores(parts, answered)
+            fitted.confusion[s] = 0
+            np.add.at(fitted.confusion[s], (true[inside], answered[inside]), 1)
+        fitted.held_out[s, k] = score
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Every network, and the most frequent part."""
+    found = data.parts_of_speech(config.data_dir)
+    divided = parts(found, config)
+    chosen = [network(name) for name in config.cells]
+    widths = [width(cell, config.d, config.parameters) for cell in chosen]
+    sizes = [count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]
+    fits = [fit(name, n, divided, len(found.tags), config, record)
+            for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    losses, held, accuracies, confusion, seconds, diverged = map(np.array, zip(*fits, strict=True))
+    return Result(
+        np.array(config.cells), np.array(widths), np.array(sizes), np.array(found.tags), losses,
+        held, accuracies, confusion.sum(axis=1), seconds, diverged,
+        scores(divided, most_frequent(divided, len(found.tags))),
+    )  # fmt: skip
+
+
+def table(result: Result) -> harness.Table:
+    """One row a network, and one of the most frequent part."""
+    everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)
+    rows: list[Sequence[str]] = [("most frequent part", "", "", everywhere, unknown, "", "", "")]
+    for c, name in enumerate(result.cells):
+        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
+        rows.append((
+            str(name), str(result.widths[c]), f"{result.parameters[c]:,}",
+            *(_error(each) for each in 100 * result.accuracies[c].T),
+            f"{100 * result.held_out[c].max(axis=-1).mean():.2f}",
+            f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
+            ", ".join(broken) or "none",
+        ))  # fmt: skip
+    columns = ("network", "n", "params", "test words right %", "unknown words right %",
+               "held-out %", "seconds", "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def _error(each: np.ndarray) -> str:
+    """Mean and standard error over seeds."""
+    error = f" +- {each.std(ddof=1) / len(each) ** 0.5:.2f}" if len(each) > 1 else ""
+    return f"{each.mean():.2f}{error}"
+
+
+def plot(result: Result) -> Figure:
+    """Accuracy against epochs, on known and unknown words, and what is taken for what."""
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    epochs = np.arange(1, result.held_out.shape[-1] + 1)
+    for c, name in enumerate(result.cells):
+        low, middle, high = 100 * np.quantile(result.held_out[c], (0, 0.5, 1), axis=0)
+        colour, style = mpl.color_sequences["tab10"][c], "-" if name.startswith(BOTH) else "--"
+        axes[0].fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+        axes[0].plot(epochs, middle, style, color=colour, label=name)
+    axes[0].set(xlabel="epochs", ylabel="words right %, held-out sentences", xticks=epochs,
+                title="Training: median and range of seeds")  # fmt: skip
+    axes[0].legend(fontsize=8, loc="lower right")
+    _words(axes[1], result)
+    _confused(figure, axes[2], result)
+    return figure
+
+
+def _words(ax: Axes, result: Result) -> None:
+    """Errors of all and of unknown words, with those of the most frequent part."""
+    C = len(result.cells)
+    for c, name in enumerate(["most frequent part", *result.cells]):
+        share = result.baseline if c == 0 else result.accuracies[c - 1].mean(axis=0)
+        colour = "0.5" if c == 0 else mpl.color_sequences["tab10"][c - 1]
+        ax.barh(np.arange(2) + (c - C / 2) * 0.8 / (C + 1), 100 * (1 - share), 0.8 / (C + 1),
+                color=colour, label=name if c == 0 else None)  # fmt: skip
+    ax.set_yticks(range(2), ["all words", "unknown\nwords"])
+    ax.invert_yaxis()
+    ax.set(xlabel="test words wrong %", title="Test, in the same colours")
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def _confused(figure: Figure, ax: Axes, result: Result) -> None:
+    """Errors of the best network, as shares of each part's words."""
+    best = result.accuracies[..., 0].mean(axis=1).argmax()
+    counts = result.confusion[best].astype(float)
+    wrong = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(wrong, 0)
+    image = ax.imshow(wrong, cmap="Blues", vmax=min(wrong.max(), 30))
+    figure.colorbar(image, ax=ax, label="% of the words of a part, at most 30")
+    places = range(len(result.tags))
+    ax.set_xticks(places, result.tags, rotation=90, fontsize=7)
+    ax.set_yticks(places, result.tags, fontsize=7)
+    ax.set(xlabel="answer", ylabel="part of speech", title=f"Errors of {result.cells[best]}")
+
+
+PAPER = Config(preset="paper", d=100, parameters=160_000, seeds=5, epochs=12, longest=60)
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
