@@ -458,14 +458,14 @@ def test_chi_against_drawn_networks(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vanilla", "minimal", "minimal.bare", "cfn", "gru"])
+@pytest.mark.parametrize("name", ["vanilla", "minimal", "minimal.bare", "cfn", "gru", "lstm"])
 def test_one_step_jacobians_against_theory(name):
     """|J|_F^2 / m is the mean squared singular value and |J J'|_F^2 / m the mean of their squares:
     theory against four redrawn steps at n = 1024. One mean is of 1024 units, whose squares scatter
     by about their mean: 1.6 % for four; fourth powers by several times theirs: 10 %. chi is that
     mean for a state of one array, up to how a perturbation is spread over units.
     """
-    cell, n, burn = cells.named(name), 1024, 40
+    cell, n, burn = cells.named(name), 1024, 20
     d = n if name == "minimal.bare" else 64
     found = untied(cell, PRIOR, R)
     body = scan.untied(cell, PRIOR, d, n)
@@ -484,7 +484,8 @@ def test_one_step_jacobians_against_theory(name):
     mean, second = jnp.mean(jnp.stack([one(key) for key in jax.random.split(KEY, 4)]), axis=0)
     np.testing.assert_allclose(mean, found.squares.mean, rtol=0.05)  # 3 standard errors
     np.testing.assert_allclose(second, found.squares.gaussian + found.squares.mean**2, rtol=0.3)
-    np.testing.assert_allclose(mean, found.chi, rtol=0.05)
+    if name != "lstm":  # whose perturbations are not spread evenly over h and c
+        np.testing.assert_allclose(mean, found.chi, rtol=0.05)
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """Tied weights: the basis that stands for W, and both theories against simulated networks."""
 
-from functools import partial
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recur import Prior, analysis, cells, scan, theory
+from experiments import tied_weights
+from recur import Prior, cells, theory
 from recur.theory.memory import Memory, recall
 from recur.theory.tied import correlation_time
 
@@ -68,7 +69,7 @@ def test_correlation_time():
 @pytest.mark.slow
 def test_tied_corrects_the_critical_point():
     """A network of 1500 units measures q = 14.75-14.81 +- .09 where redrawn theory has 15.94."""
-    found = theory.tied(cells.minimal.bare, CRITICAL, R)
+    found = theory.tied(cells.minimal.bare, CRITICAL, R, n=1500)
     assert abs(found.q - 14.8) < 0.15
     assert found.chi > 1.02  # the redrawn theory has .99878
     assert found.C == found.c == 1
@@ -81,47 +82,33 @@ def test_tied_cannot_be_traced():
         jax.jit(lambda s: theory.tied(cells.vanilla.cell, Prior(s), R).Q)(1.0)
 
 
-# --- against networks -----------------------------------------------------------------------------
+# --- against networks of the same width -----------------------------------------------------------
 
-
-@partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
-def simulate(cell, prior, keys, n, d, burn, T):
-    """Q and the largest Lyapunov exponent of one network with tied weights for each key."""
-
-    def one(key):
-        draw, noise, direction = jax.random.split(key, 3)
-        params = cell.init(draw, prior, d, n)
-        xs = np.sqrt(R) * jax.random.normal(noise, (burn + T, d))
-        state, _ = scan.run(cell, params, xs[:burn])
-        _, hs = scan.run(cell, params, xs[burn:], state)
-        gain = analysis.log_gain(direction, scan.tied(cell, params), state, xs[burn:])
-        return jnp.mean(hs**2), (gain[-1] - gain[T // 4]) / (T - 1 - T // 4)
-
-    return jax.lax.map(one, keys)
-
-
-def compare(name, prior, n, seeds, burn=300, T=400):
-    """Theory and simulation: Q, exponents and their standard errors."""
-    cell = cells.named(name)
-    d = n if name == "minimal.bare" else 256
-    Q, exponent = simulate(cell, prior, jax.random.split(KEY, seeds), n, d, burn, T)
-    found = theory.tied(cell, prior, R)
-    error = np.hypot(exponent.std(ddof=1) / np.sqrt(seeds), found.error.chi / 2 / found.chi)
-    return Q.mean(), found.Q, exponent.mean(), jnp.log(found.chi) / 2, error
-
-
-SIMULATED = [
-    ("minimal.bare", CRITICAL),
-    ("minimal.bare", CRITICAL._replace(mu_b=2.0)),
-    ("gru", Prior(3.0, 1.0, 0.0, 0.0)),
-    ("lstm", Prior(4.0, 1.0, 0.0, 0.0)),
-]
+N = 512
+NETWORKS = tied_weights.Config(networks=8, d=128, burn=300, T=300)
+# networks have E[h^2] = .075 at LSTM (4, 1), and the published theory, for redrawn weights, .039;
+# exponents of .011 and .078 at GRU (3, 1) and LSTM (4, 1), and that theory -.028 and -.025
+SIMULATED = {
+    "minimal.bare": [CRITICAL._replace(mu_b=mu_b) for mu_b in (0.0, 2.0, 3.5)],
+    "gru": [Prior(3.0, 1.0, 0.0, 0.0), Prior(4.0, 1.0, 0.0, 0.0)],
+    "lstm": [Prior(4.0, 1.0, 0.0, 0.0), Prior(5.0, 1.0, 0.0, 0.0)],
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "prior"), SIMULATED)
-def test_tied_theory_against_networks(name, prior):
-    """Q within 3 %; exponents within 3 standard errors of both, and the 1/n that remains."""
-    Q, Q_theory, exponent, exponent_theory, error = compare(name, prior, 512, 4)
-    np.testing.assert_allclose(Q, Q_theory, rtol=0.03)
-    assert abs(exponent - exponent_theory) < 3 * error + 1 / 512
+@pytest.mark.parametrize("name", SIMULATED)
+def test_tied_theory_against_networks(name, monkeypatch):
+    """Q within 3 % or 3 standard errors, exponents within 3: eight networks of N units, and the
+    theory of this width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. There
+    Q scatters by 3 % from network to network, and the theory averages over four."""
+    monkeypatch.setattr(sys.modules["recur.theory.tied"], "STEPS", 512)  # one program the less
+    cell = cells.named(name)
+    for prior in SIMULATED[name]:
+        keys = jax.random.split(KEY, NETWORKS.networks)
+        seen = np.stack([tied_weights.simulate(cell, prior, key, N, NETWORKS) for key in keys])
+        error = seen.std(0, ddof=1) / np.sqrt(len(seen))
+        found = theory.tied(cell, prior, R, n=N)
+        expected = np.array([found.Q, np.log(found.chi) / 2])
+        allowed = 3 * np.hypot(error, [found.error.Q, found.error.chi / found.chi / 2])
+        allowed[0] = max(allowed[0], 0.03 * found.Q)
+        assert np.all(np.abs(seen.mean(0) - expected) < allowed)
