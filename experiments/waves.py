@@ -148,7 +148,8 @@ def fit(
     (F, N), K, updates = held.shape, config.epochs, updates_of(found, config)
 
     def sample(key: Array, held: Array) -> tuple[Array, Array]:
-        drawn = jax.random.choice(key, N, (config.batch,), p=~held / jnp.sum(~held))
+        among = (~held).astype(xs.dtype)
+        drawn = jax.random.choice(key, N, (config.batch,), p=among / among.sum())
         return xs[:, drawn], labels[drawn]
 
     def learn(state: train.State, held: Array) -> tuple[train.State, Array]:
