@@ -1,0 +1,452 @@
+"""How is this word spoken, and do mistakes feed on themselves?
+
+The CMU Pronouncing Dictionary: from the letters of a word, its phones. A recurrence reads the word
+in both directions; another writes phones until it writes the end, each given those before it. It
+sees what was read either as one vector, or by attention, which looks at every letter anew. In
+training the phones before are the true ones (teacher forcing), or more and more often its own
+(scheduled sampling). The test words are written greedily, freely running; no form of their
+spelling is kept out of training, so "reader's" may be a test word and "reader" a training word.
+
+Phone errors are edits to the nearest pronunciation of a word, over its phones; a word is right
+where there are none. Up to its first mistake a network reads the same symbols with and without a
+teacher. After it, the one is corrected and the other reads its own mistake: what it gets wrong
+from there on, beyond what it would have got wrong anyway, is the mistake's doing.
+
+Yao and Zweig 2015, arXiv:1506.00196; scheduled sampling, Bengio et al. 2015, arXiv:1506.03099.
+
+Claim: attention takes the phone errors from 24 to 15 %: little in words of five letters, and the
+more the longer they are (ten letters or more: from 35 to 17 %). Mistakes feed on themselves, less
+where the network looks at the word again: of the next phones after a first mistake 30 % are wrong,
+20 % where it is corrected; with attention 16 and 13 %. Scheduled sampling narrows that gap (31 and
+25 %; 17 and 15 %), but by more mistakes after true phones, not by fewer in free running: in so
+short a training it helps neither network (25 and 15 % phone errors). One network of each kind.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array, lax
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from experiments.edits import ended, judge, mistakes
+from recur import cells, train
+from recur.compose import Bidirectional
+from recur.core import hidden
+from recur.flax.models import AttentiveDecoder, EncoderDecoder, cross_entropy, ends, greedy
+from recur.generate import scheduled
+
+BLOCK = 20  # updates in a row on words of one size
+CHUNK = 500  # words that are written at once
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Pronunciations from spellings, by the CMU dictionary or one of the same form."""
+
+    networks: tuple[Literal["vector", "attention"], ...] = ("vector", "attention")
+    """What the writer sees of the word: one vector, or all of it."""
+    teacher: tuple[float, ...] = (1.0, 0.5)
+    """Share of true inputs at the end of training, falling linearly from 1: 1 is teacher forcing,
+    less is scheduled sampling. One network each."""
+    cell: str = "gru"
+    """The recurrence of all of them, by name."""
+    d: int = 32
+    """Features of a letter and of a phone."""
+    n: int = 96
+    """Units: of each direction of the reader, and of the writer."""
+    seeds: int = 1
+    """Networks of each kind, trained as one vmapped program."""
+    updates: int = 1200
+    """Of each network."""
+    every: int = 200
+    """Updates between two measurements, and two checkpoints."""
+    batch: int = 128
+    """Words an update."""
+    sizes: int = 3
+    """Parts of the training words, by size: words of one part share batches, little of them pad."""
+    longest: int = 14
+    """Letters or phones of a training word, at most; test words are of any size."""
+    learning_rate: float = 3e-3
+    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    validation: int = 500
+    """Words on which training is watched."""
+    test: int = 6000
+    """Words to test on."""
+    dictionary: Path | None = None
+    """A file of lines "word phone phone ..." instead of the CMU dictionary."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        cells.named(self.cell)
+        for name in ("seeds", "batch", "sizes", "validation", "test", "updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.every < 1 or self.every % BLOCK or self.updates % self.every:
+            raise ValueError(
+                f"every ({self.every}) must be a multiple of {BLOCK} that divides updates "
+                f"({self.updates})"
+            )
+        if not all(0 <= share <= 1 for share in self.teacher):
+            raise ValueError(f"teacher holds shares from 0 to 1, got {self.teacher}")
+
+
+class Result(NamedTuple):
+    """C networks, H shares of the teacher, S seeds, K measurements, N test words, L places."""
+
+    networks: np.ndarray  # (C,) names
+    teacher: np.ndarray  # (H,) its share at the end
+    updates: np.ndarray  # (K,) made at each measurement
+    losses: np.ndarray  # (C, H, S, K) of training, nats a phone, mean since the measurement before
+    validation: np.ndarray  # (C, H, S, K) phone errors on the validation words, a share
+    words: np.ndarray  # (N,) spellings
+    spoken: np.ndarray  # (N,) their first pronunciations
+    written: np.ndarray  # (C, H, S, N) the networks' own
+    errors: np.ndarray  # (C, H, S, N) edits to the nearest pronunciation
+    phones: np.ndarray  # (C, H, S, N) phones of that one
+    places: (
+        np.ndarray
+    )  # (L,) words of one pronunciation that have that place, the end counts as one
+    free: np.ndarray  # (C, H, S, L) edits there, freely running
+    forced: np.ndarray  # (C, H, S, L) mistakes there, after the true phones
+    after: np.ndarray  # (C, H, S, 3, A) 1 .. A places after a first mistake: free, forced, words
+    word: np.ndarray  # () a long test word
+    looks: np.ndarray  # (phones + 1, letters) where the first attentive network looks to write it
+    as_written: np.ndarray  # () and what it writes
+    seconds: np.ndarray  # (C, K) of training, all networks of a kind; the first compiles
+    diverged: np.ndarray  # (C, H, S) update at which the loss was first not finite, or -1
+
+
+class Pairs(NamedTuple):
+    """Words and pronunciations in arrays; the end is a symbol of its own, and the phones' last."""
+
+    letters: Array  # (T, N)
+    phones: Array  # (L, N)
+    letter_lengths: Array  # (N,)
+    phone_lengths: Array  # (N,) with the end
+
+
+def pairs(found: Sequence[tuple[str, tuple[int, ...]]], letters: str, end: int) -> Pairs:
+    """Words and one pronunciation of each in arrays as long as the longest of each."""
+    T, L = (max(len(pair[i]) for pair in found) for i in (0, 1))
+    read = np.zeros((T, len(found)), np.int32)
+    spoken = np.full((L + 1, len(found)), end, np.int32)
+    for i, (word, phones) in enumerate(found):
+        read[: len(word), i] = [letters.index(letter) for letter in word]
+        spoken[: len(phones), i] = phones
+    lengths = np.array([(len(word), len(phones) + 1) for word, phones in found], np.int32)
+    return Pairs(*map(jnp.asarray, (read, spoken, *lengths.T)))
+
+
+def by_size(found: data.Pronunciations, config: Config) -> list[Pairs]:
+    """All training words, each with all its pronunciations, in parts from short to long."""
+    every = [(word, phones) for word, spoken in found.train.items() for phones in spoken]
+    length = np.array([max(len(word), len(phones) + 1) for word, phones in every])
+    order = np.argsort(length, kind="stable")
+    order = order[length[order] <= config.longest]
+    if len(order) < config.sizes:
+        raise ValueError(
+            f"{len(order)} training words have at most longest={config.longest} letters or phones; "
+            f"that is too few for sizes={config.sizes} parts"
+        )
+    return [
+        pairs([every[i] for i in part], found.letters, len(found.phones))
+        for part in np.array_split(order, config.sizes)
+    ]
+
+
+def network(kind: str, config: Config, found: data.Pronunciations, key: Array) -> EncoderDecoder:
+    """A drawn network, embeddings of variance 1, as the prior expects of inputs."""
+    cell = cells.named(config.cell)
+    sizes = (len(found.letters), len(found.phones) + 1), config.d, config.n
+    rngs = nnx.Rngs(key)
+    if kind == "attention":
+        model: EncoderDecoder = AttentiveDecoder(Bidirectional(cell), cell, *sizes, rngs=rngs)
+    else:
+        model = EncoderDecoder(Bidirectional(cell), cell, *sizes, pool=ends, rngs=rngs)
+    for embed in (model.embed, model.decoder.embed):
+        embed.embedding[...] *= config.d**0.5
+    return model
+
+
+def loss(model: EncoderDecoder, batch: tuple[Pairs, Array], share: Array) -> Array:
+    """Mean cross-entropy, nats a phone, where a `share` of the inputs is true."""
+    part, key = batch
+    speaks, draws = jax.random.split(key)
+    look = model.look(model.read(part.letters, part.letter_lengths), part.letter_lengths)
+    inputs, writer = model.decoder.inputs(part.phones), model.decoder
+    teacher = jax.random.bernoulli(speaks, share, inputs.shape[:-1])
+    feed, start = writer.feed(jax.random.categorical), writer.start(inputs.shape[1:-1])
+    _, hs, _ = scheduled(draws, writer.body(look), feed, start, inputs, teacher)
+    return cross_entropy(writer.readout(hs), part.phones, part.phone_lengths)
+
+
+def answer(model: EncoderDecoder, part: Pairs) -> tuple[Array, Array]:
+    """Phones (L, N) written freely, and after the true ones."""
+    look = model.look(model.read(part.letters, part.letter_lengths), part.letter_lengths)
+    L, N = part.phones.shape
+    free = model.decoder.write(jax.random.key(0), look, (N,), L, greedy)  # draws nothing
+    return free, model.decoder.follow(look, part.phones).argmax(axis=-1)
+
+
+def weights(model: AttentiveDecoder, letters: Array) -> tuple[Array, Array]:
+    """Phones (L,) written freely for one word (T,), and the attention (L, T) of each."""
+    memory = model.read(letters)
+    steps, writer = 2 * len(letters), model.decoder
+    written = writer.write(jax.random.key(0), model.look(memory, None), (), steps, greedy)
+    body = writer.body(model.look(memory, None))
+    _, hs = lax.scan(body, writer.start(), writer.inputs(written))
+    before = jnp.concatenate([hidden(writer.start())[None], hs[:-1]])
+    return written, jax.nn.softmax(model.query(before) @ memory.T, axis=-1)
+
+
+class Fitted(NamedTuple):
+    """What is kept of one kind of network: fields as in Result, (H, S, ...)."""
+
+    losses: np.ndarray
+    validation: np.ndarray
+    seconds: np.ndarray
+
+
+def fit(
+    kind: str, found: data.Pronunciations, config: Config, record: harness.Record
+) -> tuple[Fitted, train.State]:
+    """Train a network of each share and seed as one program; checkpointed at each measurement."""
+    H, S, K = len(config.teacher), config.seeds, config.updates // config.every
+    decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
+
+    def draw(key: Array) -> train.State:
+        own, batches = jax.random.split(key)
+        return train.start(batches, network(kind, config, found, own), optimizer)
+
+    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), S), H)  # alike for all shares
+    state = jax.vmap(draw)(keys)
+    learners = [learner(part, optimizer, config.batch) for part in by_size(found, config)]
+    write = writer(found.validation, found)
+    fitted = Fitted(np.zeros((H, S, K)), np.zeros((H, S, K)), np.zeros(K))
+    with (
+        record.checkpoints(kind) as saved,
+        record.progress(f"{kind} x {H * S}, updates", config.updates) as bar,
+    ):
+        done, (state, fitted) = saved.restore((state, fitted))
+        fitted = jax.tree.map(np.array, fitted)
+        record.rewind(lambda line: line["network"] != kind or line["update"] <= done)
+        bar(done)
+        for k in range(done // config.every, K):
+            begin = time.perf_counter()
+            state, losses = learn(k, learners, state, config)
+            fitted.losses[..., k] = losses.reshape(H, S)
+            fitted.seconds[k] = time.perf_counter() - begin
+            wrong, phones = judge(
+                found.validation, np.asarray(write(state.params)[0]), len(found.phones)
+            )
+            fitted.validation[..., k] = (wrong.sum(-1) / phones.sum(-1)).reshape(H, S)
+            update = (k + 1) * config.every
+            record.metrics(network=kind, update=update, loss=fitted.losses[..., k].tolist(),
+                           validation=fitted.validation[..., k].tolist())  # fmt: skip
+            saved.save(update, (state, jax.tree.map(np.copy, fitted)))
+            bar(config.every)
+    return fitted, state
+
+
+def learner(part: Pairs, optimizer: optax.GradientTransformation, batch: int) -> Callable:
+    """(states, shares of the teacher) -> (states, losses) of BLOCK updates on words of a part."""
+
+    def sample(key: Array) -> tuple[Pairs, Array]:
+        rows, draws = jax.random.split(key)
+        drawn = jax.random.randint(rows, (batch,), 0, len(part.letter_lengths))
+        return jax.tree.map(lambda a: a[..., drawn], part), draws
+
+    def block(state: train.State, share: Array) -> tuple[train.State, Array]:
+        taught = partial(loss, share=share)
+        return train.advance(taught, optimizer, sample, state, BLOCK, BLOCK)
+
+    return jax.jit(train.over_devices(jax.vmap(block)))
+
+
+def learn(
+    k: int, learners: list[Callable], state: train.State, config: Config
+) -> tuple[train.State, np.ndarray]:
+    """The updates up to measurement k, on words of all sizes alike, and the mean losses (M,)."""
+    blocks, total = config.every // BLOCK, config.updates // BLOCK
+    parts = np.resize(np.arange(len(learners)), blocks)
+    losses = []
+    for j, part in enumerate(np.random.default_rng((config.seed, k)).permutation(parts)):
+        past = (k * blocks + j) / total
+        shares = [1 - past * (1 - share) for share in config.teacher]
+        state, found = learners[part](state, jnp.repeat(jnp.array(shares), config.seeds))
+        losses.append(found[:, 0])
+    return state, np.mean(losses, axis=0)
+
+
+def writer(spoken: data.Spoken, found: data.Pronunciations) -> Callable:
+    """Networks (M, ...) -> what they write of these words freely, and what forced: (M, N, L)."""
+    first = [(word, ways[0]) for word, ways in spoken.items()]
+    every = pairs(first, found.letters, len(found.phones))
+    N, size = len(first), min(CHUNK, len(first))
+    rows = jnp.arange(-(-N // size) * size).reshape(-1, size) % N
+
+    def write(model: EncoderDecoder) -> tuple[Array, Array]:
+        both = lax.map(lambda r: answer(model, jax.tree.map(lambda a: a[..., r], every)), rows)
+        free, forced = (a.swapaxes(1, 2).reshape(-1, a.shape[1])[:N] for a in both)
+        return free, forced
+
+    return jax.jit(train.over_devices(jax.vmap(write)))
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Every network."""
+    found = data.pronunciations(config.validation, config.test, config.seed, config.dictionary)
+    end, (H, S) = len(found.phones), (len(config.teacher), config.seeds)
+    write = writer(found.test, found)
+    kept: list[tuple] = []
+    word, looks, as_written = "", np.zeros((0, 0)), ""
+    for kind in config.networks:
+        fitted, state = fit(kind, found, config, record)
+        free, forced = map(np.asarray, write(state.params))
+        wrong, phones = judge(found.test, free, end)
+        where = [mistakes(found.test, *both, end) for both in zip(free, forced, strict=True)]
+        names = [[_names(ended(row, end), found.phones) for row in rows] for rows in free]
+        each = (np.array(names), wrong, phones, *map(np.array, zip(*where, strict=True)))
+        kept.append((*fitted, *(a.reshape(H, S, *a.shape[1:]) for a in each),
+                     np.asarray(state.diverged).reshape(H, S)))  # fmt: skip
+        if kind == "attention":
+            word, looks, as_written = _look(
+                jax.tree.map(lambda a: a[0], jax.device_get(state.params)), found
+            )
+    (losses, validation, seconds, written, errors, phones, places, free, forced, after,
+     diverged) = map(np.array, zip(*kept, strict=True))  # fmt: skip
+    spoken = [_names(ways[0], found.phones) for ways in found.test.values()]
+    return Result(
+        np.array(config.networks), np.array(config.teacher),
+        np.arange(config.every, config.updates + 1, config.every), losses, validation,
+        np.array(list(found.test)), np.array(spoken), written, errors, phones, places[0, 0, 0],
+        free, forced, after, np.array(word), looks, np.array(as_written), seconds, diverged,
+    )  # fmt: skip
+
+
+def _names(phones: Sequence[int], names: list[str]) -> str:
+    return " ".join(names[phone] for phone in phones)
+
+
+def _look(model: AttentiveDecoder, found: data.Pronunciations) -> tuple[str, np.ndarray, str]:
+    """A long test word, the attention of each phone and the end to its letters, and the phones."""
+    word = max(list(found.test)[:50], key=len)
+    letters = jnp.array([found.letters.index(letter) for letter in word])
+    written, shares = jax.jit(weights)(model, letters)
+    phones = ended(np.asarray(written), len(found.phones))
+    return word, np.asarray(shares)[: len(phones) + 1], _names(phones, found.phones)
+
+
+def table(result: Result) -> harness.Table:
+    """One row a kind of network and a share of the teacher, seeds together."""
+    long = np.char.str_len(result.words) >= 10
+    rows = []
+    for c, name in enumerate(result.networks):
+        for h, share in enumerate(result.teacher):
+            errors, phones = result.errors[c, h], result.phones[c, h]  # (S, N)
+            after = result.after[c, h, :, :, 0].sum(axis=0)
+            broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c, h]) if t >= 0]
+            rows.append((
+                str(name), f"{share:g}", _percent(errors.sum(-1) / phones.sum(-1)),
+                _percent((errors > 0).mean(-1)),
+                _percent(errors[:, long].sum(-1) / phones[:, long].sum(-1)),
+                _percent(result.forced[c, h].sum(-1) / result.places.sum()),
+                f"{100 * after[1] / after[2]:.1f}", f"{100 * after[0] / after[2]:.1f}",
+                f"{result.losses[c, h, :, -1].mean():.3f}",
+                f"{result.seconds[c].sum():.0f}", ", ".join(broken) or "none",
+            ))  # fmt: skip
+    columns = ("sees", "teacher's share", "phone errors %", "word errors %",
+               "phones, 10+ letters %", "forced mistakes %", "after a mistake: forced %",
+               "free %", "training loss", "seconds of a kind", "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def _percent(shares: np.ndarray) -> str:
+    """The mean of the seeds, and each where there are several."""
+    each = f" ({' '.join(f'{100 * share:.1f}' for share in shares)})" if len(shares) > 1 else ""
+    return f"{100 * shares.mean():.1f}{each}"
+
+
+def plot(result: Result) -> Figure:
+    """Training, long words, mistakes by place and after a mistake, attention, and examples."""
+    figure = Figure(figsize=(15, 8.5), layout="constrained")
+    axes = figure.subplots(2, 3)
+    colours = iter(mpl.color_sequences["tab10"])
+    lengths = np.char.str_len(result.words)
+    for c, name in enumerate(result.networks):
+        for h, share in enumerate(result.teacher):
+            colour, label = next(colours), f"{name}, teacher {share:g}"
+            errors, phones = result.errors[c, h].sum(axis=0), result.phones[c, h].sum(axis=0)
+            low, middle, high = 100 * np.quantile(result.validation[c, h], (0, 0.5, 1), axis=0)
+            axes[0, 0].fill_between(result.updates, low, high, color=colour, alpha=0.15, lw=0)
+            axes[0, 0].plot(result.updates, middle, color=colour, label=label)
+            sizes = [size for size in range(2, 29) if (lengths == size).sum() >= 20]
+            rates = [errors[lengths == size].sum() / phones[lengths == size].sum()
+                     for size in sizes]  # fmt: skip
+            axes[0, 1].plot(sizes, 100 * np.array(rates), ".-", color=colour, label=label)
+            there = result.places >= 100
+            for ax, (free, forced, count) in (
+                (axes[0, 2], (result.free[c, h].sum(0)[there], result.forced[c, h].sum(0)[there],
+                              result.places[there] * len(result.free[c, h]))),
+                (axes[1, 0], result.after[c, h].sum(axis=0)),
+            ):  # fmt: skip
+                x, count = np.arange(1, len(free) + 1), np.maximum(count, 1)
+                ax.plot(x, 100 * free / count, ".-", color=colour, label=label)
+                ax.plot(x, 100 * forced / count, ".:", color=colour)
+    axes[0, 0].set(xlabel="updates", ylabel="phone errors, %", title="Validation words, free")
+    axes[0, 0].set_ylim(0, min(100, 1.1 * 100 * np.median(result.validation[..., :2])))
+    axes[0, 1].set(xlabel="letters of the word", ylabel="phone errors, %", title="Test words")
+    axes[0, 2].set(xlabel="place", ylabel="mistakes, %",
+                   title="By place: free (lines), forced (dotted)")  # fmt: skip
+    axes[1, 0].set(xlabel="places after a word's first forced mistake", ylabel="mistakes, %",
+                   title="After a mistake: free (lines), forced (dotted)")  # fmt: skip
+    for ax in axes.flat[1:4]:
+        ax.set_ylim(bottom=0)
+    axes[0, 0].legend(fontsize=8)
+    _attention(axes[1, 1], result)
+    _examples(axes[1, 2], result)
+    return figure
+
+
+def _attention(ax: Axes, result: Result) -> None:
+    """Where the attentive network looks, to write each phone of one word."""
+    ax.set_title("Attention, to write a test word")
+    if not result.looks.size:
+        ax.set_axis_off()
+        return
+    ax.imshow(result.looks, cmap="Greys", vmin=0, aspect="auto")
+    phones = [*str(result.as_written).split(), "end"]
+    ax.set_xticks(range(len(str(result.word))), list(str(result.word)))
+    ax.set_yticks(range(len(phones)), phones)
+
+
+def _examples(ax: Axes, result: Result) -> None:
+    """Test words that the best network gets wrong."""
+    best = np.unravel_index((result.errors > 0).mean(-1).argmin(), result.errors.shape[:-1])
+    wrong = np.flatnonzero(result.errors[best])[:14]
+    lines = [f"{result.words[i][:16]:<17}{result.spoken[i][:28]}\n"
+             f"{'':<15}> {result.written[best][i][:28]}" for i in wrong]  # fmt: skip
+    ax.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7.5)
+    ax.set_axis_off()
+    ax.set_title(f"Words, phones, and > mistakes of {result.networks[best[0]]}", fontsize=11)
+
+
+PAPER = Config(
+    preset="paper", n=256, d=64, seeds=3, updates=12_000, every=600, batch=256, validation=2000
+)
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
