@@ -89,14 +89,22 @@ def test_the_most_frequent_part_by_hand(tmp_path):
     """Known words by themselves, in small letters; others by their ending; else by all."""
     train = [
         [("corava", "VERB"), ("a", "DET"), ("Luta", "NOUN"), ("luta", "NOUN"), ("luta", "VERB")],
-        [("x", "DET"), ("nação", "NOUN"), ("nação", "NOUN")],
+        [("x", "DET"), ("nação", "NOUN"), ("nação", "NOUN"), ("corava", "VERB"), ("lava", "NOUN")],
     ]
-    test = [[("LUTA", "NOUN"), ("falava", "VERB"), ("canção", "VERB"), ("xyz", "NOUN")]]
+    test = [
+        [
+            ("LUTA", "NOUN"),
+            ("falava", "VERB"),
+            ("canção", "VERB"),
+            ("xyz", "NOUN"),
+            ("lava", "NOUN"),
+        ]
+    ]
     found = data.parts_of_speech(made(tmp_path, train * 5, test))
     divided = part_of_speech.parts(found, toy(tmp_path, held_out=1))
     answers = part_of_speech.most_frequent(divided, 3)
-    assert [TAGS[y] for y in answers[:4, 0]] == ["NOUN", "VERB", "NOUN", "NOUN"]
-    np.testing.assert_allclose(part_of_speech.scores(divided, answers), [3 / 4, 2 / 3])
+    assert [TAGS[y] for y in answers[:5, 0]] == ["NOUN", "VERB", "NOUN", "NOUN", "NOUN"]
+    np.testing.assert_allclose(part_of_speech.scores(divided, answers), [4 / 5, 2 / 3])
     blind = part_of_speech.parts(found, toy(tmp_path, held_out=1, ending=0))
     assert (part_of_speech.most_frequent(blind, 3)[1:4, 0] == TAGS.index("NOUN")).all()
 
