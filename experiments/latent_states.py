@@ -21,6 +21,13 @@ Chance is what the same network gives once its state is rotated, h' = Q h with Q
 the same memory in coordinates that mean nothing. A matrix of independent Gaussian numbers has
 D = 0.73 / log n for a single digit, and less in the mean of many. A second control are the same
 networks before training.
+
+Claim, as far as it is measured: the MinimalRNN's states are memories of single features, by its
+equations rather than by training. Before training D is 0.95 (chance 0.18) while the GRU and the
+LSTM, with 0.14 and 0.13, are at chance; after it D is 0.58 (chance 0.11), 0.05 (0.03) and 0.04
+(0.02). This holds of the rows just read: of the one ten rows back D is 0.32, and 0.25 rotated. It
+is all but lost in the pixels of a row, which the features mix (D = 0.09, 0.07 and 0.06, chance 0.05,
+0.06 and 0.04), and few units are copies of one number (r^2 = 0.36, 0.31 and 0.29, chance 0.28).
 """
 
 from dataclasses import dataclass
@@ -272,13 +279,14 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         for when, label in enumerate(WHEN):
             pairs = (
-                " | ".join(_error(each[c, :, when, basis]) for basis in (0, 1))
+                _error(each[c, :, when, basis])
                 for each in (result.pooled, result.pixels, result.correlation)
+                for basis in (0, 1)
             )
             accuracy = _error(100 * result.accuracies[c, :, -1], 1) if when else ""
             rows.append((str(name), label.split()[0], accuracy, *pairs))
-    columns = ("cell", "training", "test acc. %", "D of features | rotated",
-               "D of pixels | rotated", "best r^2 | rotated")  # fmt: skip
+    columns = ("cell", "training", "test acc. %", "D of features", "rotated", "D of pixels",
+               "rotated", "best r^2", "rotated")  # fmt: skip
     return harness.Table(columns, rows)
 
 
