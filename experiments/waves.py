@@ -9,6 +9,11 @@ linear discriminant of the energies of bands of frequency. The speakers are divi
 that no speaker of the test is heard in training; nothing is chosen by the test, and what counts is
 the last epoch.
 
+Claim: a material learns to send each vowel to its probe. On recordings it names 90 % of the vowels
+of speakers that it never heard (93.0 and 87.7 % in two folds), as the LSTM does (86.0 and 96.5 %);
+in the mean of both folds neither does as well as the discriminant (96.5 and 94.7 %). ae is never missed; most
+mistakes are between ei and iy.
+
 `--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
 al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
 """
