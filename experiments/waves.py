@@ -11,7 +11,7 @@ the last epoch.
 
 Claim: a material learns to send each vowel to its probe. On recordings it names 90 % of the vowels
 of speakers that it never heard (93.0 and 87.7 % in two folds), as the LSTM does (86.0 and 96.5 %);
-in the mean of both folds neither does as well as the discriminant (96.5 and 94.7 %). ae is never missed; most
+the mean of both folds stays below the discriminant's (96.5 and 94.7 %). ae is never missed; most
 mistakes are between ei and iy.
 
 `--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
