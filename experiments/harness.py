@@ -166,6 +166,8 @@ def main(
         default=paper if wants_paper(sys.argv[1:]) else None,
     )
     start_devices(config)
+    if jax.process_count() > 1:  # which SLURM says without a flag
+        config = dataclasses.replace(config, processes=jax.process_count())
     folder = config.results / name
     if first():
         open_folder(claim(folder), config)

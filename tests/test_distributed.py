@@ -74,13 +74,13 @@ def table(result):
     return harness.Table(("last loss",), [(f"{loss:.4f}",) for loss in result.losses[:, -1]])
 
 
-def start(folder, *flags):
-    """The experiment with flags, as a process."""
+def start(folder, *flags, **variables):
+    """The experiment with flags, as a process; variables of its environment."""
     command = [sys.executable, "-m", "tests.test_distributed", "--results", str(folder),
                "--save-every", "0", *map(str, flags)]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.Popen(command, cwd=ROOT, env=plain, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env=plain | variables, **pipes)
 
 
 def finish(folder, *processes):
@@ -98,6 +98,15 @@ def together(folder, *flags):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     group = ("--coordinator", address, "--processes", 2, "--devices", 1, "--process-id")
     return finish(folder, *(start(folder, *flags, *group, i) for i in range(2)))
+
+
+def under_slurm(folder, *flags):
+    """Two processes that are told of each other by the variables that `srun` sets."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost",
+           "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}  # fmt: skip
+    tasks = [{"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    flags = (*flags, "--devices", 1)
+    return finish(folder, *(start(folder, *flags, **job, **task) for task in tasks))
 
 
 @pytest.mark.slow
@@ -120,7 +129,9 @@ def test_two_processes_give_what_one_gives(tmp_path):
     saved = folder / "test_distributed" / "checkpoints" / "sweep"
     assert sorted(path.name for path in saved.iterdir()) == ["20", "30"]
     (saved / "30").rename(tmp_path / "30")  # as if killed before
-    for name, array in together(folder, "--resume")[1].items():
+    said, resumed = under_slurm(folder, "--resume")
+    assert "2 x cpu in 2 process" in said
+    for name, array in resumed.items():
         np.testing.assert_array_equal(array, two[name])
     assert (saved / "30").exists()
 
