@@ -14,6 +14,15 @@ from recur import cells
 KEY = jax.random.key(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unoptimised():
+    """Here compiling costs more than running, in the slow tests too."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def network(name, n=6, d=4):
     return latent_states.draw(name, n, d, KEY)
 

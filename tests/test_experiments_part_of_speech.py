@@ -1,11 +1,21 @@
 """Parts of speech: what is in the data, the baseline by hand, and a toy language."""
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import data, harness, part_of_speech
 
 TAGS = ("DET", "NOUN", "VERB")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unoptimised():
+    """Here compiling costs more than running, in the slow tests too."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def conllu(sentences):
