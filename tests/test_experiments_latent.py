@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 @pytest.fixture(scope="module", autouse=True)
 def unoptimised():
     """Here compiling costs more than running, in the slow tests too."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -12,7 +12,7 @@ TAGS = ("DET", "NOUN", "VERB")
 @pytest.fixture(scope="module", autouse=True)
 def unoptimised():
     """Here compiling costs more than running, in the slow tests too."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
