@@ -344,7 +344,7 @@ def _words(ax: Axes, result: Result) -> None:
     ax.set_yticks(range(2), ["all words", "unknown\nwords"])
     ax.invert_yaxis()
     ax.set(xlabel="test words wrong %", title="Test, in the same colours")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="center right")
 
 
 def _confused(figure: Figure, ax: Axes, result: Result) -> None:
