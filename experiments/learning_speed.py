@@ -4,8 +4,15 @@ Digits are read a few pixels at a step (784 pixels over T steps). Vanilla networ
 start from a critical prior or an off-critical one, with orthogonal or Gaussian W, and are trained
 alike, all of one cell as one program. Measured is the test accuracy against the updates made.
 
+Claim to test (arXiv:1806.05394, figure 3): critical networks learn faster, orthogonal ones among
+them most so. It held for the vanilla network: after the 600 updates of the default run, over 196
+steps, 62 % at criticality with orthogonal W and 49 % with Gaussian, 15 and 26 % off it. It did not
+for MinimalRNN: 28 and 24 %, then 39 and 42 % off it. At its critical point perturbations keep their
+size where two copies see the same inputs, but with different ones they are forgotten within a step
+(xi = .7, see `trainability`: there it is mu_b that lengthens memory).
+
 Critical is chi = 1 by the theory of redrawn weights and equal inputs: MinimalRNN sigma_w 6.88,
-sigma_v 1.39 at R .46 and mu_b = 0 (arXiv:1806.05394), vanilla sigma_w 1. Off it, sigma_w is `off`
+sigma_v 1.39 at R .46 and mu_b = 0, as in the paper, vanilla sigma_w 1. Off it, sigma_w is `off`
 times as large. The vanilla network's sigma_v .25, width, updates and rates are ours. Pixels, less
 the mean image, enter through a fixed random projection to n inputs of mean square R.
 """
