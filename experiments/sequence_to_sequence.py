@@ -358,14 +358,14 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.networks):
         for h, share in enumerate(result.teacher):
             errors, phones = result.errors[c, h], result.phones[c, h]  # (S, N)
-            after = result.after[c, h, :, :, 0].sum(axis=0)
+            free, forced, count = result.after[c, h, :, :, 0].sum(axis=0)
             broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c, h]) if t >= 0]
             rows.append((
                 str(name), f"{share:g}", _percent(errors.sum(-1) / phones.sum(-1)),
                 _percent((errors > 0).mean(-1)),
                 _percent(errors[:, long].sum(-1) / phones[:, long].sum(-1)),
                 _percent(result.forced[c, h].sum(-1) / result.places.sum()),
-                f"{100 * after[1] / after[2]:.1f}", f"{100 * after[0] / after[2]:.1f}",
+                f"{100 * forced / max(count, 1):.1f}", f"{100 * free / max(count, 1):.1f}",
                 f"{result.losses[c, h, :, -1].mean():.3f}",
                 f"{result.seconds[c].sum():.0f}", ", ".join(broken) or "none",
             ))  # fmt: skip
