@@ -109,18 +109,21 @@ def read(config: Config) -> list[tasks.Task]:
 def start(name: str, task: tasks.Task, config: Config) -> last_state.Members:
     """Networks from each of STARTS, the seeds of each in turn."""
     draws, probe = jax.random.split(jax.random.key(config.seed))
-    xs = task.sample(probe, 64).xs
-    keys = jax.random.split(draws, config.seeds)
+    xs, S = task.sample(probe, 64).xs, config.seeds
+    keys = jnp.tile(jax.random.split(draws, S), 2)
     critical = CRITICAL[name]
     off = critical._replace(sigma_w=config.off * critical.sigma_w)
+    priors = jax.tree.map(lambda *values: jnp.repeat(jnp.array(values), S), critical, off)
 
-    def draw(prior: Prior, cell: Unitwise) -> last_state.Members:
-        # one QR at a time, see recur/analysis/qr.py
-        return jax.lax.map(lambda key: last_state.draw(key, cell, prior, config.n, xs), keys)
+    def draw(cell: Unitwise) -> last_state.Members:
+        def one(now: tuple[Array, Prior]) -> last_state.Members:
+            return last_state.draw(now[0], cell, now[1], config.n, xs)
 
-    kinds = compose.orthogonal(CELLS[name]), CELLS[name]
-    stacks = [draw(prior, cell) for prior in (critical, off) for cell in kinds]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+        return jax.lax.map(one, (keys, priors))  # one QR at a time, see recur/analysis/qr.py
+
+    kinds = draw(compose.orthogonal(CELLS[name])), draw(CELLS[name])
+    order = np.arange(4 * S).reshape(2, 2, S).swapaxes(0, 1).ravel()  # as STARTS has them
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *kinds)
 
 
 def best(result: Result) -> tuple[np.ndarray, np.ndarray]:
