@@ -65,13 +65,13 @@ def draw(name, n=4, layers=2, V=9, d=3, tied=True, scale=0.07):
 
 
 @pytest.mark.parametrize(
-    ("name", "tied", "biases"),
-    [("cfn", True, (1, -1)), ("lstm", False, (-1, 1)), ("minimal", True, (1,)),
-     ("gru", False, (1,)), ("vanilla", True, ())],
+    ("name", "layers", "tied", "biases"),
+    [("cfn", 2, False, (1, -1)), ("lstm", 1, True, (-1, 1)), ("minimal", 1, True, (1,)),
+     ("vanilla", 1, True, ())],
 )  # fmt: skip
-def test_a_draw_is_counted_and_remembers(name, tied, biases):
+def test_a_draw_is_counted_and_remembers(name, layers, tied, biases):
     """Biases open the gate that keeps and close the one that writes; all else is small."""
-    kind, model = draw(name, tied=tied)
+    kind, model = draw(name, layers=layers, tied=tied)
     assert kind.parameters(4) == sum(leaf.size for leaf in jax.tree.leaves(model))
     assert kind.width(kind.parameters(4) + 1) == 4
     assert net.table(model).shape == (9, 3)
@@ -98,7 +98,7 @@ def test_the_state_goes_on_and_gradients_do_not():
     """Pieces in turn are one pass of `truncated`, then again from the start state."""
     summed = optax.chain(optax.trace(1.0), optax.scale(0.0))  # adds up gradients, moves nothing
     how = reading(summed)
-    _, model = draw("lstm", scale=0.5)
+    _, model = draw("lstm", layers=1, scale=0.5)
     begun = net.start(model, how, jax.random.key(1))
     once, value = net.advance(how, begun, how.pieces)
 
@@ -124,15 +124,24 @@ def test_the_state_goes_on_and_gradients_do_not():
 
 
 def test_steps_have_the_length_that_decays():
-    config = language_model.Config(learning_rate=0.9, updates=100, every=50, steady=0.4, decays=3)
-    length = language_model.decaying(config)
-    lengths = [float(length(t)) for t in (0, 39, 41, 59, 61, 79, 81, 99)]
-    np.testing.assert_allclose(lengths, [0.9, 0.9, 0.3, 0.3, 0.1, 0.1, 0.1 / 3, 0.1 / 3], rtol=1e-5)
-    how = reading(optax.chain(optax.normalize_by_update_norm(), optax.sgd(length)))
-    begun = net.start(draw("vanilla", layers=1, scale=0.5)[1], how, jax.random.key(1))
-    after, _ = net.advance(how, begun, 1)
-    moved = optax.tree.norm(jax.tree.map(jnp.subtract, after.model, begun.model))
-    assert float(moved) == pytest.approx(0.9, rel=1e-3)  # Optax adds 1e-6 to |g|
+    config = language_model.Config(rule="normalised", learning_rate=0.9, updates=100, every=50,
+                                   steady=0.4, decays=3, batch=2)  # fmt: skip
+    text = np.arange(100, dtype=np.int32)
+    rule = language_model.reading(
+        data.Text(text, text, text, list(map(str, text))), config
+    ).optimizer
+    gradient = {"W": jnp.full((3, 3), 7.0), "b": jnp.full(3, -0.5)}
+    lengths = []
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+        state = rule.init(gradient)
+        for _ in range(100):
+            change, state = rule.update(gradient, state)
+            lengths.append(float(optax.tree.norm(change)))
+    # Optax adds 1e-6 to |g| = 21
+    at = (0, 39, 41, 59, 61, 79, 81, 99)
+    expected = [0.9, 0.9, 0.3, 0.3, 0.1, 0.1, 0.1 / 3, 0.1 / 3]
+    np.testing.assert_allclose([lengths[t] for t in at], expected, rtol=1e-4)
+    assert all((change[name] * gradient[name] < 0).all() for name in gradient)
 
 
 def test_the_estimated_softmax_is_unbiased():
@@ -142,9 +151,9 @@ def test_the_estimated_softmax_is_unbiased():
     symbols, state = how.rows[:2], model.rnn.cell.start(model.rnn.values, (1,))
     exact = jnp.exp(net.loss(model, state, symbols, how._replace(samples=60), jax.random.key(0))[0])
     one = jax.vmap(lambda key: jnp.exp(net.loss(model, state, symbols, how, key)[0]))
-    found = np.asarray(one(jax.random.split(jax.random.key(1), 4000)))
+    found = np.asarray(one(jax.random.split(jax.random.key(1), 1000)))
     error = found.std() / np.sqrt(len(found))
-    assert error < 0.02 * float(exact)
+    assert error < 0.05 * float(exact)
     assert abs(found.mean() - float(exact)) < 4 * error
 
 
