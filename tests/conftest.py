@@ -1,6 +1,7 @@
 """Strict dtypes for every test, and the fixture that runs over every cell."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
 
@@ -13,9 +14,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_configure(config):
-    """At the small sizes of the fast tests, compiling costs more than running."""
+    """At the small sizes of the tests, compiling costs more than running."""
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
+    else:  # a run, its killed twin and the resumed one compile the same programs
+        kept = tempfile.TemporaryDirectory()
+        config.add_cleanup(kept.cleanup)
+        jax.config.update("jax_compilation_cache_dir", kept.name)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture
