@@ -2,14 +2,22 @@
 
 The Penn Treebank, by words or by characters, or a text of one's own (`--text`). Networks of equal
 parameter count, embeddings included, read 20 stretches of the text side by side; the state goes
-from one piece of 35 symbols to the next, gradients do not. The protocol is that of Laurent and von
-Brecht 2016, arXiv:1612.06212: weights drawn from U[-.07, .07], biases +1 at the gate that keeps and
--1 at the one that writes, steps of a fixed length, w <- w - lr g/|g|, lr divided by 3 again and
-again at the end, no dropout. Beside them stands a Kneser-Ney n-gram model of the same text.
+from one piece of 35 symbols to the next, gradients do not. Weights are drawn from U[-.07, .07], with
+biases +1 at the gate that keeps and -1 at the one that writes; the learning rate is divided by 3
+again and again at the end; no dropout. Beside them stands a Kneser-Ney n-gram model of the same
+text.
 
-In the quick preset a word is read and written with the same features, and training estimates the
-softmax's sum over 10,000 words from 1,000; measurements take the whole. `--preset paper` has two
-layers, 5 million parameters, other features to write with and the whole softmax.
+In the quick preset Adam goes three times through the text, a word is read and written with the same
+features, and training estimates the softmax's sum over 10,000 words from 1,000; measurements take
+the whole. `--preset paper` has the protocol of Laurent and von Brecht 2016, arXiv:1612.06212: two
+layers, 5 million parameters, other features to write with, the whole softmax and steps of a fixed
+length, w <- w - lr g/|g|.
+
+Claim: at equal parameters MinimalRNN is as good as an LSTM, and every gated cell says the next word
+better than a 5-gram. Test perplexity in the quick preset, one seed: 5-gram 141.1; GRU 117.0, CFN
+126.1, MinimalRNN 128.8, LSTM 133.3. The vanilla network, at the learning rate of the others, gets
+no further than 304. The paper's trained networks are closer together (LSTM 105 to 110, CFN 106, GRU
+108, vanilla 123): what three times through the text show is also who learns fast.
 """
 
 import time
