@@ -1,0 +1,262 @@
+"""Is this review for or against the film?
+
+Sentences of film reviews (Rotten Tomatoes; `--source imdb` for whole reviews), 1 to 51 words long,
+share a batch; each is read to its own end by a recurrence, whose mean output, or its last, is read
+out. A fifth of the reviews, drawn once and for all, is for the test; of the epochs of a network
+the one of best accuracy on reviews held out from training counts. Beside the recurrences stands
+what sees no order: a logistic regression on which words occur, its ridge chosen on the same
+held-out reviews.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from matplotlib.figure import Figure
+
+from experiments import data, harness
+from experiments.bag_of_words import Ragged, ragged, regression
+from experiments.classify import POOLS
+from experiments.data.reviews import UNKNOWN, Source
+from experiments.gradient_reach import count, width
+from recur import cells, train
+from recur.flax.models import Classifier, Embedded
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Praise or blame, of film reviews or of any texts."""
+
+    cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
+    """Cells to compare, by name."""
+    source: Source = "rotten_tomatoes"
+    """Sentences, or the whole reviews of IMDB."""
+    path: Path | None = None
+    """A CSV file with columns text and label, 0 or 1, instead."""
+    d: int = 64
+    """Features of a word."""
+    parameters: int = 30_000
+    """Parameters of each recurrence; its width follows."""
+    pool: Literal["mean", "last"] = "mean"
+    """What is read out: the mean of h over the review, or h at its end."""
+    seeds: int = 2
+    """Networks of each cell, trained as one vmapped program."""
+    epochs: int = 8
+    """Passes over the training reviews, a measurement and a checkpoint after each."""
+    batch: int = 64
+    """Reviews an update."""
+    longest: int = 60
+    """Words of a review that are read; what comes before the last so many is cut off."""
+    held_out: float = 0.1
+    """Share of the training reviews that choose the epoch."""
+    learning_rate: float = 3e-3
+    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    dropout: float = 0.5
+    """Share of the features of words that are left out in training."""
+    word_dropout: float = 0.2
+    """Share of the words that training reads as the unknown word."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in self.cells:
+            cells.named(name)
+        for name in ("dropout", "word_dropout", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
+        for name in ("epochs", "batch", "longest", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+
+class Result(NamedTuple):
+    """C cells, S seeds, K epochs, L bands of length."""
+
+    cells: np.ndarray  # (C,) names
+    widths: np.ndarray  # (C,) n
+    parameters: np.ndarray  # (C,) of the recurrence
+    losses: np.ndarray  # (C, S, K) of training, nats, mean over the epoch
+    held_out: np.ndarray  # (C, S, K) accuracy after each epoch
+    test: np.ndarray  # (C, S) accuracy at the best epoch
+    by_length: np.ndarray  # (1 + C, L) of the regression and each cell, test reviews in bands
+    bands: np.ndarray  # (L, 2) words from and to
+    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    regression: np.ndarray  # () test accuracy of the logistic regression
+    ridge: np.ndarray  # () of it, as chosen
+
+
+def parts(found: data.Reviews, config: Config) -> tuple[Ragged, Ragged, Ragged]:
+    """Training, held-out and test reviews."""
+    order = np.random.default_rng(config.seed).permutation(len(found.train_x))
+    cut = max(1, round(config.held_out * len(order)))
+    held, fit = (ragged([found.train_x[i] for i in part], found.train_y[part], config.longest)
+                 for part in (order[:cut], order[cut:]))  # fmt: skip
+    return fit, held, ragged(found.test_x, found.test_y, config.longest)
+
+
+def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
+    """Mean cross-entropy, nats, under both dropouts."""
+    part, key = batch
+    lose_word, lose_feature = jax.random.split(key)
+    unknown = jax.random.bernoulli(lose_word, config.word_dropout, part.words.shape)
+    xs = model.embed(jnp.where(unknown, UNKNOWN, part.words))
+    keep = jax.random.bernoulli(lose_feature, 1 - config.dropout, xs.shape)
+    logits = model.model(jnp.where(keep, xs / (1 - config.dropout), 0), part.lengths)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, part.labels).mean()
+
+
+def answered(model: Embedded, part: Ragged) -> Array:
+    """Which reviews a network answers rightly, (N,)."""
+    return model(part.words, part.lengths).argmax(axis=-1) == part.labels
+
+
+class Fitted(NamedTuple):
+    """What is kept of one cell: fields as in Result; which test reviews are right at the best."""
+
+    losses: np.ndarray
+    held_out: np.ndarray
+    right: np.ndarray  # (S, N)
+    diverged: np.ndarray
+
+
+def fit(
+    name: str, n: int, reviews: tuple[Ragged, Ragged, Ragged], vocabulary: int, config: Config,
+    record: harness.Record,
+) -> Fitted:  # fmt: skip
+    """Train all seeds of a cell as one program; checkpointed after every epoch."""
+    training, held, test = reviews
+    S, K, N = config.seeds, config.epochs, len(training.labels)
+    updates = -(-N // config.batch)  # of an epoch
+    decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
+
+    def sample(key: Array) -> tuple[Ragged, Array]:
+        rows, dropout = jax.random.split(key)
+        drawn = jax.random.randint(rows, (config.batch,), 0, N)
+        return jax.tree.map(lambda a: a[..., drawn], training), dropout
+
+    def draw(key: Array) -> train.State:
+        own, batches = jax.random.split(key)
+        rngs, cell = nnx.Rngs(own), cells.named(name)
+        classifier = Classifier(cell, config.d, n, 2, pool=POOLS[config.pool], rngs=rngs)
+        model = Embedded(classifier, vocabulary, config.d, rngs=rngs)
+        model.embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior expects of inputs
+        return train.start(batches, model, optimizer)
+
+    def learn(state: train.State) -> tuple[train.State, Array]:
+        how = (lambda model, batch: loss(model, batch, config)), optimizer, sample
+        return train.advance(*how, state, updates, updates)
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan),
+                    np.zeros((S, len(test.labels)), bool), np.full(S, -1))  # fmt: skip
+    advance = jax.jit(train.over_devices(jax.vmap(learn)))
+    answers = jax.jit(train.over_devices(jax.vmap(
+        lambda model: (answered(model, held), answered(model, test))
+    )))  # fmt: skip
+    with (
+        record.checkpoints(name) as saved,
+        record.progress(f"{name} x {S} seeds, epochs", K) as bar,
+    ):
+        done, (state, fitted) = saved.restore((state, fitted))
+        fitted = jax.tree.map(np.array, fitted)
+        record.rewind(lambda line: line["cell"] != name or line["epoch"] <= done)
+        bar(done)
+        for k in range(done, K):
+            state, losses = advance(state)
+            chooses, right = map(np.asarray, answers(state.params))
+            scores, before = chooses.mean(axis=1), np.nan_to_num(fitted.held_out, nan=-1.0)
+            better = scores > before.max(axis=1)
+            fitted.right[better] = right[better]
+            fitted.losses[:, k], fitted.held_out[:, k] = losses[:, 0], scores
+            fitted.diverged[:] = state.diverged
+            record.metrics(cell=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
+                           held_out=scores.tolist())  # fmt: skip
+            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
+            bar(1)
+    return fitted
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """The regression, and every cell."""
+    found = data.reviews(config.source, config.path)
+    reviews, V = parts(found, config), len(found.words)
+    regressed, ridge = regression(*reviews, V)
+    chosen = [cells.named(name) for name in config.cells]
+    widths = [width(cell, config.d, config.parameters) for cell in chosen]
+    fits = [fit(name, n, reviews, V, config, record)
+            for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    losses, held_out, right, diverged = map(np.array, zip(*fits, strict=True))
+    lengths = np.array([len(x) for x in found.test_x])  # before any cut
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 6)).round().astype(int))
+    edges[-1] += 1
+    bands = np.stack([edges[:-1], edges[1:]], axis=1)
+    each = np.concatenate([regressed[None], right.mean(axis=1)])  # (1 + C, N)
+    by_length = np.stack([each[:, (lengths >= low) & (lengths < high)].mean(axis=1)
+                          for low, high in bands], axis=1)  # fmt: skip
+    return Result(
+        np.array(config.cells), np.array(widths),
+        np.array([count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]),
+        losses, held_out, right.mean(axis=-1), by_length, bands, diverged,
+        np.array(regressed.mean()), np.array(ridge),
+    )  # fmt: skip
+
+
+def table(result: Result) -> harness.Table:
+    """One row a cell, and one for the regression."""
+    rows = [("words that occur, regression", "", "", f"{result.regression:.1%}", "", "", "", "")]
+    for c, name in enumerate(result.cells):
+        test = result.test[c]
+        error = test.std(ddof=min(1, len(test) - 1)) / np.sqrt(len(test))
+        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
+        rows.append((
+            name, str(result.widths[c]), f"{result.parameters[c]:,}",
+            f"{test.mean():.1%} +- {100 * error:.1f}",
+            " ".join(f"{100 * score:.1f}" for score in test),
+            f"{result.held_out[c].max(axis=-1).mean():.1%}",
+            " ".join(str(1 + k) for k in result.held_out[c].argmax(axis=-1)),
+            ", ".join(broken) or "none",
+        ))  # fmt: skip
+    columns = ("", "n", "params", "test acc.", "of each seed %", "held-out acc.", "best epochs",
+               "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Accuracy against epochs, on the test, and against the length of a review."""
+    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    colours = mpl.color_sequences["tab10"]
+    epochs = np.arange(1, result.held_out.shape[-1] + 1)
+    names = [f"{low}-{high - 1}" for low, high in result.bands]
+    for c, name in enumerate(result.cells):
+        low, middle, high = np.quantile(result.held_out[c], (0, 0.5, 1), axis=0)
+        axes[0].fill_between(epochs, low, high, color=colours[c], alpha=0.15, lw=0)
+        axes[0].plot(epochs, middle, color=colours[c], label=name)
+        axes[1].bar(c, result.test[c].mean(), color=colours[c])
+        axes[1].plot(np.full(len(result.test[c]), c), result.test[c], "k.", ms=4)
+        axes[2].plot(names, result.by_length[1 + c], ".-", color=colours[c], label=name)
+    axes[1].axhline(result.regression, color="k", ls="--", lw=0.9, label="words that occur")
+    axes[2].plot(names, result.by_length[0], "k.--", lw=0.9, label="words that occur")
+    axes[1].set_xticks(range(len(result.cells)), result.cells)
+    floor = min(result.test.min(), result.regression)
+    axes[1].set(ylabel="test accuracy", ylim=(max(floor - 0.05, 0), None),
+                title="At the best epoch; dots are seeds")  # fmt: skip
+    axes[0].set(xlabel="epochs", ylabel="accuracy on held-out reviews",
+                title="Training: median and range of seeds")  # fmt: skip
+    axes[2].set(xlabel="words in the review", ylabel="test accuracy", title="Short and long")
+    for ax in axes:
+        ax.legend(fontsize=8)
+    return figure
+
+
+PAPER = Config(preset="paper", source="imdb", longest=400, d=128, parameters=100_000, seeds=3)
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
