@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -42,23 +42,29 @@ class Checkpoints:
             raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds
         self._last = -np.inf
+        self._late: tuple[int, Tree] | None = None  # what came too soon after the last save
         self._manager = _manager(self._folder, keep) if jax.process_index() == 0 else None
 
     def save(self, step: int, tree: Tree) -> None:
         """Save a pytree of arrays (PRNG keys too) under a step, if the last save is old enough.
 
+        One that came too soon is saved after all if it was the last of a block that ends well.
         The arrays are copied, so they may change or be donated while they are written. Raises
         WriteError where this save, or the one before it, could not be written.
         """
-        if self._manager is None or time.monotonic() - self._last < self._seconds:
+        if self._manager is None:
             return
+        soon = time.monotonic() - self._last < self._seconds
+        self._late = (step, tree) if soon else None
+        if not soon:
+            self._write(self._manager, step, tree)
+
+    def _write(self, manager: Any, step: int, tree: Tree) -> None:
         self._last = time.monotonic()
         arrays = {name: np.array(leaf) for name, leaf in _raw(tree).items()}
         about = {"arrays": _describe(arrays), "sums": _sums(arrays)}
         with self._explained():
-            new = self._manager.save(
-                step, args=ocp.args.StandardSave(arrays), custom_metadata=about
-            )
+            new = manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=about)
         if not new:
             raise ValueError(
                 f"step {step} is not newer than the checkpoints of {self._folder}: restore the "
@@ -97,8 +103,10 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for what is still being written."""
+        """Save what was left for the end, and wait for what is still being written."""
         if self._manager is not None:
+            if kind is None and self._late is not None and not _deleted(self._late[1]):
+                self._write(self._manager, *self._late)
             with self._explained():
                 self._manager.close()
 
@@ -168,6 +176,11 @@ class WriteError(OSError):
 
 class Damaged(Exception):
     """A checkpoint that is not what was saved."""
+
+
+def _deleted(tree: Tree) -> bool:
+    """Whether arrays of it were given to a later computation to overwrite."""
+    return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(tree))
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:

@@ -166,6 +166,26 @@ def test_saves_lie_seconds_apart(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "5"]
 
 
+def test_the_last_state_is_saved_where_a_block_ends_well(tmp_path):
+    def block(name, last):
+        with Checkpoints(tmp_path / name, seconds=1000) as saved:
+            for step in (1, 2, 3):
+                saved.save(step, {"x": jnp.full(2, step)})
+            last()
+        return sorted(path.name for path in (tmp_path / name).iterdir())
+
+    assert block("well", lambda: None) == ["1", "3"]
+    with pytest.raises(KeyboardInterrupt):
+        block("killed", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["1"]
+    with Checkpoints(tmp_path / "given away", seconds=1000) as saved:
+        saved.save(1, {"x": jnp.zeros(2)})
+        late = jnp.ones(2)
+        saved.save(2, {"x": late})
+        late.delete()
+    assert sorted(path.name for path in (tmp_path / "given away").iterdir()) == ["1"]
+
+
 def test_what_is_saved_may_change_at_once(tmp_path):
     changing = np.zeros(100_000)
     with Checkpoints(tmp_path) as saved:
