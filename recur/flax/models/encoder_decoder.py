@@ -96,6 +96,6 @@ class AttentiveDecoder(EncoderDecoder):
         """The mean of the source's steps, weighted by how well they answer h."""
 
         def look(h: Array) -> Array:
-            return attend(jnp.sum(memory * self.query(h), axis=-1), memory, lengths)
+            return attend(jnp.einsum("t...n,...n->t...", memory, self.query(h)), memory, lengths)
 
         return look

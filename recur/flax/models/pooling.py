@@ -64,4 +64,4 @@ def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
     A sequence of length 0 gives zeros.
     """
     weights = jax.nn.softmax(scores, axis=0, where=scan.present(hs, lengths))
-    return jnp.sum(weights[..., None] * hs, axis=0)
+    return jnp.einsum("t...,t...n->...n", weights, hs)
