@@ -21,7 +21,7 @@ from recur import cells, generate, scan
 from recur.compose import Stacked
 from recur.compose.gates import memory
 from recur.core import Cell, Recurrence, Tree, Unitwise
-from recur.flax.models import LanguageModel
+from recur.flax.models import LanguageModel, sampled_cross_entropy
 
 
 class Untied(LanguageModel):
@@ -156,20 +156,15 @@ def loss(
 ) -> tuple[Array, Tree]:
     """Mean cross-entropy of symbols (T + 1, B) after the first, nats, and the state after them.
 
-    Where the vocabulary is large, of a softmax whose sum is estimated as `sampled_cross_entropy`
-    does, from symbols at places of the text that are drawn at random.
+    Where the vocabulary is large, of a softmax whose sum is estimated from symbols drawn by their
+    frequencies.
     """
     state, found = features(model, symbols[:-1], state)
     labels, out = symbols[1:], table(model)
     if how.samples >= len(out):
         logits = found @ out.T
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), state
-    drawn = how.rows.ravel()[jax.random.randint(key, (how.samples,), 0, how.rows.size)]
-    own = jnp.sum(found * out[labels], axis=-1, keepdims=True)
-    weight = how.log_q[drawn] + jnp.log(jnp.asarray(how.samples, how.log_q.dtype))
-    others = jnp.where(drawn == labels[..., None], -jnp.inf, found @ out[drawn].T - weight)
-    every = jax.nn.logsumexp(jnp.concatenate([own, others], axis=-1), axis=-1)
-    return jnp.mean(every - own[..., 0]), state
+    return sampled_cross_entropy(key, found, out, labels, how.log_q, how.samples), state
 
 
 def surprise(model: LanguageModel, rows: Array) -> Array:

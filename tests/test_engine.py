@@ -82,7 +82,8 @@ def test_gradient_in_one_argument_alone(which, x64):
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
 
 
-def test_forward_mode_second_derivatives_and_vmap(x64):
+@pytest.mark.parametrize("keep_mix", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_forward_mode_second_derivatives_and_vmap(keep_mix, x64):
     cell = cells.lstm.cell
     point = setting(cell, 3, 4, 5, (2,))
     direction = jax.tree.map(jnp.cos, point)
@@ -103,16 +104,16 @@ def test_forward_mode_second_derivatives_and_vmap(x64):
             jax.jacfwd(lambda s: run(point[0], s, point[2])[0])(point[1]),
         )
 
-    expected = jax.jit(lambda: everything(partial(plain, cell)))()
-    for keep_mix in (True, False):
-        run = partial(trajectory, cell, 2, keep_mix)
-        assert_close(jax.jit(lambda run=run: everything(run))(), expected)
+    assert_close(
+        jax.jit(lambda: everything(partial(trajectory, cell, 2, keep_mix)))(),
+        jax.jit(lambda: everything(partial(plain, cell)))(),
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "reverse"), [("gru", False), ("lstm", True), ("highway.deep", False)]
 )
-@pytest.mark.parametrize("memory", ["mix", "states", "sqrt"])
+@pytest.mark.parametrize("memory", ["mix", pytest.param("states", marks=pytest.mark.slow), "sqrt"])
 def test_run_with_masks_and_resets(name, reverse, memory, x64):
     """Whatever the engine and the memory: results and gradients of the plain scan."""
     cell, steps = build(name), 11

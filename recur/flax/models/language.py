@@ -78,7 +78,7 @@ def sampled_cross_entropy(
         )
     require_symbols("labels", labels)
     log_q = jax.nn.log_softmax(log_q)
-    drawn = jax.random.categorical(key, log_q, shape=(samples,))
+    drawn = jax.random.choice(key, len(log_q), (samples,), p=jnp.exp(log_q))
     weight = log_q[drawn] + jnp.log(jnp.asarray(samples, log_q.dtype))
 
     def loss(features: Array, labels: Array) -> Array:
