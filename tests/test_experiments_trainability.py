@@ -96,9 +96,9 @@ def test_three_theories_of_one_timescale():
     closed, redrawn, tied = timescales.timescales(
         "minimal", trainability.line_of("minimal", np.array([2.0, 4.0])), 0.005
     )
-    # an overlap of a tenth is known to a sixth from 4096 units, xi to .17 / log(10)
-    assert np.allclose(redrawn, closed, rtol=0.1)
-    assert np.allclose(tied, closed, rtol=0.1)
+    # an overlap of a tenth is known to .16 from 4096 units, xi to .16 / log(10): three such errors
+    assert np.allclose(redrawn, closed, rtol=0.21)
+    assert np.allclose(tied, closed, rtol=0.21)
 
 
 def test_the_timescale_of_an_overlap_that_decays(monkeypatch):
