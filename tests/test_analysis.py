@@ -203,6 +203,7 @@ def test_the_output_may_be_wider_or_narrower_than_the_input(d, n, x64):
         close_as_singular_values(row, dh_dx[:, T - 1 - lag])
 
 
+@pytest.mark.slow
 def test_vmap_equals_one_by_one(x64):
     body, state, xs = network(cells.lstm.cell, 3, 4)
     many = jax.tree.map(lambda s: jnp.stack([s, -s, 2 * s]), state)

@@ -82,7 +82,8 @@ def test_gradient_in_one_argument_alone(which, x64):
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
 
 
-@pytest.mark.parametrize("keep_mix", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_mix", [True, False])
 def test_forward_mode_second_derivatives_and_vmap(keep_mix, x64):
     cell = cells.lstm.cell
     point = setting(cell, 3, 4, 5, (2,))

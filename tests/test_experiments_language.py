@@ -144,6 +144,7 @@ def test_steps_have_the_length_that_decays():
     assert all((change[name] * gradient[name] < 0).all() for name in gradient)
 
 
+@pytest.mark.slow
 def test_the_estimated_softmax_is_unbiased():
     """exp(loss) of one symbol is sum / e^own, linear in the estimated sum."""
     how = reading(optax.identity(), V=60, samples=20, truncate=200, pieces=5, B=1)
