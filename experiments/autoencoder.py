@@ -75,9 +75,7 @@ class Config(harness.Sized):
     def __post_init__(self) -> None:
         """Refuse what cannot be run before any work is done."""
         cells.named(self.cell)
-        for name in ("seeds", "batch", "longest"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.require_counts("seeds", "batch", "longest")
         if self.test < 2:
             raise ValueError(f"a word's neighbour is another: test is 2 or more, got {self.test}")
         if self.every < 1 or self.updates % self.every:

@@ -65,6 +65,18 @@ class Config:
     process_id: int | None = None
     """Which of them this one is, from 0; the first alone writes results."""
 
+    def require_counts(self, *names: str) -> None:
+        """Raise ValueError for the first of these flags that is not 1 or more."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    def require_shares(self, *names: str) -> None:
+        """Raise ValueError for the first of these flags that is not in [0, 1)."""
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
+
 
 ASIDE = ("results", "resume", "save_every", "keep", "coordinator", "process_id")  # may change
 

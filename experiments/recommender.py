@@ -90,8 +90,7 @@ class Config(harness.Sized):
             raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
         if self.longest < 4:
             raise ValueError(f"a history needs 4 items or more, got longest={self.longest}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share in [0, 1), got {self.dropout}")
+        self.require_shares("dropout")
 
 
 class Result(NamedTuple):

@@ -67,12 +67,8 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in self.cells:
             cells.named(name)
-        for name in ("dropout", "word_dropout", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
-        for name in ("epochs", "batch", "longest", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.require_shares("dropout", "word_dropout", "held_out")
+        self.require_counts("epochs", "batch", "longest", "seeds")
 
 
 class Result(NamedTuple):

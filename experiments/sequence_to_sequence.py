@@ -91,9 +91,7 @@ class Config(harness.Sized):
     def __post_init__(self) -> None:
         """Refuse what cannot be run before any work is done."""
         cells.named(self.cell)
-        for name in ("seeds", "batch", "sizes", "validation", "test", "updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.require_counts("seeds", "batch", "sizes", "validation", "test", "updates")
         if self.every < 1 or self.every % BLOCK or self.updates % self.every:
             raise ValueError(
                 f"every ({self.every}) must be a multiple of {BLOCK} that divides updates "

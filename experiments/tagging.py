@@ -77,12 +77,8 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in self.cells:
             network(name)
-        for name in ("dropout", "word_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
-        for name in ("epochs", "batch", "longest", "held_out", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.require_shares("dropout", "word_dropout")
+        self.require_counts("epochs", "batch", "longest", "held_out", "seeds")
 
 
 class Result(NamedTuple):

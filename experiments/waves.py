@@ -81,9 +81,7 @@ class Config(harness.Sized):
             raise ValueError(
                 f"run_folds ({self.run_folds}) is 1 to folds, and folds ({self.folds}) is 2 or more"
             )
-        for name in ("rate", "samples", "epochs", "batch", "speakers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.require_counts("rate", "samples", "epochs", "batch", "speakers")
         medium(self, 3)
 
 
