@@ -1,122 +1,146 @@
 """How long do spectra of Jacobian products take, beside autodiff of the unrolled map?
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/jacobian.py [n] [d] [T]
+    python -m benchmarks.jacobian --n 128 --d 32 --T 1000
 
 `input_output` at every lag of 64 against `jax.jacrev` of the last output in all T inputs, which is
 the cheaper the shorter the sequence, and a dense SVD of each block, whose small values are lost to
 rounding: where T is no longer than the lags, that is what the accuracy costs. The floor is the
 products back over 64 steps without a spectrum. And a frame pushed by the structure of a Unitwise
-cell against forward mode. Medians of rounds in which all take turns, seconds.
+cell against forward mode. Differences are those of the log of the largest singular value, in nats,
+that differs most from the dense one at the same lag, and of a number of the frame, whose norm is 1.
 """
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
-
-import sys
-import time
+import statistics
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import rich.progress
+from jax import Array, lax
 
+from benchmarks import harness, medians
+from benchmarks.harness import Contestant, compiled
+from experiments.harness import Table
 from recur import Prior, analysis, cells, scan
-from recur.analysis import push
 from recur.analysis.flat import flatten
+from recur.analysis.push import Push, generic, unitwise
 
-KEY = jax.random.key(0)
-ROUNDS = 5
-
-
-def race(title, contestants):
-    """Compile all, let them take turns, print medians; the first is the base of the factors."""
-    print(f"\n{title:<40} median s     min s   factor  compile s")
-    compiled, seconds = {}, {}
-    for label, function in contestants.items():
-        began = time.perf_counter()
-        compiled[label] = jax.jit(function).lower().compile()
-        seconds[label] = [time.perf_counter() - began]
-    for _ in range(ROUNDS):
-        for label, function in compiled.items():
-            began = time.perf_counter()
-            jax.block_until_ready(function())
-            seconds[label].append(time.perf_counter() - began)
-    base = np.median(next(iter(seconds.values()))[1:])
-    for label, (compile_time, *runs) in seconds.items():
-        median = np.median(runs)
-        print(
-            f"{label:<40} {median:8.4f}  {min(runs):8.4f}  {base / median:6.2f}x "
-            f"{compile_time:9.2f}",
-            flush=True,
-        )
+LAGS = 64
+FEW = (0, 1, 3, 7, 15, 31, 63)
+BLOCKS, DENSE = "jacrev, no SVD", "jacrev, an SVD a lag"
+EVERY, SOME = f"input_output, {LAGS} lags", f"input_output, {len(FEW)} lags"
+FORWARD, STRUCTURE = "forward mode", "structure"
+STEPS = 200  # that a frame is pushed
 
 
-def reach(cell, n, d, T):
-    """dh_T/dx_{T-lag} for 64 lags."""
-    params = cell.init(KEY, Prior(1.0, 1.0), d, n)
-    body, state = scan.tied(cell, params), cell.start(params)
-    xs = jax.random.normal(KEY, (T, d))
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """The flags."""
 
-    def blocks():
-        return jax.jacrev(lambda xs: jax.lax.scan(body, state, xs)[1][-1])(xs)
+    n: int = 128
+    """Units."""
+    d: int = 32
+    """Inputs."""
+    T: int = 1000
+    """Steps of the longer sequences; the shorter have 64, the number of lags."""
 
-    def dense():
-        return jax.lax.map(
-            lambda J: jnp.linalg.svd(J, compute_uv=False), jnp.moveaxis(blocks(), 1, 0)[-64:]
-        )
 
-    def products():
+def main(config: Config, folder: Path) -> None:
+    """Race for spectra, then for frames."""
+    if LAGS > config.T:
+        raise ValueError(f"T must be {LAGS}, the number of lags, or more, got {config.T}")
+    spectra = (("gru", config.T), ("lstm", config.T), ("gru", LAGS))
+    races = [partial(reach, config, cell, T) for cell, T in spectra]
+    for k in dict.fromkeys((8, config.n)):
+        races += [partial(pushes, config, cell, k) for cell in ("gru", "lstm", "minimal")]
+    records: list[dict] = []
+    for run in rich.progress.track(races, "races"):
+        records.append(run())
+        harness.keep(folder, config, records)
+    apart = len(spectra)
+    tables = {record["title"]: medians.table(record, (BLOCKS,)) for record in records[:apart]}
+    tables[f"A frame through {STEPS} steps"] = pushed(records[apart:])
+    harness.publish(folder, config, records, tables, medians.plot(records, columns=3))
+
+
+def reach(config: Config, cell: str, T: int) -> dict:
+    """The race for spectra of dh_T/dx_{T-lag}."""
+    body, state, xs = trajectory(config, cell, T)
+
+    def blocks(xs: Array) -> Array:
+        return jax.jacrev(lambda xs: lax.scan(body, state, xs)[1][-1])(xs)
+
+    def dense(xs: Array) -> Array:
+        last = jnp.moveaxis(blocks(xs), 1, 0)[-LAGS:]
+        return lax.map(lambda J: jnp.linalg.svd(J, compute_uv=False), last)
+
+    def products(xs: Array) -> Array:
         step, start = flatten(body, state, xs)
 
-        def back(C, x):
+        def back(C: Array, x: Array) -> tuple[Array, Array]:
             CJ, CB = jax.vmap(jax.vjp(lambda s, x: step(s, x)[0], start, x)[1])(C)
             return CJ / jnp.linalg.norm(CJ), CB
 
-        return jax.lax.scan(back, jnp.eye(n, start.size), xs[-64:])[1]
+        return lax.scan(back, jnp.eye(config.n, start.size), xs[-LAGS:])[1]
 
-    return {
-        "jacrev of the unrolled map, no SVD": blocks,
-        "jacrev and an SVD a lag": dense,
-        "input_output, 64 lags": lambda: analysis.input_output(body, state, xs, range(64)),
-        "input_output, 7 lags": lambda: analysis.input_output(
-            body, state, xs, [0, 1, 3, 7, 15, 31, 63]
-        ),
-        "floor: products over 64 steps": products,
+    contestants = {
+        BLOCKS: compiled(blocks, xs),
+        DENSE: compiled(dense, xs),
+        EVERY: compiled(lambda xs: analysis.input_output(body, state, xs, range(LAGS)), xs),
+        SOME: compiled(lambda xs: analysis.input_output(body, state, xs, FEW), xs),
+        f"floor: products, {LAGS} lags": compiled(products, xs),
     }
+    expected = jnp.log(contestants[DENSE].run()[::-1, 0])  # lag 0 is its last
+    differ = {
+        name: abs(contestants[name].run()[:, 0] - expected[jnp.array([*lags])]).max()
+        for name, lags in ((EVERY, range(LAGS)), (SOME, FEW))
+    }
+    return medians.record(f"{cell}: spectra, T = {T}", contestants, config.rounds, differ)
 
 
-def pushes(cell, n, d, k, T=200):
-    """k directions through T steps."""
-    params = cell.init(KEY, Prior(1.0, 1.0), d, n)
-    body, state = scan.tied(cell, params), cell.start(params)
-    xs = jax.random.normal(KEY, (T, d))
+def pushes(config: Config, cell: str, k: int) -> dict:
+    """The race for k directions through STEPS steps."""
+    body, state, xs = trajectory(config, cell, STEPS)
     step, start = flatten(body, state, xs)
-    Q = jax.random.normal(KEY, (k, start.size))
+    Q = jax.random.normal(jax.random.key(config.seed + 2), (k, start.size))
 
-    def run(push):
-        def advance(carry, x):
+    def by(push: Push) -> Contestant:
+        def advance(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
             s, Q = push(*carry, x)
             return (s, Q / jnp.linalg.norm(Q)), None
 
-        return lambda: jax.lax.scan(advance, (start, Q), xs)[0]
+        return compiled(lambda start, Q, xs: lax.scan(advance, (start, Q), xs)[0], start, Q, xs)
 
-    return {
-        "forward mode": run(push.generic(step)),
-        "structure": run(push.unitwise(cell, params, state, k)),
+    contestants = {
+        FORWARD: by(generic(step)),
+        STRUCTURE: by(unitwise(body.cell, body.params, state, k)),
     }
+    differ = {STRUCTURE: abs(contestants[STRUCTURE].run()[1] - contestants[FORWARD].run()[1]).max()}
+    return medians.record(f"{cell}: {k} directions", contestants, config.rounds, differ)
 
 
-def main(n=128, d=32, T=1000):
-    """Print all tables."""
-    n, d, T = int(n), int(d), int(T)  # T = 64 at least
-    print(f"n = {n}, d = {d}, T = {T}, {jax.devices()[0].device_kind}")
-    for name, steps in (("gru", T), ("lstm", T), ("gru", 64)):
-        race(f"{name}: reach, T = {steps}", reach(cells.named(name), n, d, steps))
-    for name in ("gru", "lstm", "minimal"):
-        cell = cells.named(name)
-        for k in (8, n):
-            race(f"{name}: {k} directions, 200 steps", pushes(cell, n, d, k))
+def trajectory(config: Config, cell: str, T: int) -> tuple[scan.Tied, Any, Array]:
+    """A cell with its parameters, its first state, and T inputs."""
+    made = cells.named(cell)
+    params = made.init(jax.random.key(config.seed), Prior(1.0, 1.0), config.d, config.n)
+    xs = jax.random.normal(jax.random.key(config.seed + 1), (T, config.d))
+    return scan.tied(made, params), made.start(params), xs
+
+
+def pushed(records: list[dict]) -> Table:
+    """A row for each cell and number of directions."""
+    rows = []
+    for record in records:
+        forward, structure = (record["seconds"][name] for name in (FORWARD, STRUCTURE))
+        ratio = statistics.median(forward) / statistics.median(structure)
+        rows.append((record["title"], medians.spread(forward, 1e3), medians.spread(structure, 1e3),
+                     f"{ratio:.2f}", f"{record['difference'][STRUCTURE]:.1e}"))  # fmt: skip
+    heads = (f"{FORWARD}, ms", f"{STRUCTURE}, ms", f"{FORWARD} / {STRUCTURE}", "difference")
+    return Table(("", *heads), rows)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    harness.main(Config, main)

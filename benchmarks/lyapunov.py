@@ -1,123 +1,146 @@
 """How long does a Lyapunov spectrum take, beside jacfwd and a QR at every step in plain JAX?
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/lyapunov.py [n] [T] [cell] [32|64]
+    python -m benchmarks.lyapunov --n 256 --T 1000 --cell gru --bits 32
 
-Medians of rounds in which all contestants take turns, seconds; the largest difference of an
-exponent from the plain one's, to be seen beside the standard error of an exponent over the T steps;
-and the floors: of the products alone and of one QR at every step. Eight exponents race against two
-plain routines: one that computes all of them, and one that pushes eight directions only, where XLA
-takes jacfwd's product with the weights out of the loop, so that little but J Q is left to save.
+All exponents, then the first eight, which race against two plain routines: one that computes all of
+them, and one that pushes eight directions only, where XLA takes jacfwd's product with the weights
+out of the loop, so that little but J Q is left to save. The difference is that of the exponent that
+differs most from the plain one's, to be seen beside the standard error of an exponent over the T
+steps. The floors are the products alone and `jnp.linalg.qr` at every step alone, which ours gets
+below where it has fewer factorisations, or has them in panels (recur/analysis/qr.py).
 """
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
-
-import sys
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import rich.progress
+from jax import Array, lax
 
-from recur import Prior, analysis, cells, scan
+from benchmarks import harness, medians
+from benchmarks.harness import compiled
+from experiments.harness import Table
+from recur import Prior, Unitwise, analysis, cells, scan
+from recur.core import Body
 
-KEY = jax.random.key(0)
-ROUNDS = 5
+PLAIN, PLAIN_ALL = "plain: jacfwd and QR", "plain: all exponents"
+FEW = 8
 
 
-def plain(body, state, xs, k):
-    """What one writes without this package; any state that is one array."""
-    Q, _ = jnp.linalg.qr(jax.random.normal(KEY, (state.size, k), state.dtype))
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """The flags."""
 
-    def advance(carry, x):
+    n: int = 256
+    """Units; a fourth as many inputs."""
+    T: int = 1000
+    """Steps."""
+    cell: str = "gru"
+    """A Unitwise cell whose state is one array: vanilla, gru, minimal and others."""
+    bits: Literal[32, 64] = 32
+    """Of a number."""
+
+
+def main(config: Config, folder: Path) -> None:
+    """Race for all exponents and for eight."""
+    records: list[dict] = []
+    with jax.enable_x64(config.bits == 64):
+        for k in rich.progress.track(dict.fromkeys((config.n, min(FEW, config.n))), "races"):
+            records.append(measure(config, k))
+            harness.keep(folder, config, records)
+    tables = {record["title"]: table(record) for record in records}
+    harness.publish(folder, config, records, tables, medians.plot(records))
+
+
+def measure(config: Config, k: int) -> dict:
+    """Race for k exponents."""
+    key = jax.random.key(config.seed)
+    cell = cells.named(config.cell)
+    params = cell.init(key, Prior(1.0, 1.0), config.n // 4, config.n)
+    body, state = scan.tied(cell, params), cell.start(params)
+    if not isinstance(cell, Unitwise) or not isinstance(state, Array):
+        raise ValueError(
+            "the plain routines push a state that is one array, and the floor is the products of "
+            f"a Unitwise cell: vanilla, gru and minimal are such cells, {config.cell} is not"
+        )
+    xs = jax.random.normal(jax.random.fold_in(key, 1), (config.T, config.n // 4))
+    routines = {
+        name: compiled(routine, state, xs)
+        for name, routine in field(key, body, k, config.n).items()
+    }
+    found = {name: routine.run() for name, routine in routines.items()}
+    differ = {name: abs(exponents - found[PLAIN]).max() for name, exponents in found.items()}
+    details = jax.jit(lambda s, xs: analysis.lyapunov_details(key, body, s, xs, k))
+    error = details(state, xs).error
+    title = f"{config.cell}, {k} of {config.n} exponents, T = {config.T}, {state.dtype}"
+    contestants = routines | floors(key, cell, params, state, k, config.T)
+    return {
+        **medians.record(title, contestants, config.rounds, differ),
+        "standard error": {"median": float(jnp.median(error)), "largest": float(error.max())},
+    }
+
+
+def plain(key: Array, body: Body, state: Array, xs: Array, k: int) -> Array:
+    """What one writes without this package."""
+    Q, _ = jnp.linalg.qr(jax.random.normal(key, (state.size, k), state.dtype))
+
+    def advance(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
         s, Q = carry
         J = jax.jacfwd(lambda s: body(s, x)[0])(s)
         Q, R = jnp.linalg.qr(J @ Q)
         return (body(s, x)[0], Q), jnp.log(jnp.abs(jnp.diagonal(R)))
 
-    logs = jax.lax.scan(advance, (state, Q), xs)[1]
+    logs = lax.scan(advance, (state, Q), xs)[1]
     return jnp.sort(logs.mean(axis=0), descending=True)
 
 
-def contestants(cell, params, k, T):
-    """Name -> a function of a state and inputs that returns the exponents; floors return others."""
-    body = scan.tied(cell, params)
-    n = params.W.shape[0]
-    eight = k < n
+def field(key: Array, body: Body, k: int, n: int) -> dict[str, Callable[..., Array]]:
+    """Name -> a function of a state and inputs that returns k of the n exponents."""
 
-    def ours(every):
-        return lambda s, xs: analysis.lyapunov(KEY, body, s, xs, k, every=every)
+    def ours(every: int | None) -> Callable[..., Array]:
+        return lambda s, xs: analysis.lyapunov(key, body, s, xs, k, every=every)
 
-    def products(s, _):
-        """One product for each array of weights, or one with their sum, whichever is less."""
-        J = jax.random.normal(KEY, (n, n), s.dtype) / np.sqrt(n).astype(s.dtype)
-
-        def push(_, Q):
-            return sum(jax.tree.leaves(cell.mix(params, Q))) if eight else Q @ J
-
-        return jax.lax.fori_loop(0, T, push, jnp.eye(n, dtype=s.dtype)[:k])[:, 0]
-
-    def factorisations(s, _):
-        A = jax.random.normal(KEY, (n, k), s.dtype)
-        return jax.lax.fori_loop(0, T, lambda _, Q: jnp.linalg.qr(Q + A)[0], A)[0]
-
-    def all_of_them(s, xs):
-        return plain(body, s, xs, n)[:k]
-
+    few = k < n
     return {
-        **({"plain: all n, the first 8 of them": all_of_them} if eight else {}),
-        "plain: jacfwd, QR each step": lambda s, xs: plain(body, s, xs, k),
-        "ours, every = 1": ours(1),
-        **({} if eight else {"ours, every = 2": ours(2)}),
-        "ours, every measured (default)": ours(None),
-        "floor: T products with Q alone": products,
-        "floor: T factorisations alone": factorisations,
+        **({PLAIN_ALL: lambda s, xs: plain(key, body, s, xs, n)[:k]} if few else {}),
+        PLAIN: lambda s, xs: plain(key, body, s, xs, k),
+        "recur, every = 1": ours(1),
+        **({} if few else {"recur, every = 2": ours(2)}),
+        "recur, every by growth": ours(None),
     }
 
 
-def race(functions, state, xs):
-    """Label -> what it found, the compile time and the times of the rounds."""
-    compiled, seconds = {}, {}
-    for label, function in functions.items():
-        began = time.perf_counter()
-        compiled[label] = jax.jit(function).lower(state, xs).compile()
-        seconds[label] = [time.perf_counter() - began]
-    for _ in range(ROUNDS):
-        for label, function in compiled.items():
-            began = time.perf_counter()
-            jax.block_until_ready(function(state, xs))
-            seconds[label].append(time.perf_counter() - began)
-    return {label: (compiled[label](state, xs), *seconds[label]) for label in compiled}
+def floors(key: Array, cell: Unitwise, params: Any, state: Array, k: int, T: int) -> dict:
+    """Name -> a contestant that does one part of the work alone, T times."""
+    n = state.size
+    A = jax.random.normal(key, (n, k), state.dtype)
+    J = jax.random.normal(key, (n, n), state.dtype) / jnp.sqrt(n).astype(state.dtype)
+
+    def push(_: int, Q: Array) -> Array:
+        """One product for each array of weights, or one with their sum, whichever is less."""
+        return sum(jax.tree.leaves(cell.mix(params, Q)), jnp.zeros_like(Q)) if k < n else Q @ J
+
+    def factorise(_: int, Q: Array) -> Array:
+        return jnp.linalg.qr(Q + A)[0]
+
+    return {
+        "floor: products with Q": compiled(lambda Q: lax.fori_loop(0, T, push, Q), A.T),
+        "floor: factorisations": compiled(lambda Q: lax.fori_loop(0, T, factorise, Q), A),
+    }
 
 
-def main(n=256, T=1000, name="gru", bits="32"):
-    """Print one table for all exponents and one for eight."""
-    jax.config.update("jax_enable_x64", bits == "64")
-    n, T, cell = int(n), int(T), cells.named(name)
-    params = cell.init(KEY, Prior(1.0, 1.0), n // 4, n)
-    body, state = scan.tied(cell, params), cell.start(params)
-    xs = jax.random.normal(KEY, (T, n // 4))
-    print(f"{name}, n = {n}, T = {T}, {state.dtype}, {jax.devices()[0].device_kind}")
-    for k in (n, 8):
-        results = race(contestants(cell, params, k, T), state, xs)
-        plains = [label for label in results if label.startswith("plain")]
-        factors = [f"vs plain {i}" for i, _ in enumerate(plains, 1)]
-        columns = "  ".join(f"{column:>10}" for column in ["median s", "min s", *factors])
-        print(f"\nk = {k:<28}{columns}   compile s  difference")
-        for label, (found, compile_time, *runs) in results.items():
-            median = np.median(runs)
-            against = [np.median(results[plain][2:]) / median for plain in plains]
-            numbers = [f"{median:10.3f}", f"{min(runs):10.3f}", *(f"{a:9.2f}x" for a in against)]
-            floor = label.startswith("floor")
-            error = "" if floor else f"{np.abs(found - results[plains[-1]][0]).max():10.1e}"
-            print(f"{label:<32}{'  '.join(numbers)}  {compile_time:10.2f}  {error}", flush=True)
-        details = jax.jit(lambda s, xs, k=k: analysis.lyapunov_details(KEY, body, s, xs, k))
-        error = details(state, xs).error
-        print(
-            f"standard error of an exponent: median {np.median(error):.1e}, max {error.max():.1e}"
-        )
+def table(record: dict) -> Table:
+    """A row for each contestant, and the standard error that differences are to be seen beside."""
+    bases = [name for name in (PLAIN_ALL, PLAIN) if name in record["seconds"]]
+    made = medians.table(record, bases)
+    rest = [""] * (len(made.columns) - 2)
+    errors = record["standard error"].items()
+    rows = [(f"standard error: {name}", *rest, f"{value:.1e}") for name, value in errors]
+    return Table(made.columns, [*made.rows, *rows])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    harness.main(Config, main)

@@ -1,9 +1,11 @@
 """Each benchmark at toy size, and that peers do the same work."""
 
 import json
+import runpy
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,22 @@ import numpy as np
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import forward, harness, layers, memory, peers, train_step
+from benchmarks import (
+    forward,
+    harness,
+    jacobian,
+    layers,
+    lyapunov,
+    medians,
+    members,
+    memory,
+    peers,
+    sweep,
+    train_step,
+)
 from recur import Prior, cells, scan
 
+FILES = sorted(Path(harness.__file__).parent.glob("*.py"))
 TINY = {"shapes": ((2, 40, 4, 3),), "rounds": 2, "peers": ("linen",)}
 
 
@@ -129,3 +144,103 @@ def test_flags_reach_a_benchmark_and_devices_share_the_batch(tmp_path):
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     record = json.loads((tmp_path / "train_step" / "results.json").read_text())["records"][0]
     assert {"recur, all", "scan, all"} <= set(record["seconds"])
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if "__main__" in p.read_text()], ids=lambda p: p.stem
+)
+def test_every_benchmark_shows_its_flags(path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(path), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert f"usage: python -m benchmarks.{path.stem} " in shown
+    assert "Rounds in which every contestant" in shown
+
+
+def published(folder):
+    """Records and summary of a benchmark, which has drawn its picture."""
+    assert (folder / "figure.png").stat().st_size > 10_000
+    records = json.loads((folder / "results.json").read_text())["records"]
+    return records, (folder / "summary.md").read_text()
+
+
+def test_medians_say_how_often_a_contestant_fits_into_another():
+    record = {
+        "title": "a race",
+        "seconds": {"a": [0.2, 0.8, 0.4], "b": [0.1, 0.1, 0.3], "floor": [0.05] * 3},
+        "compiling": {"a": 1.0, "b": 2.0, "floor": 3.0},
+        "difference": {"b": 1e-6},
+    }
+    shown = medians.table(record, ("a",))
+    assert shown.columns[1:4] == ("median, ms", "least, ms", "a / it")
+    assert shown.rows[0] == ("a", "400 ± 1.5e+02", "200", "1.00", "1.00", "")
+    assert shown.rows[1] == ("b", "100 ± 50", "100", "4.00", "2.00", "1.0e-06")
+    record["seconds"]["a"][1] = 8.0
+    assert medians.table(record, ()).rows[0][:3] == ("a", "0.4 ± 2", "0.2")
+
+
+SWEEP = {"members": 3, "steps": 12, "n": 4, "T": 10, "batch": 2}
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_the_same_members_and_is_timed(tmp_path):
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+        sweep.main(members.Config(**SWEEP, rounds=2), tmp_path)
+    record, summary = published(tmp_path)
+    assert list(record["seconds"]) == [sweep.LOOP, sweep.ONE]  # one device in these tests
+    assert all(len(seconds) == 2 for seconds in record["seconds"].values())
+    assert record["difference"][sweep.LOOP] < 1e-5  # float32
+    assert all(len(losses) == 3 for losses in record["last losses"].values())
+    assert f"| {sweep.ONE} |" in summary
+
+
+@pytest.mark.slow
+def test_a_sweep_of_other_members_is_refused(tmp_path, monkeypatch):
+    as_flax = members.as_flax
+    monkeypatch.setattr(
+        members, "as_flax", lambda rnn, readout: as_flax(rnn._replace(b=rnn.b + 0.01), readout)
+    )
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(ArithmeticError, match="in a loop differs from recur"),
+    ):
+        sweep.main(members.Config(**SWEEP, rounds=1), tmp_path)
+
+
+@pytest.mark.slow
+def test_exponents_race(tmp_path):
+    lyapunov.main(lyapunov.Config(n=12, T=40, rounds=1, bits=64), tmp_path)
+    (every, eight), summary = published(tmp_path)
+    assert list(every["difference"])[1:] == [
+        f"recur, every{s}" for s in (" = 1", " = 2", " by growth")
+    ]
+    assert max(every["difference"].values()) < 1e-6  # two fifths of the digits may go
+    assert list(eight["difference"])[:2] == [lyapunov.PLAIN_ALL, lyapunov.PLAIN]
+    assert set(eight["seconds"]) - set(eight["difference"]) == {
+        "floor: products with Q", "floor: factorisations"}  # fmt: skip
+    assert 0 < eight["standard error"]["median"] <= eight["standard error"]["largest"]
+    assert "gru, 8 of 12 exponents, T = 40, float64" in summary
+    assert not jax.config.jax_enable_x64
+
+
+def test_exponents_of_a_state_of_two_arrays_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lstm is not"):
+        lyapunov.main(lyapunov.Config(n=4, T=3, cell="lstm"), tmp_path)
+
+
+@pytest.mark.slow
+def test_spectra_and_frames_race(tmp_path):
+    jacobian.main(jacobian.Config(n=8, d=3, T=70, rounds=1), tmp_path)
+    records, summary = published(tmp_path)
+    spectra, frames = records[:3], records[3:]
+    assert [r["title"].split(" ")[-1] for r in spectra] == ["70", "70", "64"]
+    assert len(frames) == 3
+    for record in spectra:  # nats, of the largest values: float32
+        assert max(record["difference"].values()) < 1e-3
+    for record in frames:
+        assert record["difference"][jacobian.STRUCTURE] < 1e-4  # float32 through 200 steps
+    assert "| jacrev, an SVD a lag |" in summary
+    assert "| minimal: 8 directions |" in summary
+    with pytest.raises(ValueError, match="T must be 64"):
+        jacobian.main(jacobian.Config(T=63), tmp_path)
