@@ -39,6 +39,11 @@ def plain(cell, params, state, xs):
     return jax.lax.scan(step, state, xs)
 
 
+def chunks(steps, ahead=False, keep_mix=True):
+    """A plan by hand."""
+    return scan.Plan("chunked", steps, ahead, 1, keep_mix)
+
+
 def score(final, states):
     """Reads the last state and every state, each entry with a weight of its own."""
     parts = [*jax.tree.leaves(final), *jax.tree.leaves(states)]
@@ -55,7 +60,7 @@ def test_gradients_of_every_cell(cell, sizes, x64):
     point = setting(cell, *sizes, 7, (2,))
 
     def both(params, state, xs):
-        ours = score(*trajectory(cell, 3, True, params, state, xs))
+        ours = score(*trajectory(cell, chunks(3, ahead=True), params, state, xs))
         return ours, score(*plain(cell, params, state, xs))
 
     pulled = [
@@ -68,7 +73,7 @@ def test_gradients_of_every_cell(cell, sizes, x64):
 def test_any_chunk_and_no_batch_axis(chunk, x64):
     cell = cells.lstm.peephole
     point = setting(cell, 3, 4, 6)
-    run = partial(trajectory, cell, chunk, False)
+    run = partial(trajectory, cell, chunks(chunk, keep_mix=False))
     ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), (0, 1, 2)))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
 
@@ -78,13 +83,14 @@ def test_gradient_in_one_argument_alone(which, x64):
     """The other tangents are symbolic zeros, and take another way through the rule."""
     cell = cells.gru.cell
     point = setting(cell, 3, 4, 5, (2, 2))
-    ours = jax.jit(jax.grad(lambda *p: score(*trajectory(cell, 2, False, *p)), which))(*point)
+    run = partial(trajectory, cell, chunks(2, keep_mix=False))
+    ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), which))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keep_mix", [True, False])
-def test_forward_mode_second_derivatives_and_vmap(keep_mix, x64):
+@pytest.mark.parametrize("kept", [{"ahead": True}, {"keep_mix": False}])
+def test_forward_mode_second_derivatives_and_vmap(kept, x64):
     cell = cells.lstm.cell
     point = setting(cell, 3, 4, 5, (2,))
     direction = jax.tree.map(jnp.cos, point)
@@ -106,7 +112,7 @@ def test_forward_mode_second_derivatives_and_vmap(keep_mix, x64):
         )
 
     assert_close(
-        jax.jit(lambda: everything(partial(trajectory, cell, 2, keep_mix)))(),
+        jax.jit(lambda: everything(partial(trajectory, cell, chunks(2, **kept))))(),
         jax.jit(lambda: everything(partial(plain, cell)))(),
     )
 
@@ -253,12 +259,15 @@ def test_memory_of_a_backward_pass():
 
 def test_plan_says_what_runs(caplog):
     xs = jnp.zeros((100, 2, 3))
-    assert scan.plan(cells.gru.cell, xs) == scan.Plan("chunked", 8, 1, True)
-    assert scan.plan(cells.gru.cell, xs[:5]) == scan.Plan("scan", 5, 1, False)
-    assert scan.plan(cells.gru.reset_before, xs, memory="sqrt") == scan.Plan("scan", 8, 10, False)
+    cell, other = cells.gru.cell, cells.gru.reset_before
+    assert scan.plan(cell, xs) == scan.Plan("chunked", 25, True, 1, True)  # 32 does not divide 100
+    assert scan.plan(cell, xs[:97]) == scan.Plan("chunked", 32, True, 1, True)  # nor is there any
+    assert scan.plan(cell, jnp.zeros((97, 4, 5, 3))) == scan.Plan("chunked", 8, False, 1, True)
+    assert scan.plan(cell, xs[:5]) == scan.Plan("scan", 5, False, 1, False)
+    assert scan.plan(other, xs, memory="sqrt") == scan.Plan("scan", 10, False, 10, False)
     with caplog.at_level("DEBUG", "recur.scan"):
         scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs[:5])
-    assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, segment=1" in caplog.text
+    assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, ahead=False" in caplog.text
     with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
         scan.plan(cells.gru.cell, xs, engine="fast")
     with pytest.raises(ValueError, match="memory is one of mix, states, chunks, sqrt"):

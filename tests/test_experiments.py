@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from killing import require_resumed
 from matplotlib.figure import Figure
 
 from experiments import data, gradient_reach, harness
+from experiments.sizes import width
 from recur import Prior, cells, scan
 from recur.checkpoint import WriteError
 
@@ -158,7 +161,7 @@ def test_the_engine_of_each_pass_is_logged(tmp_path):
         scan.run(cell, params, jax.numpy.ones((40, 2)))
     scan.run(cell, params, jax.numpy.ones((50, 2)))  # no longer
     (line,) = (tmp_path / "engine.log").read_text().splitlines()
-    assert line.startswith("40 steps of state float32[3]: Plan(engine='chunked', chunk=8")
+    assert line.startswith("40 steps of state float32[3]: Plan(engine='chunked', chunk=40")
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, monkeypatch):
@@ -183,7 +186,7 @@ def test_writing_is_all_or_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        harness._replace(path, dies_half_way)
+        harness.replace(path, dies_half_way)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -288,21 +291,9 @@ def test_gradient_reach_trains_and_measures(mnist, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_end(mnist, tmp_path, monkeypatch):
     config = small(mnist, cells=("minimal",))
-    whole = gradient_reach.run(config, harness.Record(tmp_path / "whole"))
-
-    class Killed(harness.Record):
-        def metrics(self, **values):
-            super().metrics(**values)
-            if values["update"] == 40:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        gradient_reach.run(config, Killed(tmp_path / "cut"))
-    resumed = gradient_reach.run(config, harness.Record(tmp_path / "cut", resume=True))
-    for name in ("spectra", "gradients", "losses", "accuracies"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
+    require_resumed(partial(gradient_reach.run, config), tmp_path)
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["update"] for line in lines] == [20, 40, 60]
+    assert [json.loads(line)["step"] for line in lines] == [20, 40, 60]
 
 
 LONG = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--steps", "600", "--every",
@@ -383,7 +374,7 @@ def test_bad_flags_are_refused_before_any_work():
 
 
 def test_the_width_comes_nearest_to_the_parameter_count():
-    n = gradient_reach.width(cells.vanilla.cell, 28, 20_000)
+    n = width(cells.vanilla.cell, 28, 20_000)
     distance = [abs(m * m + 28 * m + m - 20_000) for m in (n - 1, n, n + 1)]
     assert distance[1] == min(distance)
 

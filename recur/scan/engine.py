@@ -22,52 +22,52 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from recur.core import Tree, Unitwise, hidden
+from recur.scan.pieces import in_pieces, joined
+from recur.scan.plan import Plan
 from recur.scan.slopes import combine, slopes
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def trajectory(
-    cell: Unitwise, chunk: int, keep_mix: bool, params: Tree, state: Tree, xs: Tree
-) -> tuple[Tree, Tree]:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def trajectory(cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Tree]:
     """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
 
-    The derivative goes through time in pieces of `chunk` steps, the last one shorter where T is no
-    multiple of it. It keeps mix(h) of every step beside the states, or computes it again.
+    The derivative goes through time in pieces of `how.chunk` steps, the last one shorter where T is
+    no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again.
     """
-    del chunk, keep_mix  # the derivative's alone
-
-    def step(state: Tree, x: Tree) -> tuple[Tree, Tree]:
-        state = cell.step(params, state, x)[0]
-        return state, state
-
-    return lax.scan(step, state, xs)
+    return _forward(cell, how, params, state, xs, lambda state, _: state)
 
 
-def _with_mix(cell: Unitwise, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, tuple]:
-    """`trajectory`, and mix(h) of the state before every step."""
+def _forward(
+    cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree, out: Callable[..., Tree]
+) -> tuple[Tree, Tree]:
+    """The last state, and out(state, r) of every step; r is mix(h) of the state before it."""
 
-    def step(state: Tree, x: Tree) -> tuple[Tree, tuple]:
+    def step(state: Tree, z: Tree) -> tuple[Tree, Tree]:
         r = cell.mix(params, hidden(state))
-        state = cell.update(params, state, r, cell.drive(params, x))
-        return state, (state, r)
+        state = cell.update(params, state, r, z)
+        return state, out(state, r)
 
-    return lax.scan(step, state, xs)
+    def chunk(state: Tree, xs: Tree) -> tuple[Tree, Tree]:
+        return lax.scan(step, state, rows(cell.drive, hidden(state).ndim)(params, xs))
+
+    if how.ahead:
+        final, outs = in_pieces(chunk, state, xs, how.chunk)
+        return final, joined(outs)
+    return lax.scan(lambda state, x: step(state, cell.drive(params, x)), state, xs)
 
 
 @partial(trajectory.defjvp, symbolic_zeros=True)
-def _(
-    cell: Unitwise, chunk: int, keep_mix: bool, primals: tuple, tangents: tuple
-) -> tuple[tuple, tuple]:
+def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
-    if keep_mix:
-        final, (ss, rs) = _with_mix(cell, params, state, xs)
+    if how.keep_mix:
+        final, (ss, rs) = _forward(cell, how, params, state, xs, lambda *both: both)
     else:
-        (final, ss), rs = trajectory(cell, chunk, keep_mix, params, state, xs), None
+        (final, ss), rs = trajectory(cell, how, params, state, xs), None
     ds = jax.tree.map(
         lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
     )
-    T = hidden(ss).shape[0]
+    T, chunk = hidden(ss).shape[0], how.chunk
     whole = T - T % chunk
     first = jax.tree.map(  # the state before each piece
         lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss

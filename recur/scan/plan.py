@@ -1,5 +1,6 @@
 """How a pass is computed: by which engine, in what pieces; chosen from shapes."""
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ Engine = Literal["auto", "scan", "chunked"]
 Memory = Literal["mix", "states", "chunks", "sqrt"]
 
 CHUNK = 8  # steps whose gates fit into a core's cache; see docs/performance.md
+ROWS = 64  # steps times examples below which a chunk is too little work for what it costs to begin
 SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
 SEGMENT = 64  # steps of which "chunks" keeps one state
 
@@ -20,6 +22,7 @@ class Plan(NamedTuple):
 
     engine: Literal["scan", "chunked"]
     chunk: int  # steps a piece of the derivative, where chunked
+    ahead: bool  # whether `drive` takes the inputs of a chunk at once in the forward pass, too
     segment: int  # steps between two states that the derivative keeps; 1 keeps all of them
     keep_mix: bool  # whether a chunked derivative keeps mix(h) beside each state that it has
 
@@ -44,9 +47,18 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
             "the chunked engine derives its pass from the structure of a Unitwise cell, and this "
             'is none; use engine="auto" or "scan", and memory="sqrt" to save memory'
         )
-    T = np.shape(input_array(xs))[0]
+    shape = np.shape(input_array(xs))
+    T, batch = shape[0], shape[1:-1]
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
     chunked = wanted and isinstance(cell, Unitwise)
     segment = {"chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}.get(memory, 1)
+    chunk = _chunk(T if segment == 1 else min(segment, T), math.prod(batch))
     keep_mix = chunked and memory != "states"
-    return Plan("chunked" if chunked else "scan", min(CHUNK, T), segment, keep_mix)
+    ahead = chunked and chunk > CHUNK
+    return Plan("chunked" if chunked else "scan", chunk, ahead, segment, keep_mix)
+
+
+def _chunk(T: int, batch: int) -> int:
+    """Steps of a chunk; where there is such a number nearby, they divide T: no rest to compile."""
+    most = min(max(CHUNK, ROWS // max(batch, 1)), T)
+    return next((k for k in range(most, 3 * most // 4, -1) if T % k == 0), most)

@@ -125,7 +125,7 @@ def _piece(
     """A pass over a sequence, by its engine: final state, outputs, states if wanted."""
     if chosen.engine == "chunked":
         state = jax.tree.map(jnp.asarray, state)
-        final, ss = trajectory(cell, chosen.chunk, chosen.keep_mix, params, state, xs)
+        final, ss = trajectory(cell, chosen, params, state, xs)
         return final, (hidden(ss), ss if how.every else ())
 
     def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Array, Tree]]:
