@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.edits import distances, edits
+from experiments.seeds import band
 from recur import cells, train
 from recur.flax.models import Autoencoder, HierarchicalAutoencoder, cross_entropy
 
@@ -186,25 +187,16 @@ def fit(
     fitted = Fitted(np.zeros((S, K)), np.zeros((S, K)), np.zeros(K))
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: rebuilt(model, test))))
-    with (
-        record.checkpoints(kind) as saved,
-        record.progress(f"{kind} x {S} seeds, updates", config.updates) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["network"] != kind or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            begin = time.perf_counter()
-            state, losses = jax.block_until_ready(advance(state))
-            fitted.seconds[k] = time.perf_counter() - begin
-            fitted.losses[:, k] = losses[:, 0]
-            fitted.rebuilt[:, k] = np.asarray(score(state.params)[1]).mean(axis=-1)
-            update = (k + 1) * config.every
-            record.metrics(network=kind, update=update, loss=fitted.losses[:, k].tolist(),
-                           rebuilt=fitted.rebuilt[:, k].tolist())  # fmt: skip
-            saved.save(update, (state, jax.tree.map(np.copy, fitted)))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = jax.block_until_ready(advance(state))
+        fitted.seconds[k] = time.perf_counter() - begin
+        fitted.losses[:, k] = losses[:, 0]
+        fitted.rebuilt[:, k] = np.asarray(score(state.params)[1]).mean(axis=-1)
+        return state, {"loss": fitted.losses[:, k], "rebuilt": fitted.rebuilt[:, k]}
+
+    state, fitted = record.rounds(kind, config.updates, config.every, state, fitted, measured)
     return fitted, np.asarray(score(state.params)[0]), np.asarray(state.diverged)
 
 
@@ -307,9 +299,7 @@ def plot(result: Result) -> Figure:
     names = list(dict.fromkeys(result.rankings.tolist()))
     colours = dict(zip(names, mpl.color_sequences["tab10"], strict=False))
     for c, name in enumerate(result.networks):
-        low, middle, high = 100 * np.quantile(result.rebuilt[c], (0, 0.5, 1), axis=0)
-        axes[0, 0].fill_between(result.updates, low, high, color=colours[name], alpha=0.15, lw=0)
-        axes[0, 0].plot(result.updates, middle, ".-", color=colours[name], label=name)
+        band(axes[0, 0], result.updates, 100 * result.rebuilt[c], colours[name], name, ".-")
     axes[0, 0].set(xlabel="updates", ylabel="test words written back, %", ylim=(0, 100),
                    title="Training: median and range of seeds")  # fmt: skip
     axes[0, 0].legend()

@@ -25,7 +25,8 @@ from jax import Array, lax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import data, harness
+from experiments import data, discriminant, harness
+from experiments.seeds import band, broken, mean_error
 from recur import cells, train
 from recur.flax.models import Classifier, last, mean
 
@@ -109,20 +110,6 @@ def standardised(found: data.Signals) -> tuple[Ragged, Ragged]:
     return training, test
 
 
-def discriminant(training: Ragged, test: Ragged) -> float:
-    """Test accuracy of Fisher's linear discriminant of the mean over each signal."""
-    features, answers = (
-        np.asarray(part.xs.sum(axis=0) / part.lengths.astype(part.xs.dtype)[:, None], float)
-        for part in (training, test)
-    )
-    labels = np.asarray(training.labels)
-    means = np.stack([features[labels == y].mean(axis=0) for y in range(labels.max() + 1)])
-    within = np.cov((features - means[labels]).T).reshape(len(means.T), -1)
-    directions = np.linalg.solve(within + 1e-6 * np.eye(len(within)), means.T)  # (d, Y)
-    scores = answers @ directions - 0.5 * np.sum(means.T * directions, axis=0)
-    return float(np.mean(scores.argmax(axis=1) == np.asarray(test.labels)))
-
-
 def loss(model: Classifier, batch: Ragged) -> Array:
     """Mean cross-entropy, nats."""
     logits = model(batch.xs, batch.lengths)
@@ -167,30 +154,24 @@ def fit(
         model = Classifier(cells.named(name), d, config.n, Y, pool=pool, rngs=nnx.Rngs(own))
         return train.start(batches, model, optimizer)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
-    losses, accuracies = np.zeros((S, K)), np.zeros((S, K))
     learn = jax.vmap(
         lambda s: train.advance(loss, optimizer, sample, s, config.every, config.every)
     )
     advance = jax.jit(train.over_devices(learn))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: accuracy(model, test))))
     close = jax.jit(train.over_devices(jax.vmap(lambda model: _ends(model, test))))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds", config.updates) as bar,
-    ):
-        done, (state, losses, accuracies) = saved.restore((state, losses, accuracies))
-        losses, accuracies = np.array(losses), np.array(accuracies)
-        record.rewind(lambda line: line["cell"] != name or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            state, found = advance(state)
-            losses[:, k], accuracies[:, k] = found[:, 0], score(state.params)
-            update = (k + 1) * config.every
-            record.metrics(cell=name, update=update, loss=losses[:, k].tolist(),
-                           accuracy=accuracies[:, k].tolist())  # fmt: skip
-            saved.save(update, (state, losses.copy(), accuracies.copy()))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, kept: tuple) -> tuple[train.State, dict]:
+        state, found = advance(state)
+        losses, accuracies = kept
+        losses[:, k], accuracies[:, k] = found[:, 0], score(state.params)
+        return state, {"loss": losses[:, k], "accuracy": accuracies[:, k]}
+
+    state, (losses, accuracies) = record.rounds(
+        name, config.updates, config.every,
+        jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)),
+        (np.zeros((S, K)), np.zeros((S, K))), measured,
+    )  # fmt: skip
     heard, answers = map(np.asarray, close(state.params))
     confusion = np.zeros((Y, Y), int)
     np.add.at(confusion, (np.broadcast_to(test.labels, answers.shape), answers), 1)
@@ -216,25 +197,30 @@ def run(config: Config, record: harness.Record) -> Result:
     return Result(
         np.array(config.cells), np.array(found.classes), np.asarray(test.lengths),
         np.arange(config.every, config.updates + 1, config.every), losses, accuracies, heard,
-        confusion, diverged, np.array(discriminant(training, test)),
+        confusion, diverged, np.array(without_a_recurrence(training, test)),
     )  # fmt: skip
+
+
+def without_a_recurrence(training: Ragged, test: Ragged) -> float:
+    """Test accuracy of the linear discriminant of the mean over each signal."""
+    both = ((np.asarray(part.xs.sum(axis=0) / part.lengths.astype(part.xs.dtype)[:, None], float),
+             np.asarray(part.labels)) for part in (training, test))  # fmt: skip
+    return discriminant.accuracy(*next(both), *next(both))
 
 
 def table(result: Result) -> harness.Table:
     """One row a cell, and one for the linear discriminant."""
-    rows = [("linear discriminant", f"{result.linear:.1%}", "", "", "", "")]
+    rows = [("linear discriminant", f"{100 * result.linear:.1f}", "", "", "", "")]
     for c, name in enumerate(result.cells):
         final = result.accuracies[c, :, -1]
-        error = final.std(ddof=min(1, len(final) - 1)) / np.sqrt(len(final))
         heard = result.heard[c].mean(axis=0)
-        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
-            name, f"{final.mean():.1%} +- {100 * error:.1f}",
+            name, mean_error(100 * final),
             f"{100 * final.min():.1f}-{100 * final.max():.1f}",
             str(1 + int((heard >= 0.9 * heard[-1]).argmax())),
-            f"{result.losses[c, :, -1].mean():.3f}", ", ".join(broken) or "none",
+            f"{result.losses[c, :, -1].mean():.3f}", broken(result.diverged[c]),
         ))  # fmt: skip
-    columns = ("cell", "test acc.", "range %", "steps to 90 % of it", "training loss", "diverged")
+    columns = ("cell", "test acc. %", "range %", "steps to 90 % of it", "training loss", "diverged")
     return harness.Table(columns, rows)
 
 
@@ -248,9 +234,7 @@ def plot(result: Result) -> Figure:
             (axes[0], result.updates, result.accuracies[c]),
             (axes[1], np.arange(1, result.heard.shape[-1] + 1), result.heard[c]),
         ):
-            low, middle, high = np.quantile(each, (0, 0.5, 1), axis=0)
-            ax.fill_between(x, low, high, color=colours[c], alpha=0.15, lw=0)
-            ax.plot(x, middle, color=colours[c], label=name)
+            band(ax, x, each, colours[c], name)
     for ax in axes[:2]:
         ax.axhline(result.linear, color="k", lw=0.8, ls="--", label="linear discriminant")
         ax.set(ylabel="test accuracy", ylim=(min(0.6, result.linear), 1.005))

@@ -234,34 +234,27 @@ def fit(
     test, probe = jax.random.split(jax.random.key(config.seed + 1))
     states = begin(method, config)
     curves = Curves(np.zeros((S, K)), np.zeros(2), np.zeros((3, S, config.k)))
-    label = f"{method}-{delay}"
 
-    def timed(which: int, states: train.State) -> train.State:
+    def timed(which: int, states: train.State, curves: Curves) -> train.State:
         start = time.perf_counter()
         states = jax.block_until_ready(programs[which](states))
         curves.seconds[which] += time.perf_counter() - start
         return states
 
-    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
-        done, (states, curves) = saved.restore((states, curves))
-        curves = jax.tree.map(np.array, curves)
-        record.rewind(lambda line: line["run"] != label or line["update"] <= done)
-        bar(done)
-        if not done:
+    def measured(k: int, states: train.State, curves: Curves) -> tuple[train.State, dict]:
+        if k == 0:
             curves.exponents[0] = exponents(config, delay, states.params, probe)
             if method == "flossed":
-                states = timed(0, states)
+                states = timed(0, states, curves)
             curves.exponents[1] = exponents(config, delay, states.params, probe)
-        for k in range(done // config.every, K):
-            states = timed(1, states)
-            curves.accuracies[:, k] = accuracy(delay, states.params, test)
-            update = (k + 1) * config.every
-            if update == config.updates:
-                curves.exponents[2] = exponents(config, delay, states.params, probe)
-            record.metrics(run=label, update=update, accuracy=curves.accuracies[:, k].tolist())
-            saved.save(update, (states, jax.tree.map(np.copy, curves)))
-            bar(config.every)
-    return curves
+        states = timed(1, states, curves)
+        curves.accuracies[:, k] = accuracy(delay, states.params, test)
+        if k == K - 1:
+            curves.exponents[2] = exponents(config, delay, states.params, probe)
+        return states, {"accuracy": curves.accuracies[:, k]}
+
+    part = f"{method}-{delay}"
+    return record.rounds(part, config.updates, config.every, states, curves, measured)[1]
 
 
 def solved(result: Result) -> np.ndarray:

@@ -30,6 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.seeds import mean_error
 from recur import cells, generate, scan, train
 from recur.flax.models import Tagger
 
@@ -200,25 +201,19 @@ def fit(name: str, xs: np.ndarray, config: Config, record: harness.Record) -> Fi
     )
     advance = jax.jit(train.over_devices(learn))
     score = jax.jit(train.over_devices(jax.vmap(judge)))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds", config.updates) as bar,
-    ):
-        done, (state, models, curves) = saved.restore((state, state.params, curves))
-        curves = np.array(curves)
-        record.rewind(lambda line: line["cell"] != name or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            state, found = advance(state)
-            judged = np.asarray(score(state.params))
-            better = judged < curves[1].min(axis=1)
-            curves[:, :, k] = found[:, 0], judged
-            models = _where(better, state.params, models)
-            update = (k + 1) * config.every
-            record.metrics(cell=name, update=update, loss=curves[0, :, k].tolist(),
-                           validation=curves[1, :, k].tolist())  # fmt: skip
-            saved.save(update, (state, models, curves.copy()))
-            bar(config.every)
+
+    def judged(k: int, both: tuple[train.State, Tagger], curves: np.ndarray) -> tuple[tuple, dict]:
+        state, best = both
+        state, found = advance(state)
+        now = np.asarray(score(state.params))
+        best = _where(now < curves[1].min(axis=1), state.params, best)
+        curves[:, :, k] = found[:, 0], now
+        return (state, best), {"loss": curves[0, :, k], "validation": curves[1, :, k]}
+
+    start = (state, state.params)
+    (state, models), curves = record.rounds(
+        name, config.updates, config.every, start, curves, judged
+    )
     chosen = config.every * (1 + curves[1].argmin(axis=1))
     return Fitted(curves[0], curves[1], chosen, np.asarray(state.diverged), models)
 
@@ -287,11 +282,10 @@ def table(result: Result) -> harness.Table:
         rows.append((label, *(f"{errors[h - 1]:.1f}" for h in horizons), "", ""))
     for c, name in enumerate(result.cells):
         errors = rmse(result.forecasts[c], result.truth)  # (S, H)
-        spread = errors.std(axis=0, ddof=min(1, len(errors) - 1)) / np.sqrt(len(errors))
         together = rmse(result.forecasts[c].mean(axis=0), result.truth)
         rows.append((
             name,
-            *(f"{errors[:, h - 1].mean():.1f} +- {spread[h - 1]:.1f}" for h in horizons),
+            *(mean_error(errors[:, h - 1]) for h in horizons),
             f"{together[0]:.1f}", f"{together[horizons[-1] - 1]:.1f}",
         ))  # fmt: skip
     columns = ("error (RMS)", *(f"{h} ahead" for h in horizons), "1, mean of seeds",

@@ -12,7 +12,6 @@ All Jacobians are measured in float64.
 """
 
 import time
-from bisect import bisect
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.seeds import band, broken
+from experiments.sizes import count, width
 from recur import analysis, cells, scan, train
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier
@@ -135,18 +136,6 @@ def draw(
     return jax.vmap(lambda key: Classifier(cell, d, n, 10, prior=prior, rngs=nnx.Rngs(key)))(keys)
 
 
-def count(cell: Recurrence, d: int, n: int) -> int:
-    """Parameters of a recurrence."""
-    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), Prior(), d, n))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
-def width(cell: Recurrence, d: int, parameters: int) -> int:
-    """The n whose parameter count comes nearest to the wanted one."""
-    fits = bisect(range(parameters), parameters, lo=1, key=lambda n: count(cell, d, n)) - 1
-    return min((max(fits, 1), fits + 1), key=lambda n: abs(count(cell, d, n) - parameters))
-
-
 def loss(model: Classifier, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Mean cross-entropy, nats."""
     xs, labels = batch
@@ -189,28 +178,18 @@ def fit(
     advance = advance.lower(state).compile()
     score = jax.jit(jax.vmap(accuracy))
 
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds", config.steps) as bar,
-    ):
-        done, (state, curves) = saved.restore((state, curves))
-        curves = jax.tree.map(np.array, curves)
-        record.rewind(lambda line: line["cell"] != name or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            begin = time.perf_counter()
-            state, losses = jax.block_until_ready(advance(state))
-            spent = time.perf_counter() - begin
-            curves.losses[:, k] = losses.mean(axis=1)
-            curves.accuracies[:, k] = score(state.params)
-            curves.seconds[k] = curves.seconds[k - 1] + spent if k else spent
-            curves.diverged[:] = state.diverged
-            update = (k + 1) * config.every
-            record.metrics(cell=name, update=update, seconds=curves.seconds[k],
-                           loss=curves.losses[:, k].tolist(),
-                           accuracy=curves.accuracies[:, k].tolist())  # fmt: skip
-            saved.save(update, (state, jax.tree.map(np.copy, curves)))
-            bar(config.every)
+    def measured(k: int, state: train.State, curves: Curves) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = jax.block_until_ready(advance(state))
+        spent = time.perf_counter() - begin
+        curves.losses[:, k] = losses.mean(axis=1)
+        curves.accuracies[:, k] = score(state.params)
+        curves.seconds[k] = curves.seconds[k - 1] + spent if k else spent
+        curves.diverged[:] = state.diverged
+        return state, {"seconds": curves.seconds[k], "loss": curves.losses[:, k],
+                       "accuracy": curves.accuracies[:, k]}  # fmt: skip
+
+    state, curves = record.rounds(name, config.steps, config.every, state, curves, measured)
     return state.params, curves
 
 
@@ -258,12 +237,11 @@ def table(result: Result) -> harness.Table:
         reached = np.flatnonzero(np.median(result.accuracies[c], axis=0) >= result.target)
         seconds = f"{result.seconds[c, reached[0]]:.1f}" if reached.size else "never"
         lags = [reach(result, when, c) for when in (0, 1)]
-        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             name, str(result.widths[c]), f"{result.parameters[c]:,}",
             f"{np.median(final):.1%}", f"{100 * final.min():.0f}-{100 * final.max():.0f}", seconds,
             *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
-            ", ".join(broken) or "none",
+            broken(result.diverged[c]),
         ))  # fmt: skip
     columns = ("cell", "n", "params", "test acc.", "range %", f"s to {result.target:.0%}",
                "reach, init", "reach, trained", "diverged")  # fmt: skip
@@ -332,9 +310,7 @@ def _gradient(ax: Axes, result: Result, c: int, colour: str) -> None:
 
 def _training(ax: Axes, result: Result, colours: list) -> None:
     for c, name in enumerate(result.cells):
-        low, middle, high = np.quantile(result.accuracies[c], (0, 0.5, 1), axis=0)
-        ax.fill_between(result.updates, low, high, color=colours[c], alpha=0.2, lw=0)
-        ax.plot(result.updates, middle, color=colours[c], label=name)
+        band(ax, result.updates, result.accuracies[c], colours[c], name)
         for s, t in enumerate(result.diverged[c]):
             if t >= 0:
                 ax.plot(t, result.accuracies[c, s, -1], "x", color=colours[c], ms=9)

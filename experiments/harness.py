@@ -33,13 +33,12 @@ import jax
 import numpy as np
 import rich
 import rich.box
-import rich.progress
 import rich.table
-import rich.text
 import tyro
 from matplotlib.figure import Figure
 
-from recur.checkpoint import Checkpoints, WriteError
+from experiments.record import Record, first, replace, write, writing
+from recur.checkpoint import WriteError
 
 
 @dataclass(frozen=True)
@@ -99,63 +98,6 @@ class Table(NamedTuple):
         """The table in Markdown."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-class Rate(rich.progress.ProgressColumn):
-    """Steps per second, once it is known."""
-
-    def render(self, task: rich.progress.Task) -> rich.text.Text:
-        """The column's text."""
-        return rich.text.Text(f"{task.speed:.3g}/s" if task.speed else "")
-
-
-class Record:
-    """Where a run leaves its traces: metrics as they come, checkpoints, progress.
-
-    Of several processes, the first alone leaves any.
-    """
-
-    def __init__(self, folder: Path, resume: bool = False, save_every: float = 0.0, keep: int = 2):
-        self.folder, self.resume, self.save_every, self.keep = folder, resume, save_every, keep
-        if not resume and first():
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
-
-    def metrics(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl."""
-        path = self.folder / "metrics.jsonl"
-        if first():
-            with writing(path), path.open("a") as file:
-                file.write(json.dumps(values) + "\n")
-
-    def rewind(self, keep: Callable[[dict], bool]) -> None:
-        """Drop the lines of metrics.jsonl that a resumed run will write again."""
-        path = self.folder / "metrics.jsonl"
-        if first() and path.exists():
-            lines = [line for line in path.read_text().splitlines() if keep(json.loads(line))]
-            write(path, "".join(line + "\n" for line in lines))
-
-    def checkpoints(self, label: str) -> Checkpoints:
-        """The checkpoints of one part of the run; emptied first unless the run is resumed."""
-        saved = Checkpoints(self.folder / "checkpoints" / label, self.keep, self.save_every)
-        if not self.resume:
-            saved.clear()
-        return saved
-
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar with rate and time left; yields a function that advances it."""
-        columns = (
-            rich.progress.TextColumn("{task.description:<32}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            Rate(),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("left"),
-            rich.progress.TimeRemainingColumn(),
-        )
-        with rich.progress.Progress(*columns, refresh_per_second=2, disable=not first()) as bars:
-            task = bars.add_task(label, total=total)
-            yield lambda steps: bars.advance(task, steps)
 
 
 def main(
@@ -241,11 +183,6 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def first() -> bool:
-    """Whether this is the process that writes."""
-    return jax.process_index() == 0
-
-
 def open_folder(folder: Path, config: Config) -> None:
     """Write config.json, unless the run to be resumed had another."""
     description = describe(config)
@@ -264,9 +201,9 @@ def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
     """Write result.npz, figure.png, figure.pdf and summary.md, and print the table."""
     arrays = {key: np.asarray(value) for key, value in result._asdict().items()}
     with writing(folder):
-        _replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
+        replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
         for form in ("png", "pdf"):
-            _replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
+            replace(folder / f"figure.{form}", lambda path: figure.savefig(path, dpi=150))
     write(folder / "summary.md", table.markdown())
     columns = (rich.table.Column(name, overflow="fold") for name in table.columns)
     shown = rich.table.Table(*columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
@@ -323,31 +260,3 @@ def describe(config: Config) -> dict:
         "commit": commit,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with writing(path):
-        _replace(path, lambda new: new.write_text(text))
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Leave, saying what to do, if something cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise SystemExit(
-            f"error: cannot write {path} ({error.strerror or error}). What was written before is "
-            "whole: make room, and go on with --resume"
-        ) from error
-
-
-def _replace(path: Path, make: Callable[[Path], Any]) -> None:
-    """Make a file beside its place, then move it there in one step."""
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which savefig reads
-    try:
-        make(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

@@ -169,25 +169,15 @@ def fit(
     fitted = Fitted(*(np.full(K, np.nan) for _ in Fitted._fields))
     advance = jax.jit(lambda network: net.advance(how, network, config.every))
     surprise = jax.jit(lambda model: net.surprise(model, held))
-    with (
-        record.checkpoints(kind.cell) as saved,
-        record.progress(f"{kind.cell} of {n}", config.updates) as bar,
-    ):
-        done, (network, fitted) = saved.restore((network, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["cell"] != kind.cell or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            begin = time.perf_counter()
-            network, value = jax.block_until_ready(advance(network))
-            fitted.seconds[k] = time.perf_counter() - begin
-            fitted.losses[k], fitted.validation[k] = value, surprise(network.model)
-            update = (k + 1) * config.every
-            record.metrics(cell=kind.cell, update=update, loss=fitted.losses[k],
-                           validation=fitted.validation[k])  # fmt: skip
-            saved.save(update, (network, jax.tree.map(np.copy, fitted)))
-            bar(config.every)
-    return network, fitted
+
+    def measured(k: int, network: net.Network, fitted: Fitted) -> tuple[net.Network, dict]:
+        begin = time.perf_counter()
+        network, value = jax.block_until_ready(advance(network))
+        fitted.seconds[k] = time.perf_counter() - begin
+        fitted.losses[k], fitted.validation[k] = value, surprise(network.model)
+        return network, {"loss": fitted.losses[k], "validation": fitted.validation[k]}
+
+    return record.rounds(kind.cell, config.updates, config.every, network, fitted, measured)
 
 
 def written(model: net.LanguageModel, text: data.Text, config: Config) -> str:

@@ -110,16 +110,12 @@ def fit(
     state = jax.vmap(lambda network: train.start(batches, network, optimizer))(members.networks)
     accuracies = np.full((len(members.sizes), config.updates // config.every), np.nan)
     advance_all: Any = jax.jit(train.over_devices(advance))
-    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
-        done, (state, accuracies) = saved.restore((state, accuracies))
-        accuracies = np.array(accuracies)
-        record.rewind(lambda line: line["label"] != label or line["update"] <= done)
-        bar(done)
-        while done < config.updates:
-            state, losses, right = advance_all(state, members.sizes)
-            accuracies[:, done // config.every] = right
-            done += config.every
-            record.metrics(label=label, update=done, loss=losses.tolist(), accuracy=right.tolist())
-            saved.save(done, (state, accuracies.copy()))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, accuracies: np.ndarray) -> tuple[train.State, dict]:
+        state, losses, accuracies[:, k] = advance_all(state, members.sizes)
+        return state, {"loss": losses, "accuracy": accuracies[:, k]}
+
+    state, accuracies = record.rounds(
+        label, config.updates, config.every, state, accuracies, measured
+    )
     return accuracies, np.asarray(state.diverged)

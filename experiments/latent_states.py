@@ -45,6 +45,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.seeds import mean_error
 from recur import Prior, cells, scan, train
 from recur.analysis.qr import qr
 from recur.core import Tree
@@ -232,25 +233,18 @@ def fit(
         lambda network, key: measure(name, network, key, xs[1], config.examples)
     )))  # fmt: skip
     before = look(state.params, keys)
-    losses, accuracies = np.zeros((S, K)), np.zeros((S, K))
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     scores = jax.jit(train.over_devices(jax.vmap(score)))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds", config.updates) as bar,
-    ):
-        done, (state, losses, accuracies) = saved.restore((state, losses, accuracies))
-        losses, accuracies = np.array(losses), np.array(accuracies)
-        record.rewind(lambda line: line["cell"] != name or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            state, found = advance(state)
-            losses[:, k], accuracies[:, k] = found[:, 0], scores(state.params)
-            update = (k + 1) * config.every
-            record.metrics(cell=name, update=update, loss=losses[:, k].tolist(),
-                           accuracy=accuracies[:, k].tolist())  # fmt: skip
-            saved.save(update, (state, losses.copy(), accuracies.copy()))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, kept: tuple) -> tuple[train.State, dict]:
+        state, found = advance(state)
+        losses, accuracies = kept
+        losses[:, k], accuracies[:, k] = found[:, 0], scores(state.params)
+        return state, {"loss": losses[:, k], "accuracy": accuracies[:, k]}
+
+    state, (losses, accuracies) = record.rounds(
+        name, config.updates, config.every, state, (np.zeros((S, K)), np.zeros((S, K))), measured
+    )
     after = look(state.params, keys)
     both = jax.tree.map(lambda *ends: np.stack(ends, axis=1), before, after)
     return (losses, accuracies, np.asarray(state.diverged)), both
@@ -280,21 +274,15 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         for when, label in enumerate(WHEN):
             pairs = (
-                _error(each[c, :, when, basis])
+                mean_error(each[c, :, when, basis], ".3f")
                 for each in (result.pooled, result.pixels, result.correlation)
                 for basis in (0, 1)
             )
-            accuracy = _error(100 * result.accuracies[c, :, -1], 1) if when else ""
+            accuracy = mean_error(100 * result.accuracies[c, :, -1]) if when else ""
             rows.append((str(name), label.split()[0], accuracy, *pairs))
     columns = ("cell", "training", "test acc. %", "D of features", "rotated", "D of pixels",
                "rotated", "best r^2", "rotated")  # fmt: skip
     return harness.Table(columns, rows)
-
-
-def _error(each: np.ndarray, digits: int = 3) -> str:
-    """Mean and standard error over seeds."""
-    error = f" +- {each.std(ddof=1) / len(each) ** 0.5:.{digits}f}" if len(each) > 1 else ""
-    return f"{each.mean():.{digits}f}{error}"
 
 
 def plot(result: Result) -> Figure:

@@ -202,18 +202,13 @@ def fit(
     state = start(task, draws, config)
     losses = np.full((len(state.step), config.updates // config.every), np.nan)
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
-    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
-        done, (state, losses) = saved.restore((state, losses))
-        losses = np.array(losses)
-        record.rewind(lambda line: line["network"] != label or line["update"] <= done)
-        bar(done)
-        while done < config.updates:
-            state, now = advance(state)
-            losses[:, done // config.every] = now[:, 0]
-            done += config.every
-            record.metrics(network=label, update=done, losses=now[:, 0].tolist())
-            saved.save(done, (state, losses.copy()))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, losses: np.ndarray) -> tuple[train.State, dict]:
+        state, now = advance(state)
+        losses[:, k] = now[:, 0]
+        return state, {"losses": losses[:, k]}
+
+    state, losses = record.rounds(label, config.updates, config.every, state, losses, measured)
     shape = (len(draws), len(config.rates), config.seeds)
     return losses.reshape(*shape, -1), np.array(state.diverged).reshape(shape)
 

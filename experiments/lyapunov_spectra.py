@@ -27,6 +27,8 @@ from matplotlib.figure import Figure
 
 from experiments import gradient_reach, harness
 from experiments.gradient_reach import WHEN
+from experiments.seeds import mean_error
+from experiments.sizes import width
 from recur import analysis, cells, scan
 from recur.core import Prior
 from recur.flax.models import Classifier
@@ -87,7 +89,7 @@ def run(config: Config, record: harness.Record) -> Result:
     stream = test[0][:, chosen].swapaxes(0, 1).reshape(-1, d)
     keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
     probe = partial(measure, test=test, stream=stream, discard=config.discard * T)
-    widths = [gradient_reach.width(cells.named(name), d, config.parameters)
+    widths = [width(cells.named(name), d, config.parameters)
               for name in config.cells]  # fmt: skip
     found = []
     for sigma in config.sigmas:
@@ -170,12 +172,6 @@ def table(result: Result) -> harness.Table:
     columns = ("sigma_w", "cell", "state", "test acc.", "largest, init", "largest, trained",
                "slow", "dimension, init", "dimension, trained", "error in time")  # fmt: skip
     return harness.Table(columns, rows)
-
-
-def mean_error(values: np.ndarray, form: str) -> str:
-    """Mean and standard error over seeds."""
-    error = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else np.nan
-    return f"{values.mean():{form}} +- {error:{form}}"
 
 
 def plot(result: Result) -> Figure:

@@ -31,8 +31,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.gradient_reach import count, width
-from experiments.tagging import BOTH, UNKNOWN, Ragged, network, ragged
+from experiments.dropout import drop, lose
+from experiments.seeds import band, broken, mean_error
+from experiments.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
+from experiments.sizes import count, width
 from recur import train
 from recur.flax.models import Tagger, cross_entropy
 
@@ -129,11 +131,7 @@ class Speech(nnx.Module):
 
 def parts(found: data.Tagged, config: Config) -> Parts:
     """The sentences, and what training knows of their words."""
-    N = len(found.train_x)
-    if config.held_out >= N:
-        raise ValueError(f"held_out ({config.held_out}) must leave some of {N} training sentences")
-    order = np.random.default_rng(config.seed).permutation(N)
-    held, fit = order[: config.held_out], order[config.held_out :]
+    fit, held = divide(len(found.train_x), config.held_out, config.seed)
     seen = np.unique(np.concatenate([found.train_x[i] for i in fit]))
     small = [word.lower() for word in found.words]
     word, words = _numbered(small, seen)
@@ -214,10 +212,9 @@ def fit(
     def loss(model: Speech, batch: tuple[Ragged, Array]) -> Array:
         part, key = batch
         lose_word, lose_feature = jax.random.split(key)
-        lost = jax.random.bernoulli(lose_word, config.word_dropout, part.words.shape)
-        xs = model.embed(jnp.where(lost, UNKNOWN, word[part.words]), ending[part.words])
-        keep = jax.random.bernoulli(lose_feature, 1 - config.dropout, xs.shape)
-        logits = model.tagger(jnp.where(keep, xs / (1 - config.dropout), 0), part.lengths)
+        known = lose(lose_word, word[part.words], config.word_dropout, UNKNOWN)
+        xs = drop(lose_feature, model.embed(known, ending[part.words]), config.dropout)
+        logits = model.tagger(xs, part.lengths)
         return cross_entropy(logits, part.tags, part.lengths)
 
     def answer(model: Speech) -> tuple[Array, ...]:
@@ -236,30 +233,21 @@ def fit(
     def learn(state: train.State) -> tuple[train.State, Array]:
         return train.advance(loss, optimizer, sample, state, updates, updates)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
     fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan), np.zeros((S, 2)),
                     np.zeros((S, tags, tags), int), np.zeros(K), np.full(S, -1))  # fmt: skip
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds, epochs", K) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["cell"] != name or line["epoch"] <= done)
-        bar(done)
-        for k in range(done, K):
-            begin = time.perf_counter()
-            state, losses = jax.block_until_ready(advance(state))
-            fitted.seconds[k] = time.perf_counter() - begin
-            fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
-            _keep(fitted, k, parts, *map(np.asarray, answers(state.params)))
-            record.metrics(cell=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
-                           held_out=fitted.held_out[:, k].tolist())  # fmt: skip
-            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
-            bar(1)
-    return fitted
+
+    def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = jax.block_until_ready(advance(state))
+        fitted.seconds[k] = time.perf_counter() - begin
+        fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+        _keep(fitted, k, parts, *map(np.asarray, answers(state.params)))
+        return state, {"loss": fitted.losses[:, k], "held_out": fitted.held_out[:, k]}
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    return record.rounds(name, K * updates, updates, state, fitted, epoch)[1]
 
 
 def _keep(fitted: Fitted, k: int, parts: Parts, held: np.ndarray, test: np.ndarray) -> None:
@@ -296,23 +284,16 @@ def table(result: Result) -> harness.Table:
     everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)
     rows: list[Sequence[str]] = [("most frequent part", "", "", everywhere, unknown, "", "", "")]
     for c, name in enumerate(result.cells):
-        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             str(name), str(result.widths[c]), f"{result.parameters[c]:,}",
-            *(_error(each) for each in 100 * result.accuracies[c].T),
+            *(mean_error(each, ".2f") for each in 100 * result.accuracies[c].T),
             f"{100 * result.held_out[c].max(axis=-1).mean():.2f}",
             f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
-            ", ".join(broken) or "none",
+            broken(result.diverged[c]),
         ))  # fmt: skip
     columns = ("network", "n", "params", "test words right %", "unknown words right %",
                "held-out %", "seconds", "diverged")  # fmt: skip
     return harness.Table(columns, rows)
-
-
-def _error(each: np.ndarray) -> str:
-    """Mean and standard error over seeds."""
-    error = f" +- {each.std(ddof=1) / len(each) ** 0.5:.2f}" if len(each) > 1 else ""
-    return f"{each.mean():.2f}{error}"
 
 
 def plot(result: Result) -> Figure:
@@ -321,10 +302,8 @@ def plot(result: Result) -> Figure:
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     epochs = np.arange(1, result.held_out.shape[-1] + 1)
     for c, name in enumerate(result.cells):
-        low, middle, high = 100 * np.quantile(result.held_out[c], (0, 0.5, 1), axis=0)
         colour, style = mpl.color_sequences["tab10"][c], "-" if name.startswith(BOTH) else "--"
-        axes[0].fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
-        axes[0].plot(epochs, middle, style, color=colour, label=name)
+        band(axes[0], epochs, 100 * result.held_out[c], colour, name, style)
     axes[0].set(xlabel="epochs", ylabel="words right %, held-out sentences", xticks=epochs,
                 title="Training: median and range of seeds")  # fmt: skip
     axes[0].legend(fontsize=8, loc="lower right")

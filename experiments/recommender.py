@@ -11,6 +11,13 @@ Its neighbours and its forgetting are chosen on the validation films.
 The histories, of 20 to 737 films, are packed end to end into rows of one length; the state is reset
 where a user begins, and masked where a row has ended. One causal pass gives the predictions for
 training, validation and test. Each network is the one of its best validation NDCG.
+
+Claim: every recurrent network beats popularity (Recall@20 .12, NDCG@20 .054) and item-kNN (.19,
+.076); MinimalRNN (.325 +- .006, .136 +- .004), CFN (.319, .136) and GRU (.316, .133), of equal width
+and three seeds each, also beat the item-kNN that forgets (.276, .129), and vanilla (.290, .123) and
+LSTM (.297, .128) do so in recall alone. Equal quality takes MinimalRNN, CFN and GRU times of
+1 : 1.13 : 1.56, where the study of MinimalRNN (arXiv:1711.06788) had 1 : 1.2 : 1.53. The vanilla
+network's gradients are two to three times as large as those of the others, but do not explode.
 """
 
 import time
@@ -29,7 +36,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.gradient_reach import count, width
+from experiments.dropout import drop
 from experiments.ranking import (
     FORGETTING,
     SCORES,
@@ -41,6 +48,8 @@ from experiments.ranking import (
     rate,
     wanted,
 )
+from experiments.seeds import broken, mean_error
+from experiments.sizes import count, width
 from recur import cells, scan, train
 from recur.core import Recurrence
 from recur.flax.models import LanguageModel
@@ -124,22 +133,15 @@ class Recommender(nnx.Module):
         """A h + a of every step, (T, R, d); `dropout` of both ends with a key."""
         model = self.model
         keys = (None, None) if key is None else jax.random.split(key)
-        xs = drop(model.embed(packed.items), dropout, keys[0])
+        xs = drop(keys[0], model.embed(packed.items), dropout)
         xs = xs * xs.shape[-1] ** 0.5
         there = packed.part > 0
         _, hs = scan.run(model.rnn.cell, model.rnn.values, xs, mask=there, reset=packed.reset)
-        return drop(model.project(hs), dropout, keys[1])
+        return drop(keys[1], model.project(hs), dropout)
 
     def logits(self, features: Array) -> Array:
         """Features (..., d) -> logits (..., count)."""
         return self.model.embed.attend(features) + self.bias[...]
-
-
-def drop(xs: Array, share: float, key: Array | None) -> Array:
-    """xs with a share of its entries zero, the others larger; as it is without a key."""
-    if key is None:
-        return xs
-    return jnp.where(jax.random.bernoulli(key, 1 - share, xs.shape), xs / (1 - share), 0)
 
 
 def loss(model: Recommender, batch: tuple[Packed, Array], dropout: float) -> Array:
@@ -227,28 +229,18 @@ def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Recor
     learn = jax.vmap(lambda s: train.advance(*how, s, config.every, config.every))
     advance = jax.jit(train.over_devices(learn))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: _score(model, packed))))
-    label = f"{name} of {n}"
-    with (
-        record.checkpoints(label) as saved,
-        record.progress(f"{label} x {S} seeds", config.updates) as bar,
-    ):
-        done, (state, curves) = saved.restore((state, curves))
-        curves = jax.tree.map(np.array, curves)
-        record.rewind(lambda line: line["network"] != label or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            if not np.asarray(train.training(state)).any():
-                break
-            state, losses = advance(state)
-            _keep(curves, k, state, losses, score(state.params))
-            state = _forget_norm(train.finish(state, stale(curves.validation, config.patience)))
-            update = (k + 1) * config.every
-            now = {"ndcg": curves.validation, "loss": curves.losses, "norm": curves.norms}
-            record.metrics(network=label, update=update,
-                           **{key: curve[:, k].tolist() for key, curve in now.items()})  # fmt: skip
-            saved.save(update, (state, jax.tree.map(np.copy, curves)))
-            bar(config.every)
-    return curves
+
+    def measured(k: int, state: train.State, curves: Curves) -> tuple[train.State, dict] | None:
+        if not np.asarray(train.training(state)).any():
+            return None
+        state, losses = advance(state)
+        _keep(curves, k, state, losses, score(state.params))
+        state = _forget_norm(train.finish(state, stale(curves.validation, config.patience)))
+        now = {"ndcg": curves.validation, "loss": curves.losses, "norm": curves.norms}
+        return state, {key: curve[:, k] for key, curve in now.items()}
+
+    part = f"{name} of {n}"
+    return record.rounds(part, config.updates, config.every, state, curves, measured)[1]
 
 
 def _score(model: Recommender, packed: Packed) -> Array:
@@ -374,14 +366,12 @@ def table(result: Result) -> harness.Table:
     for size in range(len(SIZINGS)):
         for c, name in enumerate(result.cells):
             each = result.scores[size, c]
-            error = each.std(axis=0, ddof=min(1, len(each) - 1)) / np.sqrt(len(each))
             times = (f"{1e3 * update[c]:.0f}", f"{update[c] / update[unit]:.2f}",
                      f"{spent[c] / spent[unit]:.2f}") if size == 0 else ("", "", "")  # fmt: skip
-            broken = np.sum(result.diverged[size, c] >= 0)
             rows.append((
                 name, str(result.widths[size, c]), f"{result.parameters[size, c]:,}",
-                *(f"{m:.4f} +- {e:.4f}" for m, e in zip(each.mean(axis=0), error, strict=True)),
-                f"{broken} of {len(each)}", f"{updates[size, c]:.0f}", *times,
+                *(mean_error(scores, ".4f") for scores in each.T),
+                broken(result.diverged[size, c]), f"{updates[size, c]:.0f}", *times,
             ))  # fmt: skip
     columns = ("", "n", "params", *SCORES, "diverged", f"updates to NDCG {goal:.3f}",
                "ms an update", "relative", "time to it, relative")  # fmt: skip

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import optax
@@ -25,7 +24,9 @@ from experiments import data, harness
 from experiments.bag_of_words import Ragged, ragged, regression
 from experiments.classify import POOLS
 from experiments.data.reviews import UNKNOWN, Source
-from experiments.gradient_reach import count, width
+from experiments.dropout import drop, lose
+from experiments.seeds import band, broken, mean_error
+from experiments.sizes import count, width
 from recur import cells, train
 from recur.flax.models import Classifier, Embedded
 
@@ -100,10 +101,8 @@ def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
     """Mean cross-entropy, nats, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
-    unknown = jax.random.bernoulli(lose_word, config.word_dropout, part.words.shape)
-    xs = model.embed(jnp.where(unknown, UNKNOWN, part.words))
-    keep = jax.random.bernoulli(lose_feature, 1 - config.dropout, xs.shape)
-    logits = model.model(jnp.where(keep, xs / (1 - config.dropout), 0), part.lengths)
+    xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
+    logits = model.model(drop(lose_feature, xs, config.dropout), part.lengths)
     return optax.softmax_cross_entropy_with_integer_labels(logits, part.labels).mean()
 
 
@@ -149,34 +148,25 @@ def fit(
         how = (lambda model, batch: loss(model, batch, config)), optimizer, sample
         return train.advance(*how, state, updates, updates)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
     fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan),
                     np.zeros((S, len(test.labels)), bool), np.full(S, -1))  # fmt: skip
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     answers = jax.jit(train.over_devices(jax.vmap(
         lambda model: (answered(model, held), answered(model, test))
     )))  # fmt: skip
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds, epochs", K) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["cell"] != name or line["epoch"] <= done)
-        bar(done)
-        for k in range(done, K):
-            state, losses = advance(state)
-            chooses, right = map(np.asarray, answers(state.params))
-            scores, before = chooses.mean(axis=1), np.nan_to_num(fitted.held_out, nan=-1.0)
-            better = scores > before.max(axis=1)
-            fitted.right[better] = right[better]
-            fitted.losses[:, k], fitted.held_out[:, k] = losses[:, 0], scores
-            fitted.diverged[:] = state.diverged
-            record.metrics(cell=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
-                           held_out=scores.tolist())  # fmt: skip
-            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
-            bar(1)
-    return fitted
+
+    def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        state, losses = advance(state)
+        chooses, right = map(np.asarray, answers(state.params))
+        scores, before = chooses.mean(axis=1), np.nan_to_num(fitted.held_out, nan=-1.0)
+        better = scores > before.max(axis=1)
+        fitted.right[better] = right[better]
+        fitted.losses[:, k], fitted.held_out[:, k] = losses[:, 0], scores
+        fitted.diverged[:] = state.diverged
+        return state, {"loss": losses[:, 0], "held_out": scores}
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    return record.rounds(name, K * updates, updates, state, fitted, epoch)[1]
 
 
 def run(config: Config, record: harness.Record) -> Result:
@@ -206,20 +196,19 @@ def run(config: Config, record: harness.Record) -> Result:
 
 def table(result: Result) -> harness.Table:
     """One row a cell, and one for the regression."""
-    rows = [("words that occur, regression", "", "", f"{result.regression:.1%}", "", "", "", "")]
+    alone = f"{100 * result.regression:.1f}"
+    rows = [("words that occur, regression", "", "", alone, "", "", "", "")]
     for c, name in enumerate(result.cells):
         test = result.test[c]
-        error = test.std(ddof=min(1, len(test) - 1)) / np.sqrt(len(test))
-        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{test.mean():.1%} +- {100 * error:.1f}",
+            mean_error(100 * test),
             " ".join(f"{100 * score:.1f}" for score in test),
-            f"{result.held_out[c].max(axis=-1).mean():.1%}",
+            f"{100 * result.held_out[c].max(axis=-1).mean():.1f}",
             " ".join(str(1 + k) for k in result.held_out[c].argmax(axis=-1)),
-            ", ".join(broken) or "none",
+            broken(result.diverged[c]),
         ))  # fmt: skip
-    columns = ("", "n", "params", "test acc.", "of each seed %", "held-out acc.", "best epochs",
+    columns = ("", "n", "params", "test acc. %", "of each seed %", "held-out acc. %", "best epochs",
                "diverged")  # fmt: skip
     return harness.Table(columns, rows)
 
@@ -232,9 +221,7 @@ def plot(result: Result) -> Figure:
     epochs = np.arange(1, result.held_out.shape[-1] + 1)
     names = [f"{low}-{high - 1}" for low, high in result.bands]
     for c, name in enumerate(result.cells):
-        low, middle, high = np.quantile(result.held_out[c], (0, 0.5, 1), axis=0)
-        axes[0].fill_between(epochs, low, high, color=colours[c], alpha=0.15, lw=0)
-        axes[0].plot(epochs, middle, color=colours[c], label=name)
+        band(axes[0], epochs, result.held_out[c], colours[c], name)
         axes[1].bar(c, result.test[c].mean(), color=colours[c])
         axes[1].plot(np.full(len(result.test[c]), c), result.test[c], "k.", ms=4)
         axes[2].plot(names, result.by_length[1 + c], ".-", color=colours[c], label=name)

@@ -42,6 +42,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.edits import ended, judge, mistakes
+from experiments.seeds import band, broken, mean_error
 from recur import cells, train
 from recur.compose import Bidirectional
 from recur.core import hidden
@@ -235,28 +236,18 @@ def fit(
     learners = [learner(part, optimizer, config.batch) for part in by_size(found, config)]
     write = writer(found.validation, found)
     fitted = Fitted(np.zeros((H, S, K)), np.zeros((H, S, K)), np.zeros(K))
-    with (
-        record.checkpoints(kind) as saved,
-        record.progress(f"{kind} x {H * S}, updates", config.updates) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["network"] != kind or line["update"] <= done)
-        bar(done)
-        for k in range(done // config.every, K):
-            begin = time.perf_counter()
-            state, losses = learn(k, learners, state, config)
-            fitted.losses[..., k] = losses.reshape(H, S)
-            fitted.seconds[k] = time.perf_counter() - begin
-            wrong, phones = judge(
-                found.validation, np.asarray(write(state.params)[0]), len(found.phones)
-            )
-            fitted.validation[..., k] = (wrong.sum(-1) / phones.sum(-1)).reshape(H, S)
-            update = (k + 1) * config.every
-            record.metrics(network=kind, update=update, loss=fitted.losses[..., k].tolist(),
-                           validation=fitted.validation[..., k].tolist())  # fmt: skip
-            saved.save(update, (state, jax.tree.map(np.copy, fitted)))
-            bar(config.every)
+
+    def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = learn(k, learners, state, config)
+        fitted.losses[..., k] = losses.reshape(H, S)
+        fitted.seconds[k] = time.perf_counter() - begin
+        written = np.asarray(write(state.params)[0])
+        wrong, phones = judge(found.validation, written, len(found.phones))
+        fitted.validation[..., k] = (wrong.sum(-1) / phones.sum(-1)).reshape(H, S)
+        return state, {"loss": fitted.losses[..., k], "validation": fitted.validation[..., k]}
+
+    state, fitted = record.rounds(kind, config.updates, config.every, state, fitted, measured)
     return fitted, state
 
 
@@ -357,26 +348,19 @@ def table(result: Result) -> harness.Table:
         for h, share in enumerate(result.teacher):
             errors, phones = result.errors[c, h], result.phones[c, h]  # (S, N)
             free, forced, count = result.after[c, h, :, :, 0].sum(axis=0)
-            broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c, h]) if t >= 0]
             rows.append((
-                str(name), f"{share:g}", _percent(errors.sum(-1) / phones.sum(-1)),
-                _percent((errors > 0).mean(-1)),
-                _percent(errors[:, long].sum(-1) / phones[:, long].sum(-1)),
-                _percent(result.forced[c, h].sum(-1) / result.places.sum()),
+                str(name), f"{share:g}", mean_error(100 * errors.sum(-1) / phones.sum(-1)),
+                mean_error(100 * (errors > 0).mean(-1)),
+                mean_error(100 * errors[:, long].sum(-1) / phones[:, long].sum(-1)),
+                mean_error(100 * result.forced[c, h].sum(-1) / result.places.sum()),
                 f"{100 * forced / max(count, 1):.1f}", f"{100 * free / max(count, 1):.1f}",
                 f"{result.losses[c, h, :, -1].mean():.3f}",
-                f"{result.seconds[c].sum():.0f}", ", ".join(broken) or "none",
+                f"{result.seconds[c].sum():.0f}", broken(result.diverged[c, h]),
             ))  # fmt: skip
     columns = ("sees", "teacher's share", "phone errors %", "word errors %",
                "phones, 10+ letters %", "forced mistakes %", "after a mistake: forced %",
                "free %", "training loss", "seconds of a kind", "diverged")  # fmt: skip
     return harness.Table(columns, rows)
-
-
-def _percent(shares: np.ndarray) -> str:
-    """The mean of the seeds, and each where there are several."""
-    each = f" ({' '.join(f'{100 * share:.1f}' for share in shares)})" if len(shares) > 1 else ""
-    return f"{100 * shares.mean():.1f}{each}"
 
 
 def plot(result: Result) -> Figure:
@@ -389,9 +373,7 @@ def plot(result: Result) -> Figure:
         for h, share in enumerate(result.teacher):
             colour, label = next(colours), f"{name}, teacher {share:g}"
             errors, phones = result.errors[c, h].sum(axis=0), result.phones[c, h].sum(axis=0)
-            low, middle, high = 100 * np.quantile(result.validation[c, h], (0, 0.5, 1), axis=0)
-            axes[0, 0].fill_between(result.updates, low, high, color=colour, alpha=0.15, lw=0)
-            axes[0, 0].plot(result.updates, middle, color=colour, label=label)
+            band(axes[0, 0], result.updates, 100 * result.validation[c, h], colour, label)
             sizes = [size for size in range(2, 29) if (lengths == size).sum() >= 20]
             rates = [errors[lengths == size].sum() / phones[lengths == size].sum()
                      for size in sizes]  # fmt: skip

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import optax
@@ -32,14 +31,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.gradient_reach import count, width
-from recur import cells, train
-from recur.compose import Bidirectional
-from recur.core import Recurrence
+from experiments.dropout import drop, lose
+from experiments.seeds import band, broken
+from experiments.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
+from experiments.sizes import count, width
+from recur import train
 from recur.flax.models import Embedded, Tagger, cross_entropy
-
-BOTH = "bidirectional."
-UNKNOWN = 0  # the word that stands for all that training does not know
 
 
 @dataclass(frozen=True)
@@ -96,36 +93,9 @@ class Result(NamedTuple):
     diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
 
 
-class Ragged(NamedTuple):
-    """Sentences in one array."""
-
-    words: Array  # (T, N)
-    tags: Array  # (T, N)
-    lengths: Array  # (N,)
-
-
-def network(name: str) -> Recurrence:
-    """The cell of that name, or one each way."""
-    cell = cells.named(name.removeprefix(BOTH))
-    return Bidirectional(cell) if name.startswith(BOTH) else cell
-
-
-def ragged(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], longest: int) -> Ragged:
-    """Sentences (T_i,), cut at `longest` words, in arrays of as many steps."""
-    words, tags = np.zeros((2, longest, len(xs)), np.int32)
-    for i, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        words[: len(x), i], tags[: len(y), i] = x[:longest], y[:longest]
-    lengths = np.array([min(len(x), longest) for x in xs], np.int32)
-    return Ragged(jnp.asarray(words), jnp.asarray(tags), jnp.asarray(lengths))
-
-
 def parts(found: data.Tagged, config: Config) -> tuple[Ragged, Ragged, Ragged, int]:
     """Training, held-out and test sentences of the words that training knows, and their count."""
-    N = len(found.train_x)
-    if config.held_out >= N:
-        raise ValueError(f"held_out ({config.held_out}) must leave some of {N} training sentences")
-    order = np.random.default_rng(config.seed).permutation(N)
-    held, fit = order[: config.held_out], order[config.held_out :]
+    fit, held = divide(len(found.train_x), config.held_out, config.seed)
     known = np.unique(np.concatenate([found.train_x[i] for i in fit]))
     index = np.full(len(found.words), UNKNOWN, np.int32)
     index[known] = 1 + np.arange(len(known))
@@ -184,10 +154,8 @@ def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
     """Mean cross-entropy, nats a word, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
-    unknown = jax.random.bernoulli(lose_word, config.word_dropout, part.words.shape)
-    xs = model.embed(jnp.where(unknown, UNKNOWN, part.words))
-    keep = jax.random.bernoulli(lose_feature, 1 - config.dropout, xs.shape)
-    logits = model.model(jnp.where(keep, xs / (1 - config.dropout), 0), part.lengths)
+    xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
+    logits = model.model(drop(lose_feature, xs, config.dropout), part.lengths)
     return cross_entropy(logits, part.tags, part.lengths)
 
 
@@ -235,30 +203,21 @@ def fit(
         )
         return held_answers, test_answers
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
     fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan), np.zeros((S, len(kinds), 3), int),
                     np.zeros(S), np.zeros(K), np.full(S, -1))  # fmt: skip
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {S} seeds, epochs", K) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["cell"] != name or line["epoch"] <= done)
-        bar(done)
-        for k in range(done, K):
-            begin = time.perf_counter()
-            state, losses = jax.block_until_ready(advance(state))
-            fitted.seconds[k] = time.perf_counter() - begin
-            fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
-            _keep(fitted, k, (held, test), answers(state.params), found.tags, kinds)
-            record.metrics(cell=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
-                           held_out=fitted.held_out[:, k].tolist())  # fmt: skip
-            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
-            bar(1)
-    return fitted
+
+    def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = jax.block_until_ready(advance(state))
+        fitted.seconds[k] = time.perf_counter() - begin
+        fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+        _keep(fitted, k, (held, test), answers(state.params), found.tags, kinds)
+        return state, {"loss": fitted.losses[:, k], "held_out": fitted.held_out[:, k]}
+
+    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    return record.rounds(name, K * updates, updates, state, fitted, epoch)[1]
 
 
 def _keep(
@@ -296,7 +255,6 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         totals = result.counts[c].sum(axis=1)  # (S, 3)
         right, answered, true = np.maximum(totals, 1e-9).T
-        broken = [f"seed {s} at {t}" for s, t in enumerate(result.diverged[c]) if t >= 0]
         rows.append((
             name, str(result.widths[c]), f"{result.parameters[c]:,}",
             f"{100 * f1(totals).mean():.2f}",
@@ -305,7 +263,7 @@ def table(result: Result) -> harness.Table:
             f"{100 * result.accuracies[c].mean():.2f}",
             f"{result.held_out[c].max(axis=-1).mean() * 100:.2f}",
             f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
-            ", ".join(broken) or "none",
+            broken(result.diverged[c]),
         ))  # fmt: skip
     columns = ("network", "n", "params", "test F1", "of each seed", "precision", "recall",
                "words right %", "held-out F1", "seconds", "diverged")  # fmt: skip
@@ -319,10 +277,8 @@ def plot(result: Result) -> Figure:
     epochs = np.arange(1, result.held_out.shape[-1] + 1)
     colours = mpl.color_sequences["tab10"]
     for c, name in enumerate(result.cells):
-        low, middle, high = 100 * np.quantile(result.held_out[c], (0, 0.5, 1), axis=0)
-        axes[0].fill_between(epochs, low, high, color=colours[c], alpha=0.15, lw=0)
         style = "-" if name.startswith(BOTH) else "--"
-        axes[0].plot(epochs, middle, style, color=colours[c], label=name)
+        band(axes[0], epochs, 100 * result.held_out[c], colours[c], name, style)
     low = 100 * np.median(result.held_out, axis=1)[:, len(epochs) // 4].min()
     axes[0].set(xlabel="epochs", ylabel="F1 on held-out sentences", ylim=(max(low - 8, 0), 100),
                 title="Training: median and range of seeds")  # fmt: skip

@@ -155,19 +155,14 @@ def fit(
     state = jax.vmap(start)(jax.random.split(jax.random.key(config.seed), config.seeds))
     errors = np.full((config.seeds, config.updates // config.every), np.nan)
     advance = jax.jit(train.over_devices(jax.vmap(lambda state: judge(learn(state)))))
-    with record.checkpoints(label) as saved, record.progress(label, config.updates) as bar:
-        done, (state, errors) = saved.restore((state, errors))
-        errors = np.array(errors)
-        record.rewind(lambda line: line["program"] != label or line["update"] <= done)
-        bar(done)
-        while done < config.updates and train.training(state).any():
-            state, wrong = advance(state)
-            errors[:, done // config.every] = wrong
-            done += config.every
-            record.metrics(program=label, update=done, errors=wrong.tolist())
-            saved.save(done, (state, errors.copy()))
-            bar(config.every)
-        bar(config.updates - done)
+
+    def judged(k: int, state: train.State, errors: np.ndarray) -> tuple[train.State, dict] | None:
+        if not train.training(state).any():
+            return None
+        state, errors[:, k] = advance(state)
+        return state, {"errors": errors[:, k]}
+
+    state, errors = record.rounds(label, config.updates, config.every, state, errors, judged)
     return errors, np.array(state.finished), np.array(state.diverged)
 
 

@@ -119,21 +119,16 @@ def run(config: Config, record: harness.Record) -> Result:
     """All settings at all widths, one after the other."""
     shape = (3, len(config.settings), len(config.n), 2)
     cases = list(np.ndindex(shape[1:3]))
-    with (
-        record.checkpoints("settings") as saved,
-        record.progress("settings and widths", len(cases)) as bar,
-    ):
-        done, found = saved.restore((np.zeros(shape), np.zeros(shape)))
-        values, errors = map(np.array, found)
-        record.rewind(lambda line: line["case"] < done)
-        bar(done)
-        for case, (p, k) in list(enumerate(cases))[done:]:
-            label, n = config.settings[p], config.n[k]
-            values[:, p, k], errors[:, p, k] = measure(label, n, config)
-            record.metrics(case=case, setting=label, n=n, Q=values[:, p, k, 0].tolist(),
-                           exponent=values[:, p, k, 1].tolist())  # fmt: skip
-            saved.save(case + 1, (values, errors))
-            bar(1)
+
+    def measured(case: int, nothing: tuple, kept: tuple) -> tuple[tuple, dict]:
+        p, k = cases[case]
+        (values, errors), label, n = kept, config.settings[p], config.n[k]
+        values[:, p, k], errors[:, p, k] = measure(label, n, config)
+        Q, exponent = values[:, p, k].T
+        return nothing, {"setting": label, "n": n, "Q": Q, "exponent": exponent}
+
+    kept = np.zeros(shape), np.zeros(shape)
+    _, (values, errors) = record.rounds("settings", len(cases), 1, (), kept, measured)
     return Result(np.array(config.settings), np.array(config.n), values, errors)
 
 

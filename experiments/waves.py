@@ -33,8 +33,8 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import data, harness, listeners
-from experiments.classify import Ragged, discriminant
+from experiments import data, discriminant, harness, listeners
+from experiments.seeds import broken, mean_error
 from recur import train
 from recur.cells import wave
 from recur.core import Tree
@@ -167,26 +167,18 @@ def fit(
     fitted = Fitted(np.zeros((F, K)), np.zeros((F, K, 2)), np.zeros(K), np.full(F, -1))
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     hear = jax.jit(train.over_devices(jax.vmap(lambda p: network.power(p, xs).argmax(axis=-1))))
-    with (
-        record.checkpoints(name) as saved,
-        record.progress(f"{name} x {F} folds, epochs", K) as bar,
-    ):
-        done, (state, fitted) = saved.restore((state, fitted))
-        fitted = jax.tree.map(np.array, fitted)
-        record.rewind(lambda line: line["network"] != name or line["epoch"] <= done)
-        bar(done)
-        for k in range(done, K):
-            begin = time.perf_counter()
-            state, losses = jax.block_until_ready(advance(state, held))
-            fitted.seconds[k] = time.perf_counter() - begin
-            right = np.asarray(hear(state.params)) == found.labels
-            fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
-            for column, part in enumerate((~held, held)):
-                fitted.accuracies[:, k, column] = np.mean(right, axis=1, where=part)
-            record.metrics(network=name, epoch=k + 1, loss=fitted.losses[:, k].tolist(),
-                           accuracy=fitted.accuracies[:, k].tolist())  # fmt: skip
-            saved.save(k + 1, (state, jax.tree.map(np.copy, fitted)))
-            bar(1)
+
+    def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        begin = time.perf_counter()
+        state, losses = jax.block_until_ready(advance(state, held))
+        fitted.seconds[k] = time.perf_counter() - begin
+        right = np.asarray(hear(state.params)) == found.labels
+        fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+        for column, part in enumerate((~held, held)):
+            fitted.accuracies[:, k, column] = np.mean(right, axis=1, where=part)
+        return state, {"loss": fitted.losses[:, k], "accuracy": fitted.accuracies[:, k]}
+
+    state, fitted = record.rounds(name, K * updates, updates, state, fitted, epoch)
     return jax.device_get(state.params), np.asarray(hear(state.params)), fitted
 
 
@@ -232,14 +224,8 @@ def run(config: Config, record: harness.Record) -> Result:
 
 def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
     """Test accuracy of the linear discriminant of band energies."""
-    features = bands(found.xs, rate)
-
-    def part(own: np.ndarray) -> Ragged:  # sequences of one step
-        return Ragged(
-            *map(jnp.asarray, (features[None, own], np.ones(own.sum()), found.labels[own]))
-        )
-
-    return discriminant(part(~held), part(held))
+    features, labels = bands(found.xs, rate), found.labels
+    return discriminant.accuracy(features[~held], labels[~held], features[held], labels[held])
 
 
 def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) -> np.ndarray:
@@ -252,26 +238,19 @@ def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) ->
 
 def table(result: Result) -> harness.Table:
     """One row a network, and one for the discriminant."""
-    rows = [("linear discriminant", "", _percent(result.linear), "", "", "", "", "")]
+    rows = [("linear discriminant", "", mean_error(100 * result.linear), "", "", "", "", "")]
     for m, name in enumerate(result.networks):
         final = result.accuracies[m, :, -1]  # (F, 2)
         right = np.diagonal(result.confusion[m]) / result.confusion[m].sum(axis=1)
-        broken = [f"fold {f} at {t}" for f, t in enumerate(result.diverged[m]) if t >= 0]
         rows.append((
-            str(name), f"{result.parameters[m]:,}", _percent(final[:, 1]),
-            " ".join(f"{100 * each:.1f}" for each in final[:, 1]), _percent(final[:, 0]),
+            str(name), f"{result.parameters[m]:,}", mean_error(100 * final[:, 1]),
+            " ".join(f"{100 * each:.1f}" for each in final[:, 1]), mean_error(100 * final[:, 0]),
             " ".join(f"{v} {100 * r:.0f}" for v, r in zip(result.vowels, right, strict=True)),
-            f"{result.seconds[m].sum():.0f}", ", ".join(broken) or "none",
+            f"{result.seconds[m].sum():.0f}", broken(result.diverged[m], "fold"),
         ))  # fmt: skip
     columns = ("network", "params", "test acc. %", "of each fold", "training acc. %",
                "test, each vowel %", "seconds", "diverged")  # fmt: skip
     return harness.Table(columns, rows)
-
-
-def _percent(each: np.ndarray) -> str:
-    """Mean and standard error over folds."""
-    error = f" +- {100 * each.std(ddof=1) / len(each) ** 0.5:.1f}" if len(each) > 1 else ""
-    return f"{100 * each.mean():.1f}{error}"
 
 
 def plot(result: Result) -> Figure:

@@ -1,8 +1,11 @@
 """The experiments about dynamics, at toy size, against the claims in their docstrings."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import (
     chaos,
@@ -148,19 +151,7 @@ def test_lyapunov_spectra(record, tmp_path):
 @pytest.mark.slow
 def test_spectra_resume_to_the_same_end(tmp_path):
     config = digits(cells=("minimal",), sigmas=(2.0,))
-    whole = lyapunov_spectra.run(config, harness.Record(tmp_path / "whole"))
-
-    class Killed(harness.Record):
-        def metrics(self, **values):
-            super().metrics(**values)
-            if values["update"] == 40:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lyapunov_spectra.run(config, Killed(tmp_path / "cut"))
-    resumed = lyapunov_spectra.run(config, harness.Record(tmp_path / "cut", resume=True))
-    for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(one, other)
+    require_resumed(partial(lyapunov_spectra.run, config), tmp_path)
 
 
 # --- gradient flossing ----------------------------------------------------------------------------
@@ -212,16 +203,4 @@ def test_flossing(record, tmp_path):
 @pytest.mark.slow
 def test_flossing_resumes_to_the_same_end(tmp_path):
     config = xor(updates=30, every=10, flossings=10)
-    whole = flossing.run(config, harness.Record(tmp_path / "whole"))
-
-    class Killed(harness.Record):
-        def metrics(self, **values):
-            super().metrics(**values)
-            if values["run"] == "flossed-4" and values["update"] == 20:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        flossing.run(config, Killed(tmp_path / "cut"))
-    resumed = flossing.run(config, harness.Record(tmp_path / "cut", resume=True))
-    for name in ("accuracies", "exponents"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
+    require_resumed(partial(flossing.run, config), tmp_path, part="flossed-4")

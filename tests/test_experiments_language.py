@@ -2,12 +2,14 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, language_model, ngram
 from experiments import next_symbol as net
@@ -216,28 +218,12 @@ def test_a_network_remembers_what_no_n_gram_sees(trained):
     assert rows.rows[1][4] == f"{bits[0]:.4g}"
 
 
-class Killed(harness.Record):
-    """A record that dies after the second measurement."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["update"] == 800:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained, path):
     """As the first network of the run that was not killed."""
     place, whole = trained
     config = toy(path, cells=("minimal",))
-    with pytest.raises(KeyboardInterrupt):
-        language_model.run(config, Killed(place / "cut"))
-    resumed = language_model.run(config, harness.Record(place / "cut", resume=True))
-    texts = [(place / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0].startswith(texts[1])
-    assert len(texts[1].splitlines()) == 3
-    for field in ("losses", "validation", "test", "written", "diverged"):
-        np.testing.assert_array_equal(getattr(whole, field)[:1], getattr(resumed, field))
+    require_resumed(partial(language_model.run, config), place, whole=whole)
 
 
 def test_what_cannot_be_run_is_refused(path):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, latent_states
 from recur import cells
@@ -147,26 +148,10 @@ def test_minimal_remembers_features_one_by_one(stripes, tmp_path):
     harness.save(tmp_path, result, latent_states.plot(result), latent_states.table(result))
 
 
-class Killed(harness.Record):
-    """A record that dies after update 40."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["update"] == 40:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(stripes, tmp_path):
     config = toy(cells=("lstm",))
-    whole = latent_states.run(config, harness.Record(tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        latent_states.run(config, Killed(tmp_path / "cut"))
-    resumed = latent_states.run(config, harness.Record(tmp_path / "cut", resume=True))
-    for name in latent_states.Result._fields:
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
-    texts = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0] == texts[1]
+    require_resumed(lambda record: latent_states.run(config, record), tmp_path)
 
 
 def test_flags_that_cannot_be_run_are_refused():

@@ -1,36 +1,12 @@
 """The two experiments on memory, at toy size, against the claims in their docstrings."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import harness, long_memory, temporal_order
-
-
-class Killed(harness.Record):
-    """A record that dies after one line of metrics."""
-
-    last = ("", 0)
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if (values.get("network", values.get("program")), values["update"]) == self.last:
-            raise KeyboardInterrupt
-
-
-def killed_and_resumed(run, config, folder, last):
-    """A whole run, and one that was killed after the line `last` and resumed."""
-    whole = run(config, harness.Record(folder / "whole"))
-    cut = Killed(folder / "cut")
-    cut.last = last
-    with pytest.raises(KeyboardInterrupt):
-        run(config, cut)
-    resumed = run(config, harness.Record(folder / "cut", resume=True))
-    lines = [(folder / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert lines[0] == lines[1]
-    for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(one, other)
-    return whole
-
 
 # --- temporal order -------------------------------------------------------------------------------
 
@@ -43,8 +19,7 @@ def short(**changes):
 @pytest.mark.slow
 def test_temporal_order_resumes_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.setattr(temporal_order, "METHODS", ("SGD + clip",))
-    last = ("SGD + clip, T = 10", 40)
-    result = killed_and_resumed(temporal_order.run, short(), tmp_path, last)
+    result = require_resumed(lambda record: temporal_order.run(short(), record), tmp_path)
     assert result.errors.shape == (1, 1, 2, 3)
     assert np.isfinite(result.errors).all()
 
@@ -121,7 +96,8 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
 @pytest.mark.slow
 def test_long_memory_resumes_to_the_same_end(tmp_path):
     config = tiny(recurrences=("linear",))
-    result = killed_and_resumed(long_memory.run, config, tmp_path, ("adding, linear", 20))
+    run = partial(long_memory.run, config)
+    result = require_resumed(run, tmp_path, 1, "adding, linear")
     assert result.losses.shape == (2, 3, 2, 2, 2)
     assert np.isfinite(result.losses).all()
     names = ["linear, Gaussian", "linear, orthogonal", "linear, identity"]

@@ -1,8 +1,11 @@
 """Parts of speech: what is in the data, the baseline by hand, and a toy language."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, part_of_speech
 
@@ -141,25 +144,10 @@ def test_a_part_that_hangs_on_the_word_before_is_learned(trained):
     harness.save(place, result, part_of_speech.plot(result), part_of_speech.table(result))
 
 
-class Killed(harness.Record):
-    """A record that dies after the second epoch."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["epoch"] == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(folder, trained):
     place, whole = trained
-    with pytest.raises(KeyboardInterrupt):
-        part_of_speech.run(toy(folder), Killed(place / "cut"))
-    resumed = part_of_speech.run(toy(folder), harness.Record(place / "cut", resume=True))
-    for name in ("losses", "held_out", "accuracies", "confusion", "baseline"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
-    texts = [(place / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0] == texts[1]
+    require_resumed(partial(part_of_speech.run, toy(folder)), place, whole=whole)
 
 
 def test_flags_that_cannot_be_run_are_refused(folder):

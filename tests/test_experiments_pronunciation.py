@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from killing import require_resumed
 
 from experiments import autoencoder, data, harness
 from experiments import sequence_to_sequence as s2s
@@ -270,30 +271,10 @@ def test_the_toy_language_is_learned(trained):
     harness.save(place, result, s2s.plot(result), s2s.table(result))
 
 
-class Killed(harness.Record):
-    """A record that dies at update 200."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["update"] == 200:
-            raise KeyboardInterrupt
-
-
-def require_resumed(module, config, whole, place):
-    """A run killed at update 200 and resumed ends as the one that was not."""
-    with pytest.raises(KeyboardInterrupt):
-        module.run(config, Killed(place / "cut"))
-    resumed = module.run(config, harness.Record(place / "cut", resume=True))
-    texts = [(place / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0] == texts[1]
-    for field in set(module.Result._fields) - {"seconds"}:
-        np.testing.assert_array_equal(getattr(whole, field), getattr(resumed, field))
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained):
     place, config, whole = trained
-    require_resumed(s2s, config, whole, place)
+    require_resumed(lambda record: s2s.run(config, record), place, whole=whole)
 
 
 def test_flags_that_cannot_be_run_are_refused(dictionary):
@@ -410,7 +391,7 @@ def test_words_come_back_and_lie_by_their_beginnings(dictionary, compiled_once, 
     assert result.probes[3, 1] > result.probes[0, 1]  # beginnings, against chance
     assert (result.neighbours != np.arange(100)).all()
     harness.save(tmp_path, result, autoencoder.plot(result), autoencoder.table(result))
-    require_resumed(autoencoder, config, result, tmp_path)
+    require_resumed(lambda record: autoencoder.run(config, record), tmp_path, whole=result)
 
 
 def test_autoencoders_refuse_bad_flags(dictionary, tmp_path):

@@ -1,10 +1,12 @@
 """Reviews at toy size: the words decide for a regression, their order for a recurrence."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import bag_of_words, data, harness, sentiment
 
@@ -101,21 +103,7 @@ def test_order_is_what_a_recurrence_adds(path, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_end(path, tmp_path):
     config = toy(path, epochs=3, word_dropout=0.2, dropout=0.3)
-
-    class Killed(harness.Record):
-        def metrics(self, **values):
-            super().metrics(**values)
-            if values["epoch"] == 2:
-                raise KeyboardInterrupt
-
-    whole = sentiment.run(config, harness.Record(tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        sentiment.run(config, Killed(tmp_path / "cut"))
-    resumed = sentiment.run(config, harness.Record(tmp_path / "cut", resume=True))
-    for name in sentiment.Result._fields:
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
-    lines = [(tmp_path / place / "metrics.jsonl").read_text() for place in ("whole", "cut")]
-    assert lines[0] == lines[1]
+    require_resumed(partial(sentiment.run, config), tmp_path)
 
 
 def test_what_cannot_be_run_is_refused(path):

@@ -1,11 +1,14 @@
 """Slot filling at toy size, on a folder of the form of ATIS that is made here."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, tagging
+from experiments.sentences import ragged
 
 WORDS = ["fly", "from", "to", "and", "boston", "denver", "st.", "louis", "at", "noon"]
 TAGS = ["B-from", "B-time", "B-to", "I-from", "I-to", "O"]
@@ -73,7 +76,7 @@ def test_f1_counts_whole_slots_within_the_sentence():
     """One of two slots is answered whole, the other one word short; what lies beyond is no slot."""
     tags = ["O", "B-x", "I-x", "B-y"]
     true, answered = [1, 2, 0, 3, 0], [1, 0, 0, 3, 3]
-    part = tagging.ragged([np.zeros(5, np.int32)], [np.array(true)], 6)
+    part = ragged([np.zeros(5, np.int32)], [np.array(true)], 6)
     answers = np.array([[*answered, 1]]).T
     counts = tagging.tally(part, answers, tags, ["x", "y"])
     assert counts.tolist() == [[0, 1, 1], [1, 2, 1]]
@@ -117,28 +120,12 @@ def test_a_slot_that_hangs_on_the_next_word_takes_both_directions(trained):
     assert [row[0] for row in tagging.table(result).rows] == list(result.cells)
 
 
-class Killed(harness.Record):
-    """A record that dies after the second epoch."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["epoch"] == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained):
     """As the first network of the run that was not killed."""
     place, config, whole = trained
     config = replace(config, cells=config.cells[:1])
-    with pytest.raises(KeyboardInterrupt):
-        tagging.run(config, Killed(place / "cut"))
-    resumed = tagging.run(config, harness.Record(place / "cut", resume=True))
-    texts = [(place / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0].startswith(texts[1])
-    assert len(texts[1].splitlines()) == config.epochs
-    for field in ("losses", "held_out", "counts", "accuracies", "diverged"):
-        np.testing.assert_array_equal(getattr(whole, field)[:1], getattr(resumed, field))
+    require_resumed(partial(tagging.run, config), place, whole=whole)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What can be trained, and how fast: at toy size, against the claims in the docstrings."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, learning_speed, timescales, trainability
 from recur import theory
@@ -18,29 +20,6 @@ def bars(monkeypatch):
     images = np.random.default_rng(0).uniform(0, 0.2, (100, 6, 6)).astype(np.float32)
     images[np.arange(100), 2 * labels] += 0.8
     monkeypatch.setattr(data, "digits", lambda _: data.Images(images, labels, images, labels))
-
-
-class Killed(harness.Record):
-    """A record that dies after the line of metrics of one update."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if values["update"] == 40:
-            raise KeyboardInterrupt
-
-
-def killed_and_resumed(run, folder):
-    """What a whole run gives; one that is killed and resumed must give the same."""
-    whole = run(harness.Record(folder / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        run(Killed(folder / "cut"))
-    resumed = run(harness.Record(folder / "cut", resume=True))
-    for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert (folder / "whole/metrics.jsonl").read_text() == (
-        folder / "cut/metrics.jsonl"
-    ).read_text()
-    return whole
 
 
 # --- trainability ---------------------------------------------------------------------------------
@@ -128,10 +107,10 @@ def test_learning_speed_resumes_to_the_same_end(tmp_path, monkeypatch):
     members = learning_speed.start("vanilla", learning_speed.read(config)[0], config)
     monkeypatch.setattr(learning_speed, "CELLS", {"vanilla": timescales.CELLS["vanilla"]})
     monkeypatch.setattr(learning_speed, "start", lambda *_: members)  # compiled once
-    result = killed_and_resumed(lambda record: learning_speed.run(config, record), tmp_path)
+    result = require_resumed(partial(learning_speed.run, config), tmp_path)
     assert result.accuracies.shape == (1, 1, 4, 1, 4)
     lines = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
-    assert [(line["label"], line["update"]) for line in lines[:4]] == [
+    assert [(line["part"], line["step"]) for line in lines[:4]] == [
         ("vanilla, rate 0.03", update) for update in (20, 40, 60, 80)
     ]  # fmt: skip
     learning_speed.plot(result)

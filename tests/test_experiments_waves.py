@@ -2,11 +2,13 @@
 
 import wave as wav
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from killing import require_resumed
 
 from experiments import data, harness, listeners, waves
 from recur import scan
@@ -157,25 +159,10 @@ def test_a_wave_learns_to_tell_voices_apart(trained):
     harness.save(place, result, waves.plot(result), waves.table(result))
 
 
-class Killed(harness.Record):
-    """A record that dies after the second epoch of the LSTM."""
-
-    def metrics(self, **values):
-        super().metrics(**values)
-        if (values["network"], values["epoch"]) == ("lstm", 2):
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained):
     place, whole = trained
-    with pytest.raises(KeyboardInterrupt):
-        waves.run(toy(), Killed(place / "cut"))
-    resumed = waves.run(toy(), harness.Record(place / "cut", resume=True))
-    for name in ("losses", "accuracies", "confusion", "speeds", "energy"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
-    texts = [(place / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
-    assert texts[0] == texts[1]
+    require_resumed(partial(waves.run, toy()), place, part="lstm", whole=whole)
 
 
 def test_flags_that_cannot_be_run_are_refused():

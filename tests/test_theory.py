@@ -433,20 +433,21 @@ def bounded(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in cells.names() if type(cells.named(n)) is Unitwise])
 def test_chi_against_drawn_networks(name):
-    """Redrawn networks at n = d = 512: E[h^2], the growth of a tangent, the squares of the
-    one-step Jacobian. 2 % for n and for the spread of 300 steps, of which each is averaged over n.
+    """Redrawn networks at n = 512: E[h^2], and the growth of a tangent. 2 % for n and for the
+    spread of 140 steps, of which each is averaged over n.
     """
     if not has_theory(name) or not bounded(name):
         pytest.skip("no theory, by the tests of refusals, or no stationary state")
-    cell, n, T = cells.named(name), 512, 300
+    cell, n, T = cells.named(name), 512, 210
+    d = n if name == "minimal.bare" else 64
     found = untied(cell, PRIOR, R)
-    body = scan.untied(cell, PRIOR, n, n)
+    body = scan.untied(cell, PRIOR, d, n)
 
     @jax.jit
     def simulate(key):
         keys = jax.random.split(key, T)
-        xs = np.sqrt(R) * jax.random.normal(KEY, (T, n))
-        state = cell.start(cell.init(key, PRIOR, n, n))
+        xs = np.sqrt(R) * jax.random.normal(KEY, (T, d))
+        state = cell.start(cell.init(key, PRIOR, d, n))
         _, hs = jax.lax.scan(body, state, (keys, xs))
         return jnp.mean(hs[T // 3 :] ** 2), analysis.log_gain(KEY, body, state, (keys, xs))
 
@@ -524,7 +525,9 @@ def test_error_falls_as_one_over_root_of_units(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["minimal.bare", "gru", "lstm"])
 def test_critical_priors_keep_gradients(name):
-    """Log-gain per step within .01 nats of 0 over 500 steps, redrawn weights, n = 512, 8 seeds."""
+    """Log-gain per step within .01 nats of 0 over 500 steps, redrawn weights, n = 512, 4 seeds,
+    of which one scatters by .004.
+    """
     cell, n, T = cells.named(name), 512, 500
     if name == "minimal.bare":
         prior = theory.critical_minimal(0.0, 16.0, R)
@@ -538,5 +541,5 @@ def test_critical_priors_keep_gradients(name):
         state = cell.start(cell.init(key, prior, d, n))
         return analysis.log_gain(key, body, state, (keys, xs))[-1] / T
 
-    gains = jax.lax.map(one, jax.random.split(KEY, 8))
+    gains = jax.lax.map(one, jax.random.split(KEY, 4))
     assert abs(gains.mean()) < 0.01

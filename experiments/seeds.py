@@ -1,0 +1,26 @@
+"""What several networks of one kind say together: seeds, or folds."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+
+def mean_error(each: np.ndarray, form: str = ".1f") -> str:
+    """Mean and standard error of values (S,), "97.2 +- 0.2"; of one value, itself."""
+    if len(each) == 1:
+        return f"{each[0]:{form}}"
+    return f"{each.mean():{form}} +- {each.std(ddof=1) / len(each) ** 0.5:{form}}"
+
+
+def broken(diverged: np.ndarray, of: str = "seed") -> str:
+    """Which networks diverged at which update, of (S,) where -1 is never; or "none"."""
+    return ", ".join(f"{of} {s} at {t}" for s, t in enumerate(diverged) if t >= 0) or "none"
+
+
+def band(
+    ax: Axes, x: np.ndarray, each: np.ndarray, colour: str, label: str | None = None,
+    style: str = "-",
+) -> None:  # fmt: skip
+    """Median and range of curves (S, len(x))."""
+    low, middle, high = np.quantile(each, (0, 0.5, 1), axis=0)
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    ax.plot(x, middle, style, color=colour, label=label)
