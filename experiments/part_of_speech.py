@@ -9,9 +9,11 @@ for words that training does not know is the most frequent part of their ending.
 
 Of the epochs of a network the one of best accuracy on sentences held out from training counts.
 
-Measured: the most frequent part is right for 90.8 % of the test words, 88.6 % without endings, and
-for 59.2 % of those that training does not know. A vanilla network names 92.4 % of the held-out
-words after four epochs.
+Claim: a word's part hangs on words to come: both directions beat one at equal parameters, whatever
+the cell. Test words right, two seeds: LSTM both ways 94.7 %, MinimalRNN both ways 94.5 %; one way
+vanilla and LSTM 93.0 %, MinimalRNN 92.8 %; most frequent part 90.8 %. Of the words that training
+does not know: 76.6 and 75.4 %, 73 and 71 %, 59 %. In the errors of the best, proper nouns are taken
+for nouns and foreign words for either.
 """
 
 import time

@@ -13,9 +13,9 @@ where a user begins, and masked where a row has ended. One causal pass gives the
 training, validation and test. Each network is the one of its best validation NDCG.
 
 Claim: every recurrent network beats popularity (Recall@20 .12, NDCG@20 .054) and item-kNN (.19,
-.076); MinimalRNN (.325 +- .006, .136 +- .004), CFN (.319, .136) and GRU (.316, .133), of equal width
-and three seeds each, also beat the item-kNN that forgets (.276, .129), and vanilla (.290, .123) and
-LSTM (.297, .128) do so in recall alone. Equal quality takes MinimalRNN, CFN and GRU times of
+.076). MinimalRNN (.325 +- .006, .136 +- .004), CFN (.319, .136) and GRU (.316, .133), of equal
+width and three seeds each, also beat the item-kNN that forgets (.276, .129); vanilla (.290, .123)
+and LSTM (.297, .128) do so in recall alone. Equal quality takes MinimalRNN, CFN and GRU times of
 1 : 1.13 : 1.56, where the study of MinimalRNN (arXiv:1711.06788) had 1 : 1.2 : 1.53. The vanilla
 network's gradients are two to three times as large as those of the others, but do not explode.
 """
