@@ -90,7 +90,7 @@ def compiled(function: Callable, *args: Any) -> Contestant:
     compiling = time.perf_counter() - begin
     shardings = program.input_shardings[0]
     args = jax.device_put(args, shardings)
-    devices = max(len(s.device_set) for s in jax.tree.leaves(shardings))
+    devices = max((len(s.device_set) for s in jax.tree.leaves(shardings)), default=1)
     memory = program.memory_analysis().temp_size_in_bytes * devices
     return Contestant(lambda: jax.block_until_ready(program(*args)), compiling, memory)
 

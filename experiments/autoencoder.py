@@ -34,8 +34,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.edits import distances, edits
-from experiments.seeds import band
+from experiments.parts.edits import distances, edits
+from experiments.parts.seeds import band
 from recur import cells, train
 from recur.flax.models import Autoencoder, HierarchicalAutoencoder, cross_entropy
 

@@ -25,8 +25,9 @@ from jax import Array, lax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import data, discriminant, harness
-from experiments.seeds import band, broken, mean_error
+from experiments import data, harness
+from experiments.parts import discriminant
+from experiments.parts.seeds import band, broken, mean_error
 from recur import cells, train
 from recur.flax.models import Classifier, last, mean
 

@@ -30,7 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.seeds import mean_error
+from experiments.parts.seeds import mean_error
 from recur import cells, generate, scan, train
 from recur.flax.models import Tagger
 

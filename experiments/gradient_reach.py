@@ -27,8 +27,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.seeds import band, broken
-from experiments.sizes import count, width
+from experiments.parts.seeds import band, broken
+from experiments.parts.sizes import count, width
 from recur import analysis, cells, scan, train
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier

@@ -35,8 +35,9 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from experiments import data, harness, ngram
-from experiments import next_symbol as net
+from experiments import data, harness
+from experiments.parts import next_symbol as net
+from experiments.parts import ngram
 from recur import cells
 
 

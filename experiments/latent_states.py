@@ -45,7 +45,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.seeds import mean_error
+from experiments.parts.seeds import mean_error
 from recur import Prior, cells, scan, train
 from recur.analysis.qr import qr
 from recur.core import Tree

@@ -27,8 +27,9 @@ from jax import Array
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from experiments import data, harness, last_state
-from experiments.timescales import CELLS
+from experiments import data, harness
+from experiments.parts import last_state
+from experiments.parts.timescales import CELLS
 from recur import compose, tasks
 from recur.core import Prior, Unitwise
 

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 
 from experiments import gradient_reach, harness
 from experiments.gradient_reach import WHEN
-from experiments.seeds import mean_error
-from experiments.sizes import width
+from experiments.parts.seeds import mean_error
+from experiments.parts.sizes import width
 from recur import analysis, cells, scan
 from recur.core import Prior
 from recur.flax.models import Classifier

@@ -36,8 +36,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.dropout import drop
-from experiments.ranking import (
+from experiments.parts.dropout import drop
+from experiments.parts.ranking import (
     FORGETTING,
     SCORES,
     TRAIN,
@@ -48,8 +48,8 @@ from experiments.ranking import (
     rate,
     wanted,
 )
-from experiments.seeds import broken, mean_error
-from experiments.sizes import count, width
+from experiments.parts.seeds import broken, mean_error
+from experiments.parts.sizes import count, width
 from recur import cells, scan, train
 from recur.core import Recurrence
 from recur.flax.models import LanguageModel

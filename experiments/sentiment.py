@@ -21,12 +21,12 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.bag_of_words import Ragged, ragged, regression
 from experiments.classify import POOLS
 from experiments.data.reviews import UNKNOWN, Source
-from experiments.dropout import drop, lose
-from experiments.seeds import band, broken, mean_error
-from experiments.sizes import count, width
+from experiments.parts.bag_of_words import Ragged, ragged, regression
+from experiments.parts.dropout import drop, lose
+from experiments.parts.seeds import band, broken, mean_error
+from experiments.parts.sizes import count, width
 from recur import cells, train
 from recur.flax.models import Classifier, Embedded
 
@@ -141,8 +141,7 @@ def fit(
         rngs, cell = nnx.Rngs(own), cells.named(name)
         classifier = Classifier(cell, config.d, n, 2, pool=POOLS[config.pool], rngs=rngs)
         model = Embedded(classifier, vocabulary, config.d, rngs=rngs)
-        model.embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior expects of inputs
-        return train.start(batches, model, optimizer)
+        return train.start(batches, model, optimizer)  # words begin small: rare ones say little
 
     def learn(state: train.State) -> tuple[train.State, Array]:
         how = (lambda model, batch: loss(model, batch, config)), optimizer, sample

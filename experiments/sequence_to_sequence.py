@@ -41,8 +41,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.edits import ended, judge, mistakes
-from experiments.seeds import band, broken, mean_error
+from experiments.parts.edits import ended, judge, mistakes
+from experiments.parts.seeds import band, broken, mean_error
 from recur import cells, train
 from recur.compose import Bidirectional
 from recur.core import hidden

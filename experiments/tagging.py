@@ -31,10 +31,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.dropout import drop, lose
-from experiments.seeds import band, broken
-from experiments.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
-from experiments.sizes import count, width
+from experiments.parts.dropout import drop, lose
+from experiments.parts.seeds import band, broken
+from experiments.parts.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
+from experiments.parts.sizes import count, width
 from recur import train
 from recur.flax.models import Embedded, Tagger, cross_entropy
 

@@ -36,8 +36,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments import data, harness, last_state, timescales
-from experiments.timescales import CELLS, THEORIES
+from experiments import data, harness
+from experiments.parts import last_state, timescales
+from experiments.parts.timescales import CELLS, THEORIES
 from recur import tasks
 from recur.core import Prior
 

@@ -9,10 +9,9 @@ linear discriminant of the energies of bands of frequency. The speakers are divi
 that no speaker of the test is heard in training; nothing is chosen by the test, and what counts is
 the last epoch.
 
-Claim: a material learns to send each vowel to its probe. On recordings it names 90 % of the vowels
-of speakers that it never heard (93.0 and 87.7 % in two folds), as the LSTM does (86.0 and 96.5 %);
-the mean of both folds stays below the discriminant's (96.5 and 94.7 %). ae is never missed; most
-mistakes are between ei and iy.
+Claim: a material learns to send each vowel to its probe. In five folds of recordings it names
+88.5 +- 2.4 % of the vowels of speakers that it never heard, as the LSTM does (89.9 +- 2.4); both
+stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are between ei and iy.
 
 `--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
 al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
@@ -33,8 +32,9 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import data, discriminant, harness, listeners
-from experiments.seeds import broken, mean_error
+from experiments import data, harness
+from experiments.parts import discriminant, listeners
+from experiments.parts.seeds import broken, mean_error
 from recur import train
 from recur.cells import wave
 from recur.core import Tree

@@ -19,7 +19,7 @@ from killing import require_resumed
 from matplotlib.figure import Figure
 
 from experiments import data, gradient_reach, harness
-from experiments.sizes import width
+from experiments.parts.sizes import width
 from recur import Prior, cells, scan
 from recur.checkpoint import WriteError
 

@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from killing import require_resumed
 
-from experiments import classify, data, forecast, harness, ranking, recommender
+from experiments import classify, data, forecast, harness, recommender
+from experiments.parts import ranking
 from recur import cells, scan
 from recur.flax.models import Tagger
 

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 from killing import require_resumed
 
-from experiments import (
-    chaos,
-    error_surface,
-    flossing,
-    gradient_reach,
-    harness,
-    lyapunov_spectra,
-)
+from experiments import chaos, error_surface, flossing, gradient_reach, harness, lyapunov_spectra
 from recur import Prior, cells
 
 

@@ -11,8 +11,9 @@ import optax
 import pytest
 from killing import require_resumed
 
-from experiments import data, harness, language_model, ngram
-from experiments import next_symbol as net
+from experiments import data, harness, language_model
+from experiments.parts import next_symbol as net
+from experiments.parts import ngram
 from recur import scan
 
 # --- the n-gram model -----------------------------------------------------------------------------

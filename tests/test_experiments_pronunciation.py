@@ -12,7 +12,7 @@ from killing import require_resumed
 
 from experiments import autoencoder, data, harness
 from experiments import sequence_to_sequence as s2s
-from experiments.edits import distances, edits, judge, mistakes
+from experiments.parts.edits import distances, edits, judge, mistakes
 from recur.flax.models import cross_entropy
 
 VOWELS = "aio"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from killing import require_resumed
 
-from experiments import bag_of_words, data, harness, sentiment
+from experiments import data, harness, sentiment
+from experiments.parts import bag_of_words
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def path(tmp_path):
 
 def toy(path, **changes):
     config = sentiment.Config(
-        path=path, cells=("minimal",), d=8, parameters=400, epochs=6, batch=16, dropout=0.0,
-        word_dropout=0.0, learning_rate=2e-2,
+        path=path, cells=("minimal",), d=8, parameters=400, epochs=12, batch=16, dropout=0.0,
+        word_dropout=0.0, learning_rate=4e-2,
     )  # fmt: skip
     return replace(config, **changes)
 

@@ -8,7 +8,7 @@ import pytest
 from killing import require_resumed
 
 from experiments import data, harness, tagging
-from experiments.sentences import ragged
+from experiments.parts.sentences import ragged
 
 WORDS = ["fly", "from", "to", "and", "boston", "denver", "st.", "louis", "at", "noon"]
 TAGS = ["B-from", "B-time", "B-to", "I-from", "I-to", "O"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from killing import require_resumed
 
-from experiments import data, harness, learning_speed, timescales, trainability
+from experiments import data, harness, learning_speed, trainability
+from experiments.parts import timescales
 from recur import theory
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from killing import require_resumed
 
-from experiments import data, harness, listeners, waves
+from experiments import data, harness, waves
+from experiments.parts import listeners
 from recur import scan
 from recur.cells import wave
 

@@ -9,10 +9,10 @@ import pytest
 from killing import require_resumed
 from matplotlib.figure import Figure
 
-from experiments.discriminant import accuracy
-from experiments.dropout import drop, lose
+from experiments.parts.discriminant import accuracy
+from experiments.parts.dropout import drop, lose
+from experiments.parts.seeds import band, broken, mean_error
 from experiments.record import Record
-from experiments.seeds import band, broken, mean_error
 
 
 def double(k, state, kept):

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 from jax import Array, lax
 
-from experiments.sizes import count
+from experiments.parts.sizes import count
 from recur import cells, generate, scan
 from recur.compose import Stacked
 from recur.compose.gates import memory

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from experiments.sizes import count, width
+from experiments.parts.sizes import count, width
 from recur import Prior, scan
 from recur.cells import lstm, wave
 from recur.core import Tree
