@@ -6,6 +6,11 @@ out. A fifth of the reviews, drawn once and for all, is for the test; of the epo
 the one of best accuracy on reviews held out from training counts. Beside the recurrences stands
 what sees no order: a logistic regression on which words occur, its ridge chosen on the same
 held-out reviews.
+
+Claim: in 6,824 sentences there is little to be learnt from order. The regression is right for
+74.3 % of 1,705 test sentences (a standard error is 1.1 %), and the recurrences, two seeds each, are
+as good or hardly better: vanilla 75.8, MinimalRNN 75.4, CFN 75.3, LSTM 74.9, GRU 74.7. Embeddings
+begin small: at variance 1, rare words drown the others, and none of them gets beyond 70.6.
 """
 
 from dataclasses import dataclass
