@@ -1,6 +1,5 @@
 """What a run leaves behind as it goes, each piece whole: metrics, checkpoints, progress."""
 
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -96,9 +95,7 @@ class Record:
         path = self.folder / "metrics.jsonl"
         if first() and path.exists():
             lines = path.read_text().splitlines()
-            said = map(json.loads, lines)
-            stay = [it.get("part") != part or it["step"] <= done for it in said]
-            write(path, "".join(line + "\n" for line in itertools.compress(lines, stay)))
+            write(path, "".join(line + "\n" for line in lines if _stays(line, part, done)))
 
 
 def first() -> bool:
@@ -132,6 +129,15 @@ def replace(path: Path, make: Callable[[Path], Any]) -> None:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def _stays(line: str, part: str, done: int) -> bool:
+    """Whether a line of metrics.jsonl is whole, and not of this part's steps beyond `done`."""
+    try:
+        said = json.loads(line)
+    except json.JSONDecodeError:  # cut off when the run was killed
+        return False
+    return said.get("part") != part or said["step"] <= done
 
 
 def _plain(array: Any) -> Any:

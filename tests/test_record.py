@@ -44,6 +44,15 @@ def test_rounds_end_the_same_when_killed(rounds, part, tmp_path):
     ]
 
 
+def test_a_line_that_a_kill_cut_off_is_written_again(tmp_path):
+    run(Record(tmp_path))
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + whole.splitlines()[-1][:20])
+    run(Record(tmp_path, resume=True))
+    assert path.read_text() == whole
+
+
 def test_a_run_that_is_not_resumed_starts_anew(tmp_path):
     assert run(Record(tmp_path))[0] == run(Record(tmp_path))[0] == 32
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 10
