@@ -33,8 +33,8 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
     otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
     keeps: every state and `mix` of it, every state, one in 64, or about sqrt(T) of them; the rest
-    is computed again. A plain scan keeps all that it computed in place of the first two. A chunk has
-    8 steps, or as many as make 64 rows with the examples of a small batch.
+    is computed again. A plain scan keeps all that it computed in place of the first two. A chunk
+    has 8 steps, or as many as make 64 rows with the examples of a small batch.
     Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
     """
     for name, value, known in (
