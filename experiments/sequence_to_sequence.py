@@ -21,6 +21,8 @@ where the network looks at the word again: of the next phones after a first mist
 25 %; 17 and 15 %), but by more mistakes after true phones, not by fewer in free running: in so
 short a training it helps neither network (25 and 15 % phone errors). The first phone alone is
 better known by one vector: attention begins with nothing to look for. One network of each kind.
+Longer training (`--networks attention --teacher 1.0 --n 128 --updates 4000 --every 400`, 5 minutes)
+leaves 10.3 % of the phones wrong, and 41 % of the words.
 """
 
 import time
