@@ -52,7 +52,7 @@ def main(config: Config, folder: Path) -> None:
     """Race for spectra, then for frames."""
     if LAGS > config.T:
         raise ValueError(f"T must be {LAGS}, the number of lags, or more, got {config.T}")
-    spectra = (("gru", config.T), ("lstm", config.T), ("gru", LAGS))
+    spectra = dict.fromkeys((("gru", config.T), ("lstm", config.T), ("gru", LAGS)))
     races = [partial(reach, config, cell, T) for cell, T in spectra]
     for k in dict.fromkeys((8, config.n)):
         races += [partial(pushes, config, cell, k) for cell in ("gru", "lstm", "minimal")]
@@ -63,7 +63,7 @@ def main(config: Config, folder: Path) -> None:
     apart = len(spectra)
     tables = {record["title"]: medians.table(record, (BLOCKS,)) for record in records[:apart]}
     tables[f"A frame through {STEPS} steps"] = pushed(records[apart:])
-    harness.publish(folder, config, records, tables, medians.plot(records, columns=3))
+    harness.publish(folder, config, records, tables, medians.plot(records, columns=apart))
 
 
 def reach(config: Config, cell: str, T: int) -> dict:

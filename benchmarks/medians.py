@@ -50,7 +50,7 @@ def unit_of(record: dict) -> tuple[str, float]:
 def spread(seconds: Sequence[float], scale: float) -> str:
     """Median and half of the interquartile range."""
     low, middle, high = scale * np.percentile(seconds, (25, 50, 75))
-    return f"{middle:.3g} ± {(high - low) / 2:.2g}"
+    return f"{middle:.3g} ± {(high - low) / 2:.3g}"
 
 
 def plot(records: Sequence[dict], columns: int = 1) -> Figure:

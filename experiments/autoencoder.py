@@ -79,8 +79,7 @@ class Config(harness.Sized):
         self.require_counts("seeds", "batch", "longest")
         if self.test < 2:
             raise ValueError(f"a word's neighbour is another: test is 2 or more, got {self.test}")
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
 
 
 class Result(NamedTuple):

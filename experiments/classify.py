@@ -65,8 +65,7 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in self.cells:
             cells.named(name)
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
 
 
 class Result(NamedTuple):

@@ -69,8 +69,7 @@ class Config(harness.Config):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run before any work is done."""
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
         if not 1 <= self.k <= self.n:
             raise ValueError(f"k ({self.k}) exponents of n ({self.n}) units: 1 <= k <= n")
 

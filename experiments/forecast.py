@@ -72,8 +72,7 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in self.cells:
             cells.named(name)
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
         if not 0 < self.ahead < self.test:
             raise ValueError(f"ahead ({self.ahead}) must lie between 0 and test ({self.test})")
 

@@ -71,8 +71,7 @@ class Config(harness.Config):
             cells.named(name)
         if self.pixels < 1 or 784 % self.pixels:
             raise ValueError(f"pixels must divide the 784 of an image, got {self.pixels}")
-        if self.every < 1 or self.steps % self.every:
-            raise ValueError(f"every ({self.every}) must divide steps ({self.steps})")
+        self.require_divides("every", "steps")
 
 
 class Result(NamedTuple):

@@ -76,6 +76,12 @@ class Config:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
 
+    def require_divides(self, part: str, whole: str) -> None:
+        """Raise ValueError unless the first of these flags divides the second."""
+        small, large = getattr(self, part), getattr(self, whole)
+        if small < 1 or large % small:
+            raise ValueError(f"{part} ({small}) must divide {whole} ({large})")
+
 
 ASIDE = ("results", "resume", "save_every", "keep", "coordinator", "process_id")  # may change
 

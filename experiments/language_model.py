@@ -92,8 +92,7 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in (*self.cells, self.like):
             cells.named(name)
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
         self.require_counts("d", "n", "layers", "batch", "truncate", "samples", "write", "order")
         if self.decays < 0 or not 0 <= self.steady <= 1:
             raise ValueError(f"steady is a share in [0, 1] and decays a number from 0, got "

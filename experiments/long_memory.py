@@ -101,8 +101,7 @@ class Config(harness.Sized):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run before any work is done."""
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
         for name in self.recurrences:
             if name not in RECURRENCES:
                 raise ValueError(f"no recurrence {name!r}; there are {', '.join(RECURRENCES)}")

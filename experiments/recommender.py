@@ -95,8 +95,7 @@ class Config(harness.Sized):
         """Refuse what cannot be run before any work is done."""
         for name in (*self.cells, self.like):
             cells.named(name)
-        if self.every < 1 or self.updates % self.every:
-            raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
+        self.require_divides("every", "updates")
         if self.longest < 4:
             raise ValueError(f"a history needs 4 items or more, got longest={self.longest}")
         self.require_shares("dropout")
@@ -278,12 +277,13 @@ def pace(packed: Packed, config: Config, record: harness.Record) -> np.ndarray:
 
     Saved, so that a resumed run has the times of the run that was killed.
     """
-    with record.checkpoints("pace") as saved:
-        done, seconds = saved.restore(np.zeros((len(config.cells), config.rounds)))
-        if not done:
-            seconds = _measure(packed, config)
-            saved.save(1, seconds)
-    return np.asarray(seconds)
+
+    def measured(_: int, nothing: tuple, seconds: np.ndarray) -> tuple[tuple, dict]:
+        seconds[:] = _measure(packed, config)
+        return nothing, {"seconds": seconds}
+
+    empty = np.zeros((len(config.cells), config.rounds))
+    return record.rounds("pace", 1, 1, (), empty, measured)[1]
 
 
 def _measure(packed: Packed, config: Config) -> np.ndarray:

@@ -78,6 +78,11 @@ class Record:
         """
         with self.checkpoints(part) as saved, self.progress(part, steps) as bar:
             done, (state, kept) = saved.restore((state, kept))
+            if steps % every or done % every:
+                raise ValueError(
+                    f"{part}: rounds of {every} steps do not lead from step {done} to {steps}; "
+                    "take a divisor of both, or begin anew without --resume"
+                )
             kept = jax.tree.map(np.array, kept)
             self._rewind(part, done)
             bar(done)

@@ -174,7 +174,7 @@ def test_medians_say_how_often_a_contestant_fits_into_another():
     }
     shown = medians.table(record, ("a",))
     assert shown.columns[1:4] == ("median, ms", "least, ms", "a / it")
-    assert shown.rows[0] == ("a", "400 ± 1.5e+02", "200", "1.00", "1.00", "")
+    assert shown.rows[0] == ("a", "400 ± 150", "200", "1.00", "1.00", "")
     assert shown.rows[1] == ("b", "100 ± 50", "100", "4.00", "2.00", "1.0e-06")
     record["seconds"]["a"][1] = 8.0
     assert medians.table(record, ()).rows[0][:3] == ("a", "0.4 ± 2", "0.2")

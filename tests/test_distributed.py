@@ -52,15 +52,12 @@ def run(config, record):
     state = jax.jit(jax.vmap(begin))(jax.random.split(jax.random.key(config.seed), 3))
     member = lambda state: train.advance(loss, OPTIMIZER, sample, state, 10)  # noqa: E731
     advance = jax.jit(train.over_devices(jax.vmap(member)))
-    losses = np.zeros((3, 30))
-    with record.checkpoints("sweep") as saved, record.progress("sweep", 30) as bar:
-        done, (state, losses) = saved.restore((state, losses))
-        bar(done)
-        for t in range(done, 30, 10):
-            state, losses[:, t : t + 10] = advance(state)
-            record.metrics(update=t + 10, loss=losses[:, t + 9].tolist())
-            saved.save(t + 10, (state, losses))
-            bar(10)
+
+    def ten(k, state, losses):
+        state, losses[:, 10 * k : 10 * k + 10] = advance(state)
+        return state, {"loss": losses[:, 10 * k + 9]}
+
+    state, losses = record.rounds("sweep", 30, 10, state, np.zeros((3, 30)), ten)
     return Result(losses, np.asarray(state.params.W))
 
 

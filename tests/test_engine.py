@@ -1,5 +1,6 @@
 """The chunked engine against autodiff of the plain scan, in float64."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -117,11 +118,37 @@ def test_forward_mode_second_derivatives_and_vmap(kept, x64):
     )
 
 
+@pytest.fixture
+def short_chunks(monkeypatch):
+    """Two examples make chunks of four steps, ahead; one step or more is left over."""
+    module = importlib.import_module("recur.scan.plan")
+    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "ROWS", 8)
+    assert scan.plan(cells.gru.cell, jnp.zeros((11, 2, 3)), "chunked")[1:3] == (4, True)
+
+
+def test_inputs_that_many_states_share(x64):
+    """One sequence, twenty starts; and no example at all."""
+    params, _, xs = setting(cells.gru.cell, 3, 4, 100)
+    starts = jax.random.normal(KEY, (4, 5, 4))
+
+    def each(start):
+        return scan.run(cells.gru.cell, params, xs, start, engine="scan")[1][-1]
+
+    def together(starts):
+        return scan.run(cells.gru.cell, params, xs, starts)[1][-1]
+
+    assert_close(together(starts), jax.vmap(jax.vmap(each))(starts))
+    ours = jax.grad(lambda s: jnp.sum(together(s) ** 2))(starts)
+    assert_close(ours, jax.grad(lambda s: jnp.sum(jax.vmap(jax.vmap(each))(s) ** 2))(starts))
+    assert scan.run(cells.gru.cell, params, jnp.zeros((100, 0, 3)))[1].shape == (100, 0, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "reverse"), [("gru", False), ("lstm", True), ("highway.deep", False)]
 )
 @pytest.mark.parametrize("memory", ["mix", pytest.param("states", marks=pytest.mark.slow), "sqrt"])
-def test_run_with_masks_and_resets(name, reverse, memory, x64):
+def test_run_with_masks_and_resets(name, reverse, memory, short_chunks, x64):
     """Whatever the engine and the memory: results and gradients of the plain scan."""
     cell, steps = build(name), 11
     params, state, xs = setting(cell, 3, 4, steps, (2,))
@@ -141,7 +168,7 @@ def test_run_with_masks_and_resets(name, reverse, memory, x64):
     assert_close(loss({"engine": engine, "memory": memory}), loss({"engine": "scan"}))
 
 
-def test_stacks_and_both_directions(x64):
+def test_stacks_and_both_directions(short_chunks, x64):
     cell = Stacked(cells.gru.cell, Bidirectional(cells.cfn.cell))
     params = double(cell.init(KEY, Prior(), 3, 4))
     xs = jax.random.normal(KEY, (10, 2, 3), jnp.float64)

@@ -150,7 +150,7 @@ def test_a_killed_recommender_resumes_to_the_same_end(ratings, tmp_path):
     packed = ranking.pack(data.histories(ratings), config.longest)
     require_resumed(
         lambda record: recommender.fit("minimal", 12, packed, config, record),
-        tmp_path, 1,
+        tmp_path,
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_a_signal_in_a_batch_is_heard_as_if_alone(signals):
 @pytest.mark.slow
 def test_a_killed_classifier_resumes_to_the_same_end(signals, tmp_path):
     config = speakers(signals, cells=("minimal",), updates=40)
-    require_resumed(partial(classify.run, config), tmp_path, 1)
+    require_resumed(partial(classify.run, config), tmp_path)
 
 
 @pytest.mark.slow
@@ -295,7 +295,7 @@ def test_a_wave_is_foreseen(wave, tmp_path, record):
 @pytest.mark.slow
 def test_a_killed_forecast_resumes_to_the_same_end(wave, tmp_path):
     config = waves(wave, updates=40)
-    require_resumed(partial(forecast.run, config), tmp_path, 1)
+    require_resumed(partial(forecast.run, config), tmp_path)
 
 
 def test_a_series_too_short_is_refused(wave, record):

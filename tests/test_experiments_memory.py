@@ -97,7 +97,7 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
 def test_long_memory_resumes_to_the_same_end(tmp_path):
     config = tiny(recurrences=("linear",))
     run = partial(long_memory.run, config)
-    result = require_resumed(run, tmp_path, 1, "adding, linear")
+    result = require_resumed(run, tmp_path, part="adding, linear")
     assert result.losses.shape == (2, 3, 2, 2, 2)
     assert np.isfinite(result.losses).all()
     names = ["linear, Gaussian", "linear, orthogonal", "linear, identity"]

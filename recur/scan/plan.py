@@ -34,7 +34,8 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
     keeps: every state and `mix` of it, every state, one in 64, or about sqrt(T) of them; the rest
     is computed again. A plain scan keeps all that it computed in place of the first two. A chunk
-    has 8 steps, or as many as make 64 rows with the examples of a small batch.
+    has 8 steps, or as many as make some 64 rows with the examples of a small batch, unless "states"
+    is asked for.
     Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
     """
     for name, value, known in (
@@ -53,13 +54,14 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
     chunked = wanted and isinstance(cell, Unitwise)
     segment = {"chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}.get(memory, 1)
-    chunk = _chunk(T if segment == 1 else min(segment, T), math.prod(batch))
+    few = ROWS // max(math.prod(batch), 1) if memory != "states" else CHUNK
+    chunk = _chunk(T if segment == 1 else min(segment, T), max(few, CHUNK))
     keep_mix = chunked and memory != "states"
-    ahead = chunked and chunk > CHUNK
+    ahead = chunked and chunk > CHUNK and math.prod(batch) > 0
     return Plan("chunked" if chunked else "scan", chunk, ahead, segment, keep_mix)
 
 
-def _chunk(T: int, batch: int) -> int:
+def _chunk(T: int, most: int) -> int:
     """Steps of a chunk; where there is such a number nearby, they divide T: no rest to compile."""
-    most = min(max(CHUNK, ROWS // max(batch, 1)), T)
+    most = min(most, T)
     return next((k for k in range(most, 3 * most // 4, -1) if T % k == 0), most)

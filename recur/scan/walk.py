@@ -12,7 +12,7 @@ from jax import Array, lax
 from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
-from recur.core import Recurrence, Tree, hidden
+from recur.core import Recurrence, Tree, Unitwise, hidden
 from recur.scan.bodies import tied
 from recur.scan.checks import check, describe, input_array, length, require_float
 from recur.scan.engine import trajectory
@@ -112,11 +112,17 @@ def _walk_cell(
     body = tied(cell, params)
     check(body, state, xs)
     chosen = plan(cell, xs, how.engine, how.memory)
+    if isinstance(cell, Unitwise) and _batch(state) != jnp.shape(input_array(xs))[1:-1]:
+        chosen = chosen._replace(engine="scan")  # states that share inputs: z has other rows than h
     _log.debug("%s steps of state %s: %s", length(xs), describe(state), chosen)  # when traced
     if how.reverse:
         xs = _flip(xs)
     final, hs, every = _segments(chosen, partial(_piece, cell, chosen, how), params, state, xs)
     return final, *(_flip((hs, every)) if how.reverse else (hs, every))
+
+
+def _batch(state: Tree) -> tuple[int, ...]:
+    return jnp.shape(hidden(state))[:-1]
 
 
 def _piece(
