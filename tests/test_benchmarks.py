@@ -177,7 +177,7 @@ def test_medians_say_how_often_a_contestant_fits_into_another():
     assert shown.rows[0] == ("a", "400 ± 150", "200", "1.00", "1.00", "")
     assert shown.rows[1] == ("b", "100 ± 50", "100", "4.00", "2.00", "1.0e-06")
     record["seconds"]["a"][1] = 8.0
-    assert medians.table(record, ()).rows[0][:3] == ("a", "0.4 ± 2", "0.2")
+    assert medians.table(record, ()).rows[0][:3] == ("a", "0.4 ± 1.95", "0.2")
 
 
 SWEEP = {"members": 3, "steps": 12, "n": 4, "T": 10, "batch": 2}
