@@ -18,6 +18,9 @@ word better than a 5-gram. Test perplexity in the quick preset, one seed: 5-gram
 MinimalRNN 125.4, CFN 125.8, LSTM 134.2. The vanilla network, at the learning rate of the others,
 gets no further than 349. The paper's trained networks are closer together (LSTM 105 to 110, CFN
 106, GRU 108, vanilla 123): three times through the text also show who learns fast.
+
+By characters (`--level characters`) as many updates are half of the text, and not enough for a
+5-gram's 1.69 bits a character: GRU 1.81, CFN 1.86, LSTM 1.88, vanilla 1.90, MinimalRNN 1.92.
 """
 
 import time
