@@ -12,9 +12,9 @@ of the baseline (two seeds): copy 0.03 and 0.26 from a rotation, 0.80 and 0.86 f
 1.00 from a Gaussian; adding 1.02, then 0.47 and 0.53, then 1.02. With ReLU at every step (IRNN) the
 rotation does not copy either. Gaussian draws of gated cells are not at a loss: those of GRU and
 MinimalRNN solve adding, and copy at 0.4-0.6 and 0.8 of the baseline; a critical MinimalRNN copies
-at 0.5-0.6. Over 300 steps (`--T 300`) a Gaussian LSTM learns neither task (1.00 and
-1.01), and one with chrono biases adds (0.003; copy 0.96); MinimalRNN adds from either draw, and
-copies at 0.78 where it is critical, at 0.86 where it is not.
+at 0.5-0.6. Over 300 steps (`--T 300`) a Gaussian LSTM learns neither task (1.00 and 1.01), and one
+with chrono biases adds (0.003; copy 0.96); MinimalRNN adds from either draw, and copies at 0.78
+where it is critical, at 0.86 where it is not.
 """
 
 from dataclasses import dataclass, replace
