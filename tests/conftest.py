@@ -25,10 +25,11 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget():
-    """Compiled programs go with the module that needed them: all together are gigabytes."""
+def forget(request):
+    """Programs of slow tests go with the module that needed them: all together are gigabytes."""
     yield
-    jax.clear_caches()
+    if request.config.option.markexpr != "not slow":
+        jax.clear_caches()
 
 
 @pytest.fixture
