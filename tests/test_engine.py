@@ -16,6 +16,7 @@ from recur import Prior, Unitwise, cells, scan
 from recur.compose import Bidirectional, Stacked
 from recur.core import hidden
 from recur.scan.engine import trajectory
+from recur.scan.sums import meeting
 
 KEY = jax.random.key(0)
 UNITWISE = [name for name in (*cells.names(), *MADE) if isinstance(build(name), Unitwise)]
@@ -70,10 +71,10 @@ def test_gradients_of_every_cell(cell, sizes, x64):
     assert_close(*pulled)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 6, 9])
-def test_any_chunk_and_no_batch_axis(chunk, x64):
+@pytest.mark.parametrize(("chunk", "batch"), [(1, ()), (4, (1,)), (6, (1, 1)), (9, ())])
+def test_any_chunk_and_one_sequence_alone(chunk, batch, x64):
     cell = cells.lstm.peephole
-    point = setting(cell, 3, 4, 6)
+    point = setting(cell, 3, 4, 6, batch)
     run = partial(trajectory, cell, chunks(chunk, keep_mix=False))
     ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), (0, 1, 2)))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
@@ -282,6 +283,76 @@ def test_memory_of_a_backward_pass():
     assert states < mix < states + 4 * unit  # mix(h) of a GRU is three arrays of (T, batch, n)
     few, unit = memory_of({"memory": "sqrt"}, steps=4096, read_all=False)
     assert few < 0.15 * unit  # no array of all steps: 64 states, and one segment's work
+
+
+@pytest.mark.parametrize(
+    ("update", "found"),
+    [
+        (lambda p, h, r, z: (1 + h) * jnp.tanh(z + r), {0: 0}),
+        (lambda p, h, r, z: jnp.tanh(r + z) + r, {}),
+        (lambda p, h, r, z: jnp.tanh(r + z) + (r + z), {}),
+        (lambda p, h, r, z: r * (r + 1) + (z + z), {}),
+        (lambda p, h, r, z: jnp.tanh((r + h) + z), {}),
+    ],
+)
+def test_sums_that_are_kept_in_place_of_both(update, found, x64):
+    """In a sum that `update` reads twice, either term is read twice: no sum is looked for there."""
+    base = cells.vanilla.cell
+    cell = Unitwise(base.init, base.start, base.drive, base.mix, update)
+    params, state, xs = setting(cell, 3, 4, 7, (2,))
+    assert meeting(cell, params, state, xs[0]) == found
+    ours, expected = (
+        jax.grad(lambda *a: score(*f(*a)), (0, 1, 2))(params, state, xs)  # noqa: B023
+        for f in (partial(trajectory, cell, chunks(3)), partial(plain, cell))
+    )
+    assert_close(ours, expected)
+
+
+def test_sums_of_our_cells(x64):
+    def of(name):
+        params, state, xs = setting(cells.named(name), 3, 4, 1, (2,))
+        return meeting(cells.named(name), params, state, xs[0])
+
+    assert of("lstm") == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert of("gru") == {0: 0, 1: 1}  # the reset gate stands between W h and V x
+    assert of("minimal") == {1: 0}
+    assert of("cfn") == {1: 0, 2: 1}
+    assert of("mingru") == {}
+
+
+@pytest.mark.parametrize(("batch", "turned"), [((5,), True), ((1,), False), ((), False)])
+def test_the_product_backward_finds_its_weights_in_order(batch, turned, x64):
+    """A loop whose weights lie transposed has a transpose in it, to read them by."""
+    cell = cells.lstm.cell
+    params, state, xs = setting(cell, 3, 4, 8, batch)
+
+    def loss(params):
+        return jnp.sum(trajectory(cell, chunks(4), params, state, xs)[1].h)
+
+    loops = innermost_loops(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+    forward, backward = (names for names in loops if "dot_general" in names)
+    assert "tanh" in forward
+    assert "tanh" not in backward
+    assert ("transpose" in backward) == turned
+
+
+def innermost_loops(jaxpr):
+    """The names of all that is done in each scan that has no scan in it."""
+
+    def inner(eqn):
+        values = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns"))
+        return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "eqns")]
+
+    def names(jaxpr):
+        below = [name for eqn in jaxpr.eqns for body in inner(eqn) for name in names(body)]
+        return [eqn.primitive.name for eqn in jaxpr.eqns] + below
+
+    loops = []
+    for eqn in jaxpr.eqns:
+        for body in inner(eqn):
+            last = eqn.primitive.name == "scan" and "scan" not in names(body)
+            loops += [names(body)] if last else innermost_loops(body)
+    return loops
 
 
 def test_plan_says_what_runs(caplog):

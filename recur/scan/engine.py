@@ -8,10 +8,12 @@ structure instead: with h the output of state s,
 A and B are the elementwise derivatives of `update`, and u is what the parameters and inputs add.
 They are computed again from the states and what `mix` made of them, for all steps of a chunk at
 once: `drive` is one product, and so is the gradient of the weights, the transpose of u. The loop
-has only the linear recurrence left. Where memory is dear, `mix` is computed again as well.
+has only the linear recurrence left, and its product finds the weights in the order it reads them.
+Where memory is dear, `mix` is computed again as well.
 It is a `custom_jvp`, so forward mode, second derivatives and `vmap` go through it.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,27 +27,43 @@ from recur.core import Tree, Unitwise, hidden
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Plan
 from recur.scan.slopes import combine, slopes
+from recur.scan.sums import Sums, meeting, remaining, summed
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def trajectory(cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Tree]:
     """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
 
     The derivative goes through time in pieces of `how.chunk` steps, the last one shorter where T is
-    no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again.
+    no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again; where
+    `update` reads mix(h) + drive(x) and neither alone, it is the sum that is kept.
     """
-    return _forward(cell, how, params, state, xs, lambda state, _: state)
+    batch = hidden(state).shape[:-1]
+    if math.prod(batch) != 1:
+        return _trajectory(cell, how, params, state, xs)
+    axes = len(batch)  # of a single sequence: without them, a product is one of a vector
+    alone = jax.tree.map(lambda s: s.reshape(s.shape[axes:]), state)
+    xs = jax.tree.map(lambda a: a.reshape(a.shape[0], *a.shape[1 + axes :]), xs)
+    final, ss = _trajectory(cell, how, params, alone, xs)
+    final = jax.tree.map(lambda s, end: end.reshape(s.shape), state, final)
+    return final, jax.tree.map(lambda s, all: all.reshape(-1, *s.shape), state, ss)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _trajectory(
+    cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree
+) -> tuple[Tree, Tree]:
+    return _forward(cell, how, params, state, xs, lambda state, *_: state)
 
 
 def _forward(
     cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree, out: Callable[..., Tree]
 ) -> tuple[Tree, Tree]:
-    """The last state, and out(state, r) of every step; r is mix(h) of the state before it."""
+    """The last state, and out(state, r, z) of every step: the new state and what led to it."""
 
     def step(state: Tree, z: Tree) -> tuple[Tree, Tree]:
         r = cell.mix(params, hidden(state))
         state = cell.update(params, state, r, z)
-        return state, out(state, r)
+        return state, out(state, r, z)
 
     def chunk(state: Tree, xs: Tree) -> tuple[Tree, Tree]:
         return lax.scan(step, state, rows(cell.drive, hidden(state).ndim)(params, xs))
@@ -56,14 +74,17 @@ def _forward(
     return lax.scan(lambda state, x: step(state, cell.drive(params, x)), state, xs)
 
 
-@partial(trajectory.defjvp, symbolic_zeros=True)
+@partial(_trajectory.defjvp, symbolic_zeros=True)
 def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
     if how.keep_mix:
-        final, (ss, rs) = _forward(cell, how, params, state, xs, lambda *both: both)
+        sums = meeting(cell, params, state, jax.tree.map(lambda a: a[0], xs))
+        final, (ss, rs) = _forward(
+            cell, how, params, state, xs, lambda state, r, z: (state, summed(sums, r, z))
+        )
     else:
-        (final, ss), rs = trajectory(cell, how, params, state, xs), None
+        (final, ss), rs, sums = _trajectory(cell, how, params, state, xs), None, {}
     ds = jax.tree.map(
         lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
     )
@@ -72,7 +93,10 @@ def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple
     first = jax.tree.map(  # the state before each piece
         lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss
     )
-    piece = jax.checkpoint(partial(_tangents, cell, params, dparams), prevent_cse=False)
+    one = hidden(state).ndim == 1  # XLA has a fast product for one row as it is
+    mix = partial(cell.mix, params) if one else _turned_mix(cell, params)
+    tangents_of = partial(_tangents, cell, sums, mix, params, dparams)
+    piece = jax.checkpoint(tangents_of, prevent_cse=False)
     dss = []
     if whole:
         now = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (ss, rs, xs, dxs))
@@ -87,7 +111,7 @@ def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple
 
 
 def _tangents(
-    cell: Unitwise, params: Tree, dparams: Tree, ds: Tree, now: tuple
+    cell: Unitwise, sums: Sums, mix: Callable, params: Tree, dparams: Tree, ds: Tree, now: tuple
 ) -> tuple[Tree, Tree]:
     """The tangents of the states of one chunk, from that of the state before it."""
     first, ss, kept, xs, dxs = now
@@ -96,7 +120,8 @@ def _tangents(
     zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
     h = hidden(before)
     rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
-    rs = rs if kept is None else kept
+    if kept is not None:
+        rs, zs = kept, remaining(sums, zs)
 
     _, us = _along(
         lambda params, r, z: cell.update(params, before, r, z),
@@ -108,9 +133,9 @@ def _tangents(
     def step(ds: Tree, now: tuple) -> tuple[Tree, Tree]:
         A, B, u = now
         d, structure = jax.tree.flatten(ds)
-        d += jax.tree.leaves(cell.mix(params, hidden(ds)))
-        sums = [combine([*A, *B], i, d) for i in range(len(A))]
-        ds = _add(u, jax.tree.unflatten(structure, sums))
+        d += jax.tree.leaves(mix(hidden(ds)))
+        ds = [combine([*A, *B], i, d) for i in range(len(A))]
+        ds = _add(u, jax.tree.unflatten(structure, ds))
         return ds, ds
 
     return lax.scan(step, ds, (A, B, us))
@@ -125,6 +150,23 @@ def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], T
         return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), f(params, x))
 
     return flat
+
+
+def _turned_mix(cell: Unitwise, params: Tree) -> Callable[[Array], Tree]:
+    """`mix` of matrices that lie in memory transposed: the transpose of `mix` reads them in order.
+
+    That is the product of every step backward, which takes a third longer otherwise. The matrices
+    are turned back within the step, where this is no work but a way to read them.
+    """
+
+    def turn(params: Tree) -> Tree:
+        return jax.tree.map(lambda a: a.T if jnp.ndim(a) == 2 else a, params)
+
+    @partial(jax.checkpoint, prevent_cse=False)  # or they would be turned back ahead of the loop
+    def mix(turned: Tree, dh: Array) -> Tree:
+        return cell.mix(turn(turned), dh)
+
+    return partial(mix, turn(params))
 
 
 def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:

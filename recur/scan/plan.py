@@ -32,10 +32,10 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
 
     "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
     otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
-    keeps: every state and `mix` of it, every state, one in 64, or about sqrt(T) of them; the rest
-    is computed again. A plain scan keeps all that it computed in place of the first two. A chunk
-    has 8 steps, or as many as make some 64 rows with the examples of a small batch, unless "states"
-    is asked for.
+    keeps: every state and `mix` of it (the sum with `drive`, where `update` reads that alone),
+    every state, one in 64, or about sqrt(T) of them; the rest is computed again. A plain scan keeps
+    all that it computed in place of the first two. A chunk has about 8 steps, or as many as make
+    some 64 rows with the examples of a small batch, unless "states" is asked for.
     Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
     """
     for name, value, known in (
@@ -61,7 +61,9 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     return Plan("chunked" if chunked else "scan", chunk, ahead, segment, keep_mix)
 
 
-def _chunk(T: int, most: int) -> int:
-    """Steps of a chunk; where there is such a number nearby, they divide T: no rest to compile."""
-    most = min(most, T)
-    return next((k for k in range(most, 3 * most // 4, -1) if T % k == 0), most)
+def _chunk(T: int, about: int) -> int:
+    """Steps of a chunk; where such a number is nearby, they divide T: no rest to compile."""
+    nearby = range(3 * about // 4, min(5 * about // 4, T) + 1)
+    return min(
+        (k for k in nearby if T % k == 0), key=lambda k: abs(k - about), default=min(about, T)
+    )

@@ -1,0 +1,48 @@
+"""Where r = mix(h) and z = drive(x) enter `update` by their sum alone: one number to keep, not two.
+
+Then update(params, state, r, z) = update(params, state, r + z, 0), and its derivatives too.
+"""
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+from recur.core import Tree, Unitwise, hidden
+
+Sums = dict[int, int]  # leaf j of z: leaf i of r; they are added, and read nowhere else
+
+
+def meeting(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
+    """The sums, read from the program of one step's `update`."""
+    r = jax.eval_shape(cell.mix, params, hidden(state))
+    z = jax.eval_shape(cell.drive, params, x)
+    program = jax.make_jaxpr(lambda r, z: cell.update(params, state, r, z))(r, z).jaxpr
+    rs = {v: i for i, v in enumerate(program.invars[: len(jax.tree.leaves(r))])}
+    zs = {v: j for j, v in enumerate(program.invars[len(rs) :])}
+    read = [v for eqn in program.eqns for v in eqn.invars] + program.outvars
+    uses = Counter(v for v in read if not isinstance(v, Literal))
+    sums = {}
+    for eqn in program.eqns:
+        if eqn.primitive.name == "add":
+            once = [v for v in eqn.invars if not isinstance(v, Literal) and uses[v] == 1]
+            i, j = (next((of[v] for v in once if v in of), None) for of in (rs, zs))
+            if i is not None and j is not None:
+                sums[j] = i
+    return sums
+
+
+def summed(sums: Sums, r: Tree, z: Tree) -> Tree:
+    """r with the sums in it."""
+    leaves, structure = jax.tree.flatten(r)
+    for j, i in sums.items():
+        leaves[i] = leaves[i] + jax.tree.leaves(z)[j]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def remaining(sums: Sums, z: Tree) -> Tree:
+    """z with zeros where r holds the sum."""
+    leaves, structure = jax.tree.flatten(z)
+    zeros = [jnp.zeros_like(leaf) if j in sums else leaf for j, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, zeros)
