@@ -361,6 +361,7 @@ def test_plan_says_what_runs(caplog):
     assert scan.plan(cell, xs) == scan.Plan("chunked", 25, True, 1, True)  # 32 does not divide 100
     assert scan.plan(cell, xs[:97]) == scan.Plan("chunked", 32, True, 1, True)  # nor is there any
     assert scan.plan(cell, jnp.zeros((97, 4, 5, 3))) == scan.Plan("chunked", 8, False, 1, True)
+    assert scan.plan(cell, jnp.zeros((100, 8, 3))) == scan.Plan("chunked", 10, False, 1, True)
     assert scan.plan(cell, xs[:5]) == scan.Plan("scan", 5, False, 1, False)
     assert scan.plan(other, xs, memory="sqrt") == scan.Plan("scan", 10, False, 10, False)
     with caplog.at_level("DEBUG", "recur.scan"):

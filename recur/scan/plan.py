@@ -54,10 +54,10 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
     chunked = wanted and isinstance(cell, Unitwise)
     segment = {"chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}.get(memory, 1)
-    few = ROWS // max(math.prod(batch), 1) if memory != "states" else CHUNK
-    chunk = _chunk(T if segment == 1 else min(segment, T), max(few, CHUNK))
+    about = max(CHUNK, ROWS // max(math.prod(batch), 1) if memory != "states" else 0)
+    chunk = _chunk(T if segment == 1 else min(segment, T), about)
     keep_mix = chunked and memory != "states"
-    ahead = chunked and chunk > CHUNK and math.prod(batch) > 0
+    ahead = chunked and about > CHUNK and math.prod(batch) > 0
     return Plan("chunked" if chunked else "scan", chunk, ahead, segment, keep_mix)
 
 
