@@ -50,7 +50,8 @@ class Unitwise:
 
     All that is derived in this package beyond `step` (fast passes, structured Jacobians, theory
     at infinite width) rests on three promises, which the tests check for every cell of ours:
-    `drive` sees no state, `mix` is linear in h, and `update` acts on each unit by itself.
+    `drive` sees no state, `mix` is linear in h, and `update` acts on each unit by itself. As in a
+    `Cell`, features are the last axis, and there may be any batch axes before it, or none.
     """
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params

@@ -16,7 +16,7 @@ from recur import Prior, Unitwise, cells, scan
 from recur.compose import Bidirectional, Stacked
 from recur.core import hidden
 from recur.scan.engine import trajectory
-from recur.scan.sums import meeting
+from recur.scan.sums import sums_of
 
 KEY = jax.random.key(0)
 UNITWISE = [name for name in (*cells.names(), *MADE) if isinstance(build(name), Unitwise)]
@@ -75,7 +75,7 @@ def test_gradients_of_every_cell(cell, sizes, x64):
 def test_any_chunk_and_one_sequence_alone(chunk, batch, x64):
     cell = cells.lstm.peephole
     point = setting(cell, 3, 4, 6, batch)
-    run = partial(trajectory, cell, chunks(chunk, keep_mix=False))
+    run = partial(trajectory, cell, chunks(chunk, keep_mix=chunk % 2 == 0))
     ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), (0, 1, 2)))(*point)
     assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
 
@@ -142,7 +142,28 @@ def test_inputs_that_many_states_share(x64):
     assert_close(together(starts), jax.vmap(jax.vmap(each))(starts))
     ours = jax.grad(lambda s: jnp.sum(together(s) ** 2))(starts)
     assert_close(ours, jax.grad(lambda s: jnp.sum(jax.vmap(jax.vmap(each))(s) ** 2))(starts))
-    assert scan.run(cells.gru.cell, params, jnp.zeros((100, 0, 3)))[1].shape == (100, 0, 4)
+    nobody = jnp.zeros((100, 0, 3))
+    nothing = jax.grad(lambda p: jnp.sum(scan.run(cells.gru.cell, p, nobody)[1]))(params)
+    assert_close(nothing, jax.tree.map(jnp.zeros_like, params))
+
+
+@pytest.mark.parametrize("memory", ["mix", "states"])
+def test_arrays_without_the_batch_axis_of_one(memory, x64):
+    """A state that stays and an input that all share: the pass forward takes them as they are."""
+    base = cells.vanilla.cell
+
+    def update(params, state, r, z):
+        return cells.lstm.State(jnp.tanh(r + z) * state.c, state.c)
+
+    def start(params, batch=()):
+        return cells.lstm.State(base.start(params, batch), jnp.arange(1.0, 5.0))
+
+    drive = lambda p, x: base.drive(p, x[0] + x[1])  # noqa: E731
+    cell = Unitwise(base.init, start, drive, base.mix, update)
+    params, _, xs = setting(base, 3, 4, 40, (1,))
+    states, inputs = cell.start(params, (1,)), (xs[:, 0], xs)
+    ours = trajectory(cell, chunks(8, keep_mix=memory == "mix"), params, states, inputs)
+    assert_close(ours, plain(cell, params, states, inputs))
 
 
 @pytest.mark.parametrize(
@@ -285,38 +306,75 @@ def test_memory_of_a_backward_pass():
     assert few < 0.15 * unit  # no array of all steps: 64 states, and one segment's work
 
 
+def once_for_two(p, h, r, z):
+    both = r + z
+    return jnp.tanh(both) * jnp.cos(both)
+
+
 @pytest.mark.parametrize(
     ("update", "found"),
     [
         (lambda p, h, r, z: (1 + h) * jnp.tanh(z + r), {0: 0}),
+        (once_for_two, {0: 0}),
         (lambda p, h, r, z: jnp.tanh(r + z) + r, {}),
         (lambda p, h, r, z: jnp.tanh(r + z) + (r + z), {}),
         (lambda p, h, r, z: r * (r + 1) + (z + z), {}),
         (lambda p, h, r, z: jnp.tanh((r + h) + z), {}),
     ],
 )
-def test_sums_that_are_kept_in_place_of_both(update, found, x64):
-    """In a sum that `update` reads twice, either term is read twice: no sum is looked for there."""
+def test_sums_that_are_kept(update, found, x64):
+    """In a sum that is written twice either term is read twice: it is left as it is."""
     base = cells.vanilla.cell
-    cell = Unitwise(base.init, base.start, base.drive, base.mix, update)
+    agree(Unitwise(base.init, base.start, base.drive, base.mix, update), found)
+
+
+def test_a_sum_that_is_wider_than_what_mix_gives(x64):
+    base = cells.vanilla.cell
+    mean = Unitwise(base.init, base.start, base.drive, lambda p, h: h @ p.W[:, :1], base.update)
+    agree(mean, {})
+
+
+def agree(cell, sums):
+    """The sums that are found, and the gradients."""
     params, state, xs = setting(cell, 3, 4, 7, (2,))
-    assert meeting(cell, params, state, xs[0]) == found
+    assert sums_of(cell, params, state, xs[0]) == sums
     ours, expected = (
-        jax.grad(lambda *a: score(*f(*a)), (0, 1, 2))(params, state, xs)  # noqa: B023
+        jax.grad(lambda *a, f=f: score(*f(*a)), (0, 1, 2))(params, state, xs)
         for f in (partial(trajectory, cell, chunks(3)), partial(plain, cell))
     )
     assert_close(ours, expected)
 
 
+def test_parameters_that_are_no_arrays(x64):
+    """A number that `mix` and `drive` read as a number, an integer matrix; nothing is jitted."""
+    base = cells.vanilla.cell
+
+    def shift(params, h):
+        W, _, times, order = params
+        return jnp.roll(h @ W, times, -1)[..., order[0]]
+
+    cell = Unitwise(base.init, base.start, lambda p, x: x @ p[1] * range(3)[p[2]], shift,
+                    base.update)  # fmt: skip
+    params, state, xs = setting(base, 3, 4, 7, (2,))
+    order = jnp.array([[3, 1, 0, 2]])
+
+    def gradient(f):
+        return jax.grad(lambda W: score(*f((W, params.V, 2, order), state, xs)))(params.W)
+
+    for keep_mix in (True, False):
+        ours = gradient(partial(trajectory, cell, chunks(3, keep_mix=keep_mix)))
+        assert_close(ours, gradient(partial(plain, cell)))
+
+
 def test_sums_of_our_cells(x64):
     def of(name):
         params, state, xs = setting(cells.named(name), 3, 4, 1, (2,))
-        return meeting(cells.named(name), params, state, xs[0])
+        return sums_of(cells.named(name), params, state, xs[0])
 
     assert of("lstm") == {0: 0, 1: 1, 2: 2, 3: 3}
     assert of("gru") == {0: 0, 1: 1}  # the reset gate stands between W h and V x
-    assert of("minimal") == {1: 0}
-    assert of("cfn") == {1: 0, 2: 1}
+    assert of("minimal") == {0: 1}
+    assert of("cfn") == {0: 1, 1: 2}
     assert of("mingru") == {}
 
 

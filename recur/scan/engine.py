@@ -27,7 +27,7 @@ from recur.core import Tree, Unitwise, hidden
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Plan
 from recur.scan.slopes import combine, slopes
-from recur.scan.sums import Sums, meeting, remaining, summed
+from recur.scan.sums import Sums, remaining, summed, sums_of
 
 
 def trajectory(cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Tree]:
@@ -37,15 +37,17 @@ def trajectory(cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree) -
     no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again; where
     `update` reads mix(h) + drive(x) and neither alone, it is the sum that is kept.
     """
-    batch = hidden(state).shape[:-1]
-    if math.prod(batch) != 1:
+    axes = hidden(state).ndim - 1
+    batches = [s.shape[:axes] for s in jax.tree.leaves(state)]
+    batches += [a.shape[1 : 1 + axes] for a in jax.tree.leaves(xs)]
+    if axes == 0 or set(batches) != {(1,) * axes}:
         return _trajectory(cell, how, params, state, xs)
-    axes = len(batch)  # of a single sequence: without them, a product is one of a vector
+    # a sequence that is alone: without batch axes, its products are those of a vector
     alone = jax.tree.map(lambda s: s.reshape(s.shape[axes:]), state)
     xs = jax.tree.map(lambda a: a.reshape(a.shape[0], *a.shape[1 + axes :]), xs)
     final, ss = _trajectory(cell, how, params, alone, xs)
     final = jax.tree.map(lambda s, end: end.reshape(s.shape), state, final)
-    return final, jax.tree.map(lambda s, all: all.reshape(-1, *s.shape), state, ss)
+    return final, jax.tree.map(lambda s, each: each.reshape(-1, *s.shape), state, ss)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -79,7 +81,7 @@ def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
     if how.keep_mix:
-        sums = meeting(cell, params, state, jax.tree.map(lambda a: a[0], xs))
+        sums = sums_of(cell, params, state, jax.tree.map(lambda a: a[0], xs))
         final, (ss, rs) = _forward(
             cell, how, params, state, xs, lambda state, r, z: (state, summed(sums, r, z))
         )
@@ -93,13 +95,15 @@ def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple
     first = jax.tree.map(  # the state before each piece
         lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss
     )
-    one = hidden(state).ndim == 1  # XLA has a fast product for one row as it is
-    mix = partial(cell.mix, params) if one else _turned_mix(cell, params)
+    vector = hidden(state).ndim == 1  # has a fast product with the weights as they are
+    mix = partial(cell.mix, params) if vector else _turned_mix(cell, params)
     tangents_of = partial(_tangents, cell, sums, mix, params, dparams)
     piece = jax.checkpoint(tangents_of, prevent_cse=False)
     dss = []
     if whole:
-        now = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (ss, rs, xs, dxs))
+        now = jax.tree.map(
+            lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), (ss, rs, xs, dxs)
+        )
         starts = jax.tree.map(lambda a: a[: whole // chunk], first)
         ds, inner = lax.scan(piece, ds, (starts, *now))
         dss.append(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), inner))
@@ -120,8 +124,7 @@ def _tangents(
     zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
     h = hidden(before)
     rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
-    if kept is not None:
-        rs, zs = kept, remaining(sums, zs)
+    rs, zs = rs if kept is None else kept, remaining(sums, zs)
 
     _, us = _along(
         lambda params, r, z: cell.update(params, before, r, z),
@@ -146,27 +149,31 @@ def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], T
 
     def flat(params: Tree, x: Tree) -> Tree:
         shape = jax.tree.leaves(x)[-1].shape[:lead]
-        x = jax.tree.map(lambda a: a.reshape(-1, *a.shape[lead:]), x)
+        x = jax.tree.map(lambda a: a.reshape(math.prod(shape), *a.shape[lead:]), x)
         return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), f(params, x))
 
     return flat
 
 
 def _turned_mix(cell: Unitwise, params: Tree) -> Callable[[Array], Tree]:
-    """`mix` of matrices that lie in memory transposed: the transpose of `mix` reads them in order.
+    """`mix` with matrices that lie in memory transposed: its transpose reads them in order.
 
-    That is the product of every step backward, which takes a third longer otherwise. The matrices
+    That is the product of every step backward; docs/performance.md says what it gains. The matrices
     are turned back within the step, where this is no work but a way to read them.
     """
-
-    def turn(params: Tree) -> Tree:
-        return jax.tree.map(lambda a: a.T if jnp.ndim(a) == 2 else a, params)
+    leaves, structure = jax.tree.flatten(params)
+    matrices = {i: a.T for i, a in enumerate(leaves) if _is_matrix(a)}
 
     @partial(jax.checkpoint, prevent_cse=False)  # or they would be turned back ahead of the loop
-    def mix(turned: Tree, dh: Array) -> Tree:
-        return cell.mix(turn(turned), dh)
+    def mix(matrices: dict[int, Array], dh: Array) -> Tree:
+        back = [matrices[i].T if i in matrices else leaf for i, leaf in enumerate(leaves)]
+        return cell.mix(jax.tree.unflatten(structure, back), dh)
 
-    return partial(mix, turn(params))
+    return partial(mix, matrices)
+
+
+def _is_matrix(leaf: Any) -> bool:
+    return jnp.ndim(leaf) == 2 and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:

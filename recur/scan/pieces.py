@@ -21,7 +21,7 @@ def in_pieces(
     T = length(xs)
     whole, outs = T - T % size, []
     if whole:
-        parts = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), xs)
+        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), xs)
         state, out = lax.scan(f, state, parts)
         outs.append(out)
     if whole < T:
@@ -32,5 +32,8 @@ def in_pieces(
 
 def joined(outs: list[Tree]) -> Tree:
     """Outs (pieces, steps, ...) of `in_pieces` as (T, ...)."""
-    flat = [jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out) for out in outs]
+    flat = [
+        jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), out)
+        for out in outs
+    ]
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *flat)

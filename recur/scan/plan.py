@@ -11,7 +11,7 @@ from recur.scan.checks import input_array
 Engine = Literal["auto", "scan", "chunked"]
 Memory = Literal["mix", "states", "chunks", "sqrt"]
 
-CHUNK = 8  # steps whose gates fit into a core's cache; see docs/performance.md
+CHUNK = 8  # steps, to a quarter, whose gates fit into a core's cache; see docs/performance.md
 ROWS = 64  # steps times examples below which a chunk is too little work for what it costs to begin
 SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
 SEGMENT = 64  # steps of which "chunks" keeps one state
@@ -62,7 +62,7 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
 
 
 def _chunk(T: int, about: int) -> int:
-    """Steps of a chunk; where such a number is nearby, they divide T: no rest to compile."""
+    """Steps of a chunk: of the numbers nearby that divide T, the nearest; no rest to compile."""
     nearby = range(3 * about // 4, min(5 * about // 4, T) + 1)
     return min(
         (k for k in nearby if T % k == 0), key=lambda k: abs(k - about), default=min(about, T)

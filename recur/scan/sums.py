@@ -1,6 +1,7 @@
-"""Where r = mix(h) and z = drive(x) enter `update` by their sum alone: one number to keep, not two.
+"""Where `update` reads r = mix(h) and z = drive(x) by their sum alone: then the sum is kept for r.
 
-Then update(params, state, r, z) = update(params, state, r + z, 0), and its derivatives too.
+There update(params, state, r, z) = update(params, state, r + z, 0), and its derivatives too, and
+what `drive` made of the input need not be computed again.
 """
 
 from collections import Counter
@@ -11,13 +12,13 @@ from jax.extend.core import Literal
 
 from recur.core import Tree, Unitwise, hidden
 
-Sums = dict[int, int]  # leaf j of z: leaf i of r; they are added, and read nowhere else
+Sums = dict[int, int]  # leaf i of r: leaf j of z; they are added, and read nowhere else
 
 
-def meeting(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
+def sums_of(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
     """The sums, read from the program of one step's `update`."""
-    r = jax.eval_shape(cell.mix, params, hidden(state))
-    z = jax.eval_shape(cell.drive, params, x)
+    r = jax.eval_shape(lambda: cell.mix(params, hidden(state)))
+    z = jax.eval_shape(lambda: cell.drive(params, x))
     program = jax.make_jaxpr(lambda r, z: cell.update(params, state, r, z))(r, z).jaxpr
     rs = {v: i for i, v in enumerate(program.invars[: len(jax.tree.leaves(r))])}
     zs = {v: j for j, v in enumerate(program.invars[len(rs) :])}
@@ -25,18 +26,19 @@ def meeting(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
     uses = Counter(v for v in read if not isinstance(v, Literal))
     sums = {}
     for eqn in program.eqns:
-        if eqn.primitive.name == "add":
-            once = [v for v in eqn.invars if not isinstance(v, Literal) and uses[v] == 1]
+        once = [v for v in eqn.invars if not isinstance(v, Literal) and uses[v] == 1]
+        alike = len({(v.aval.shape, v.aval.dtype) for v in once}) == 1
+        if eqn.primitive.name == "add" and alike:
             i, j = (next((of[v] for v in once if v in of), None) for of in (rs, zs))
             if i is not None and j is not None:
-                sums[j] = i
+                sums[i] = j
     return sums
 
 
 def summed(sums: Sums, r: Tree, z: Tree) -> Tree:
     """r with the sums in it."""
     leaves, structure = jax.tree.flatten(r)
-    for j, i in sums.items():
+    for i, j in sums.items():
         leaves[i] = leaves[i] + jax.tree.leaves(z)[j]
     return jax.tree.unflatten(structure, leaves)
 
@@ -44,5 +46,6 @@ def summed(sums: Sums, r: Tree, z: Tree) -> Tree:
 def remaining(sums: Sums, z: Tree) -> Tree:
     """z with zeros where r holds the sum."""
     leaves, structure = jax.tree.flatten(z)
-    zeros = [jnp.zeros_like(leaf) if j in sums else leaf for j, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(structure, zeros)
+    for j in sums.values():
+        leaves[j] = jnp.zeros_like(leaves[j])
+    return jax.tree.unflatten(structure, leaves)
