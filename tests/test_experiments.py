@@ -346,6 +346,7 @@ def test_twenty_kills_change_nothing(mnist, tmp_path):
     assert [line["step"] for line in lines[0]] == [*range(5, 601, 5)]
 
 
+@pytest.mark.slow
 def test_a_divergence_is_reported_with_its_step(mnist, tmp_path):
     config = small(mnist, cells=("vanilla.relu",), learning_rate=1e30)
     result = gradient_reach.run(config, harness.Record(tmp_path))
