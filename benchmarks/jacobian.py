@@ -54,8 +54,9 @@ def main(config: Config, folder: Path) -> None:
         raise ValueError(f"T must be {LAGS}, the number of lags, or more, got {config.T}")
     spectra = dict.fromkeys((("gru", config.T), ("lstm", config.T), ("gru", LAGS)))
     races = [partial(reach, config, cell, T) for cell, T in spectra]
+    frames = ("gru", "lstm", "minimal")
     for k in dict.fromkeys((8, config.n)):
-        races += [partial(pushes, config, cell, k) for cell in ("gru", "lstm", "minimal")]
+        races += [partial(pushes, config, cell, k) for cell in frames]
     records: list[dict] = []
     for run in rich.progress.track(races, "races"):
         records.append(run())
@@ -63,7 +64,9 @@ def main(config: Config, folder: Path) -> None:
     apart = len(spectra)
     tables = {record["title"]: medians.table(record, (BLOCKS,)) for record in records[:apart]}
     tables[f"A frame through {STEPS} steps"] = pushed(records[apart:])
-    harness.publish(folder, config, records, tables, medians.plot(records, columns=apart))
+    wide = range(apart, len(records), len(frames))
+    rows = [records[:apart], *(records[i : i + len(frames)] for i in wide)]
+    harness.publish(folder, config, records, tables, medians.plot(rows))
 
 
 def reach(config: Config, cell: str, T: int) -> dict:

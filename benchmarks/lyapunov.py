@@ -52,7 +52,7 @@ def main(config: Config, folder: Path) -> None:
             records.append(measure(config, k))
             harness.keep(folder, config, records)
     tables = {record["title"]: table(record) for record in records}
-    harness.publish(folder, config, records, tables, medians.plot(records))
+    harness.publish(folder, config, records, tables, medians.plot([[record] for record in records]))
 
 
 def measure(config: Config, k: int) -> dict:

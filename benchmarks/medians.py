@@ -53,16 +53,19 @@ def spread(seconds: Sequence[float], scale: float) -> str:
     return f"{middle:.3g} ± {(high - low) / 2:.3g}"
 
 
-def plot(records: Sequence[dict], columns: int = 1) -> Figure:
-    """A panel for each race; those beside one another have the same contestants."""
-    lines = [len(record["seconds"]) for record in records[::columns]]
+def plot(rows: Sequence[Sequence[dict]]) -> Figure:
+    """A panel for each race; those of a row have the same contestants."""
+    lines, columns = [len(row[0]["seconds"]) for row in rows], max(map(len, rows))
     size = (5 + 3 * columns, sum(1.1 + 0.3 * n for n in lines))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(
         len(lines), columns, squeeze=False, sharey="row", gridspec_kw={"height_ratios": lines}
     )
-    for ax, record in zip(axes.flat, records, strict=True):
-        panel(ax, record)
+    for places, row in zip(axes, rows, strict=True):
+        for ax, record in zip(places, row, strict=False):
+            panel(ax, record)
+        for ax in places[len(row) :]:
+            ax.set_axis_off()
     return figure
 
 
