@@ -8,7 +8,6 @@ from collections import Counter
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
 
 from recur.core import Tree, Unitwise, hidden
 
@@ -17,6 +16,8 @@ Sums = dict[int, int]  # leaf i of r: leaf j of z; they are added, and read nowh
 
 def sums_of(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
     """The sums, read from the program of one step's `update`."""
+    from jax.extend.core import Literal  # here, as it would be a sixth of what importing recur adds
+
     r = jax.eval_shape(lambda: cell.mix(params, hidden(state)))
     z = jax.eval_shape(lambda: cell.drive(params, x))
     program = jax.make_jaxpr(lambda r, z: cell.update(params, state, r, z))(r, z).jaxpr
