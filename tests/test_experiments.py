@@ -4,9 +4,9 @@ import errno
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -290,9 +290,30 @@ LONG = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--steps", 
         "5", "--batch", "10", "--examples", "1", "--pixels", "28", "--save-every", "0")  # fmt: skip
 
 
-def launch(mnist, results, *flags):
-    """The experiment on the command line; what it compiles is kept for the next."""
-    command = [sys.executable, "-m", "experiments.gradient_reach", *LONG, "--data-dir", str(mnist),
+KILLED = """
+import os, runpy, signal, sys
+
+left = int(sys.argv.pop(1))
+
+def count(event, args):
+    global left
+    if event.startswith(("open", "os.")) and args and "orbax-checkpoint-tmp" in str(args[0]):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+runpy.run_module("experiments.gradient_reach", run_name="__main__", alter_sys=True)
+"""
+
+
+def launch(mnist, results, *flags, files=0):
+    """The experiment on the command line; what it compiles is kept for the next.
+
+    It is killed when it touches the file of a save for the `files`-th time (0: never), of some
+    twenty times a save.
+    """
+    command = [sys.executable, "-c", KILLED, str(files), *LONG, "--data-dir", str(mnist),
                "--results", str(results), *flags]  # fmt: skip
     kept = {"JAX_COMPILATION_CACHE_DIR": str(mnist / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
@@ -300,22 +321,13 @@ def launch(mnist, results, *flags):
     return subprocess.Popen(command, env=os.environ | kept, **quiet)
 
 
-def die(process, folder, saves, seconds):
-    """SIGKILL in the middle of a save, that many on, or at a moment if that comes before it."""
-
-    def being_written():
-        return {entry.inode() for entry in os.scandir(folder) if "tmp" in entry.name}
-
-    end = time.monotonic() + seconds
-    old = being_written() if folder.exists() else set()  # left by the one killed before
-    seen = set()
-    while len(seen) < saves and time.monotonic() < end:
-        assert process.poll() is None, "ended before it was killed"
-        if folder.exists():
-            seen |= being_written() - old
-        time.sleep(0.001)
-    process.kill()
-    process.wait()
+def end(process, seconds=None):
+    """The exit status of a process that is killed after that many seconds."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 @pytest.mark.slow
@@ -323,15 +335,16 @@ def test_twenty_kills_change_nothing(mnist, tmp_path):
     """SIGKILL, 12 times in the middle of a save and 8 times at any moment, in one run."""
     rng = np.random.default_rng(0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert launch(mnist, whole).wait() == 0
-    moments = rng.permutation([(saves, np.inf) for saves in (1, 2, 3) * 4]
-                              + [(6, second) for second in rng.uniform(0, 8, 8)])  # fmt: skip
-    folder = cut / "gradient_reach" / "checkpoints" / "vanilla"
-    for number, (saves, seconds) in enumerate(moments):
-        process = launch(mnist, cut, *["--resume"] * (number > 0))
-        die(process, folder, saves, seconds)
+    assert end(launch(mnist, whole)) == 0
+    # 60 files are three saves, so that not more than half of the 120 are made before the last kill
+    moments = [(files, None) for files in rng.integers(1, 60, 12)]
+    moments += [(60, seconds) for seconds in rng.uniform(0, 8, 8)]
+    for number, which in enumerate(rng.permutation(20)):
+        files, seconds = moments[which]
+        process = launch(mnist, cut, *["--resume"] * (number > 0), files=files)
+        assert end(process, seconds) == -signal.SIGKILL
     assert not (cut / "gradient_reach" / "result.npz").exists()
-    assert launch(mnist, cut, "--resume").wait() == 0
+    assert end(launch(mnist, cut, "--resume")) == 0
     with (
         np.load(whole / "gradient_reach" / "result.npz") as one,
         np.load(cut / "gradient_reach" / "result.npz") as other,
