@@ -18,7 +18,6 @@ in 72 % (edit distance: 61 %). Both are as near by sound, 0.7 edits a phone; the
 """
 
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -36,6 +35,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.edits import distances, edits
 from experiments.parts.seeds import band
+from experiments.parts.timing import timed
 from recur import cells, train
 from recur.flax.models import Autoencoder, HierarchicalAutoencoder, cross_entropy
 
@@ -188,9 +188,7 @@ def fit(
     score = jax.jit(train.over_devices(jax.vmap(lambda model: rebuilt(model, test))))
 
     def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = jax.block_until_ready(advance(state))
-        fitted.seconds[k] = time.perf_counter() - begin
+        (state, losses), fitted.seconds[k] = timed(advance, state)
         fitted.losses[:, k] = losses[:, 0]
         fitted.rebuilt[:, k] = np.asarray(score(state.params)[1]).mean(axis=-1)
         return state, {"loss": fitted.losses[:, k], "rebuilt": fitted.rebuilt[:, k]}

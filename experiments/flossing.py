@@ -16,7 +16,6 @@ Not compared: priors whose exponents begin nearer to zero, such as a larger sigm
 again during training, which the paper has for longer delays.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -32,6 +31,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import harness
+from experiments.parts.timing import timed
 from recur import analysis, cells, compose, scan, tasks, train
 from recur.core import Prior
 
@@ -234,19 +234,14 @@ def fit(
     states = begin(method, config)
     curves = Curves(np.zeros((S, K)), np.zeros(2), np.zeros((3, S, config.k)))
 
-    def timed(which: int, states: train.State, curves: Curves) -> train.State:
-        start = time.perf_counter()
-        states = jax.block_until_ready(programs[which](states))
-        curves.seconds[which] += time.perf_counter() - start
-        return states
-
     def measured(k: int, states: train.State, curves: Curves) -> tuple[train.State, dict]:
         if k == 0:
             curves.exponents[0] = exponents(config, delay, states.params, probe)
             if method == "flossed":
-                states = timed(0, states, curves)
+                states, curves.seconds[0] = timed(programs[0], states)
             curves.exponents[1] = exponents(config, delay, states.params, probe)
-        states = timed(1, states, curves)
+        states, spent = timed(programs[1], states)
+        curves.seconds[1] += spent
         curves.accuracies[:, k] = accuracy(delay, states.params, test)
         if k == K - 1:
             curves.exponents[2] = exponents(config, delay, states.params, probe)

@@ -11,7 +11,6 @@ The reach is the lag at which the median top singular value falls below 1e-3 of 
 All Jacobians are measured in float64.
 """
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.seeds import band, broken
 from experiments.parts.sizes import count, width
+from experiments.parts.timing import timed
 from recur import analysis, cells, scan, train
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier
@@ -178,9 +178,7 @@ def fit(
     score = jax.jit(jax.vmap(accuracy))
 
     def measured(k: int, state: train.State, curves: Curves) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = jax.block_until_ready(advance(state))
-        spent = time.perf_counter() - begin
+        (state, losses), spent = timed(advance, state)
         curves.losses[:, k] = losses.mean(axis=1)
         curves.accuracies[:, k] = score(state.params)
         curves.seconds[k] = curves.seconds[k - 1] + spent if k else spent

@@ -23,7 +23,6 @@ By characters (`--level characters`) as many updates are half of the text, and n
 5-gram's 1.69 bits a character: GRU 1.81, CFN 1.86, LSTM 1.88, vanilla 1.90, MinimalRNN 1.92.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts import next_symbol as net
 from experiments.parts import ngram
+from experiments.parts.timing import timed
 from recur import cells
 
 
@@ -172,9 +172,7 @@ def fit(
     surprise = jax.jit(lambda model: net.surprise(model, held))
 
     def measured(k: int, network: net.Network, fitted: Fitted) -> tuple[net.Network, dict]:
-        begin = time.perf_counter()
-        network, value = jax.block_until_ready(advance(network))
-        fitted.seconds[k] = time.perf_counter() - begin
+        (network, value), fitted.seconds[k] = timed(advance, network)
         fitted.losses[k], fitted.validation[k] = value, surprise(network.model)
         return network, {"loss": fitted.losses[k], "validation": fitted.validation[k]}
 

@@ -16,7 +16,6 @@ does not know: 76.6 and 75.4 %, 73 and 71 %, 59 %. In the errors of the best, pr
 for nouns and foreign words for either.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,9 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.dropout import drop, lose
 from experiments.parts.seeds import band, broken, mean_error
-from experiments.parts.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
+from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged
 from experiments.parts.sizes import count, width
+from experiments.parts.timing import timed
 from recur import train
 from recur.flax.models import Tagger, cross_entropy
 
@@ -110,9 +110,9 @@ class Lexicon(NamedTuple):
 class Parts(NamedTuple):
     """Sentences, as numbers of words as they are written."""
 
-    training: Ragged
-    held: Ragged
-    test: Ragged
+    training: Sentences
+    held: Sentences
+    test: Sentences
     lexicon: Lexicon
 
 
@@ -141,7 +141,7 @@ def parts(found: data.Tagged, config: Config) -> Parts:
     ending, endings = _numbered(last, seen)
     whole = max(map(len, found.train_x + found.test_x))
 
-    def chosen(rows: np.ndarray, longest: int) -> Ragged:
+    def chosen(rows: np.ndarray, longest: int) -> Sentences:
         xs, ys = ([part[i] for i in rows] for part in (found.train_x, found.train_y))
         return ragged(xs, ys, longest)
 
@@ -157,7 +157,7 @@ def _numbered(names: Sequence[str], seen: Iterable[int]) -> tuple[np.ndarray, in
     return np.array([known.get(name, UNKNOWN) for name in names], np.int32), 1 + len(known)
 
 
-def there(part: Ragged) -> np.ndarray:
+def there(part: Sentences) -> np.ndarray:
     """Which steps are words, (T, N)."""
     return np.arange(len(part.words))[:, None] < np.asarray(part.lengths)
 
@@ -206,12 +206,12 @@ def fit(
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
     word, ending = jnp.asarray(lexicon.word), jnp.asarray(lexicon.ending)
 
-    def sample(key: Array) -> tuple[Ragged, Array]:
+    def sample(key: Array) -> tuple[Sentences, Array]:
         rows, dropout = jax.random.split(key)
         drawn = jax.random.randint(rows, (config.batch,), 0, N)
         return jax.tree.map(lambda a: a[..., drawn], training), dropout
 
-    def loss(model: Speech, batch: tuple[Ragged, Array]) -> Array:
+    def loss(model: Speech, batch: tuple[Sentences, Array]) -> Array:
         part, key = batch
         lose_word, lose_feature = jax.random.split(key)
         known = lose(lose_word, word[part.words], config.word_dropout, UNKNOWN)
@@ -241,9 +241,7 @@ def fit(
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
 
     def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = jax.block_until_ready(advance(state))
-        fitted.seconds[k] = time.perf_counter() - begin
+        (state, losses), fitted.seconds[k] = timed(advance, state)
         fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
         _keep(fitted, k, parts, *map(np.asarray, answers(state.params)))
         return state, {"loss": fitted.losses[:, k], "held_out": fitted.held_out[:, k]}

@@ -20,7 +20,6 @@ and LSTM (.297, .128) do so in recall alone. Equal quality takes MinimalRNN, CFN
 network's gradients are two to three times as large as those of the others, but do not explode.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +49,7 @@ from experiments.parts.ranking import (
 )
 from experiments.parts.seeds import broken, mean_error
 from experiments.parts.sizes import count, width
+from experiments.parts.timing import timed
 from recur import cells, scan, train
 from recur.core import Recurrence
 from recur.flax.models import LanguageModel
@@ -298,9 +298,7 @@ def _measure(packed: Packed, config: Config) -> np.ndarray:
     seconds = np.zeros((len(runs), config.rounds))
     for i in range(config.rounds):
         for c, (advance, state) in enumerate(runs):
-            begin = time.perf_counter()
-            jax.block_until_ready(advance(state))
-            seconds[c, i] = (time.perf_counter() - begin) / steps
+            seconds[c, i] = timed(advance, state)[1] / steps
     return seconds
 
 

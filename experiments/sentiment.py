@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.classify import POOLS
 from experiments.data.reviews import UNKNOWN, Source
-from experiments.parts.bag_of_words import Ragged, ragged, regression
+from experiments.parts.bag_of_words import Texts, ragged, regression
 from experiments.parts.dropout import drop, lose
 from experiments.parts.seeds import band, broken, mean_error
 from experiments.parts.sizes import count, width
@@ -93,7 +93,7 @@ class Result(NamedTuple):
     ridge: np.ndarray  # () of it, as chosen
 
 
-def parts(found: data.Reviews, config: Config) -> tuple[Ragged, Ragged, Ragged]:
+def parts(found: data.Reviews, config: Config) -> tuple[Texts, Texts, Texts]:
     """Training, held-out and test reviews."""
     order = np.random.default_rng(config.seed).permutation(len(found.train_x))
     cut = max(1, round(config.held_out * len(order)))
@@ -102,7 +102,7 @@ def parts(found: data.Reviews, config: Config) -> tuple[Ragged, Ragged, Ragged]:
     return fit, held, ragged(found.test_x, found.test_y, config.longest)
 
 
-def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
+def loss(model: Embedded, batch: tuple[Texts, Array], config: Config) -> Array:
     """Mean cross-entropy, nats, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
@@ -111,7 +111,7 @@ def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, part.labels).mean()
 
 
-def answered(model: Embedded, part: Ragged) -> Array:
+def answered(model: Embedded, part: Texts) -> Array:
     """Which reviews a network answers rightly, (N,)."""
     return model(part.words, part.lengths).argmax(axis=-1) == part.labels
 
@@ -126,7 +126,7 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    name: str, n: int, reviews: tuple[Ragged, Ragged, Ragged], vocabulary: int, config: Config,
+    name: str, n: int, reviews: tuple[Texts, Texts, Texts], vocabulary: int, config: Config,
     record: harness.Record,
 ) -> Fitted:  # fmt: skip
     """Train all seeds of a cell as one program; checkpointed after every epoch."""
@@ -136,7 +136,7 @@ def fit(
     decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
 
-    def sample(key: Array) -> tuple[Ragged, Array]:
+    def sample(key: Array) -> tuple[Texts, Array]:
         rows, dropout = jax.random.split(key)
         drawn = jax.random.randint(rows, (config.batch,), 0, N)
         return jax.tree.map(lambda a: a[..., drawn], training), dropout

@@ -25,7 +25,6 @@ Longer training (`--networks attention --teacher 1.0 --n 128 --updates 4000 --ev
 leaves 10.3 % of the phones wrong, and 41 % of the words.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +44,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.edits import ended, judge, mistakes
 from experiments.parts.seeds import band, broken, mean_error
+from experiments.parts.timing import timed
 from recur import cells, train
 from recur.compose import Bidirectional
 from recur.core import hidden
@@ -240,10 +240,8 @@ def fit(
     fitted = Fitted(np.zeros((H, S, K)), np.zeros((H, S, K)), np.zeros(K))
 
     def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = learn(k, learners, state, config)
+        (state, losses), fitted.seconds[k] = timed(learn, k, learners, state, config)
         fitted.losses[..., k] = losses.reshape(H, S)
-        fitted.seconds[k] = time.perf_counter() - begin
         written = np.asarray(write(state.params)[0])
         wrong, phones = judge(found.validation, written, len(found.phones))
         fitted.validation[..., k] = (wrong.sum(-1) / phones.sum(-1)).reshape(H, S)

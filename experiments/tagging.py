@@ -14,7 +14,6 @@ Claim: a slot depends on words to come; both directions beat one at equal parame
 cell, and the best network reaches F1 >= 93 on the test sentences.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,9 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.dropout import drop, lose
 from experiments.parts.seeds import band, broken
-from experiments.parts.sentences import BOTH, UNKNOWN, Ragged, divide, network, ragged
+from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged
 from experiments.parts.sizes import count, width
+from experiments.parts.timing import timed
 from recur import train
 from recur.flax.models import Embedded, Tagger, cross_entropy
 
@@ -93,14 +93,14 @@ class Result(NamedTuple):
     diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
 
 
-def parts(found: data.Tagged, config: Config) -> tuple[Ragged, Ragged, Ragged, int]:
+def parts(found: data.Tagged, config: Config) -> tuple[Sentences, Sentences, Sentences, int]:
     """Training, held-out and test sentences of the words that training knows, and their count."""
     fit, held = divide(len(found.train_x), config.held_out, config.seed)
     known = np.unique(np.concatenate([found.train_x[i] for i in fit]))
     index = np.full(len(found.words), UNKNOWN, np.int32)
     index[known] = 1 + np.arange(len(known))
 
-    def part(xs: list, ys: list, longest: int) -> Ragged:
+    def part(xs: list, ys: list, longest: int) -> Sentences:
         return ragged([index[x] for x in xs], ys, longest)
 
     def chosen(rows: np.ndarray) -> tuple[list, list]:
@@ -131,7 +131,9 @@ def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     return found
 
 
-def tally(part: Ragged, answers: np.ndarray, tags: Sequence[str], kinds: list[str]) -> np.ndarray:
+def tally(
+    part: Sentences, answers: np.ndarray, tags: Sequence[str], kinds: list[str]
+) -> np.ndarray:
     """Slots right, answered and true of each kind, (Q, 3), for answered tags (T, N)."""
     counts = np.zeros((len(kinds), 3), int)
     for i, length in enumerate(np.asarray(part.lengths)):
@@ -150,7 +152,7 @@ def f1(counts: np.ndarray) -> np.ndarray:
     return 2 * right / np.maximum(answered + true, 1)
 
 
-def loss(model: Embedded, batch: tuple[Ragged, Array], config: Config) -> Array:
+def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config) -> Array:
     """Mean cross-entropy, nats a word, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
@@ -180,7 +182,7 @@ def fit(
     decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
 
-    def sample(key: Array) -> tuple[Ragged, Array]:
+    def sample(key: Array) -> tuple[Sentences, Array]:
         rows, dropout = jax.random.split(key)
         drawn = jax.random.randint(rows, (config.batch,), 0, N)
         return jax.tree.map(lambda a: a[..., drawn], training), dropout
@@ -209,9 +211,7 @@ def fit(
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
 
     def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = jax.block_until_ready(advance(state))
-        fitted.seconds[k] = time.perf_counter() - begin
+        (state, losses), fitted.seconds[k] = timed(advance, state)
         fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
         _keep(fitted, k, (held, test), answers(state.params), found.tags, kinds)
         return state, {"loss": fitted.losses[:, k], "held_out": fitted.held_out[:, k]}
@@ -221,7 +221,7 @@ def fit(
 
 
 def _keep(
-    fitted: Fitted, k: int, both: tuple[Ragged, Ragged], answers: tuple[Array, Array],
+    fitted: Fitted, k: int, both: tuple[Sentences, Sentences], answers: tuple[Array, Array],
     tags: list[str], kinds: list[str],
 ) -> None:  # fmt: skip
     """F1 of epoch k on the held-out sentences, and the test scores of the seeds it is best for."""

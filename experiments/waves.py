@@ -17,7 +17,6 @@ stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are
 al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
 """
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts import discriminant, listeners
 from experiments.parts.seeds import broken, mean_error
+from experiments.parts.timing import timed
 from recur import train
 from recur.cells import wave
 from recur.core import Tree
@@ -169,9 +169,7 @@ def fit(
     hear = jax.jit(train.over_devices(jax.vmap(lambda p: network.power(p, xs).argmax(axis=-1))))
 
     def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
-        begin = time.perf_counter()
-        state, losses = jax.block_until_ready(advance(state, held))
-        fitted.seconds[k] = time.perf_counter() - begin
+        (state, losses), fitted.seconds[k] = timed(advance, state, held)
         right = np.asarray(hear(state.params)) == found.labels
         fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
         for column, part in enumerate((~held, held)):

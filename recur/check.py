@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = N
     checks = [_judge("constant", lambda: _constant(cell))]
     with jax.enable_x64(True):
         try:
-            sample = _Sample.draw(cell, d, n, prior)
+            sample = jax.jit(lambda: _Sample.draw(cell, d, n, prior))()
         except Exception as error:  # say what the cell raised
             found = f"init or start raised {type(error).__name__}: {error}"
             return Report((*checks, Check("init and start", False, found)))
@@ -68,8 +69,7 @@ def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = N
     return Report(tuple(checks))
 
 
-@dataclass(frozen=True)
-class _Sample:
+class _Sample(NamedTuple):
     """Parameters, a generic state and inputs, without and with batch axes."""
 
     params: Tree
@@ -80,21 +80,18 @@ class _Sample:
 
     @staticmethod
     def draw(cell: Recurrence, d: int, n: int, prior: Prior) -> "_Sample":
-        keys = jax.random.split(jax.random.key(0), 5)
-        params = cell.init(keys[0], prior, d, n)
+        rng = np.random.default_rng(0)  # whose numbers need no compilation
+        params = cell.init(jax.random.key(0), prior, d, n)
         dtype = jax.tree.leaves(params)[0].dtype if jax.tree.leaves(params) else jnp.float64
 
-        def state(key: Array, batch: tuple[int, ...]) -> Tree:
-            flat, unravel = ravel_pytree(cell.start(params, batch))
-            return unravel(flat + jax.random.normal(key, flat.shape, flat.dtype) / 2)
+        def generic(a: Array) -> Array:
+            return a + jnp.asarray(rng.normal(size=a.shape), a.dtype) / 2
 
-        return _Sample(
-            params,
-            state(keys[1], ()),
-            jax.random.normal(keys[2], (d,), dtype),
-            state(keys[3], (2, 3)),
-            jax.random.normal(keys[4], (2, 3, d), dtype),
-        )
+        def inputs(*batch: int) -> Array:
+            return jnp.asarray(rng.normal(size=(*batch, d)), dtype)
+
+        state, states = (jax.tree.map(generic, cell.start(params, b)) for b in ((), (2, 3)))
+        return _Sample(params, state, inputs(), states, inputs(2, 3))
 
 
 def _promises(
@@ -147,8 +144,10 @@ def _batch(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
     def step(state: Tree, x: Array) -> tuple[Tree, Array]:
         return cell.step(sample.params, state, x)
 
-    ours = step(sample.states, sample.xs)
-    return _compare(ours, jax.vmap(jax.vmap(step))(sample.states, sample.xs), "from vmap", 1)
+    ours, each = jax.jit(lambda *now: (step(*now), jax.vmap(jax.vmap(step))(*now)))(
+        sample.states, sample.xs
+    )
+    return _compare(ours, each, "from vmap", 1)
 
 
 def _derivative(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
@@ -159,15 +158,19 @@ def _derivative(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
         return ravel_pytree(cell.step(*unravel(point))[0])[0]
 
     eps = np.finfo(point.dtype).eps ** (1 / 3)  # where rounding and curvature err equally
-    v = jax.random.normal(jax.random.key(1), point.shape, point.dtype)
-    _, forward = jax.jvp(step, (point,), (v,))
-    numeric = (step(point + eps * v) - step(point - eps * v)) / (2 * eps)
+
+    @jax.jit
+    def derivatives(point: Array, v: Array, u: Array) -> tuple[Array, Array, Array, Array]:
+        _, forward = jax.jvp(step, (point,), (v,))
+        numeric = (step(point + eps * v) - step(point - eps * v)) / (2 * eps)
+        return forward, numeric, u @ forward, jax.vjp(step, point)[1](u)[0] @ v
+
+    rng = np.random.default_rng(1)
+    shapes = point.shape, jax.eval_shape(step, point).shape
+    v, u = (jnp.asarray(rng.normal(size=shape), point.dtype) for shape in shapes)
+    forward, numeric, along, back = derivatives(point, v, u)
     ok, found = _compare(forward, numeric, "of jvp from finite differences", eps**-1)
-    if not ok:
-        return ok, found
-    after, pull = jax.vjp(step, point)
-    u = jax.random.normal(jax.random.key(2), after.shape, after.dtype)
-    return _compare(u @ forward, pull(u)[0] @ v, "of vjp from jvp", 1)
+    return _compare(along, back, "of vjp from jvp", 1) if ok else (ok, found)
 
 
 def _linear(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
@@ -182,7 +185,7 @@ def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
     """Each unit of the new state reads its own unit of the state, r and z alone."""
     r = cell.mix(sample.params, hidden(sample.state))
     z = cell.drive(sample.params, sample.x)
-    jacobians = jax.jacfwd(cell.update, (1, 2, 3))(sample.params, sample.state, r, z)
+    jacobians = jax.jit(jax.jacfwd(cell.update, (1, 2, 3)))(sample.params, sample.state, r, z)
     for J in jax.tree.leaves(jacobians):
         if J.shape != (n, n):
             return False, f"state, r and z have features (..., n) last; a block is {J.shape}"

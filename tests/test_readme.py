@@ -1,4 +1,4 @@
-"""The README's example is run as it stands."""
+"""The README's examples are run as they stand."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,15 @@ import jax
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_worked_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
+def test_the_worked_examples_run(capsys):
+    examples, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL), {}
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), names)
     assert names["hs"].shape == (100, 32)
     assert "nan" not in capsys.readouterr().out
     assert jax.numpy.isfinite(names["hs"]).all()
+    assert names["losses"][-1] < names["task"].baseline.loss / 10  # it has learnt to remember
 
 
 def test_paths_that_the_readme_names_exist():

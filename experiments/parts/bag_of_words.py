@@ -18,22 +18,22 @@ from experiments.data.reviews import UNKNOWN
 RIDGES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 
-class Ragged(NamedTuple):
-    """Reviews in one array."""
+class Texts(NamedTuple):
+    """Texts of unlike length in one array."""
 
     words: Array  # (T, N)
     lengths: Array  # (N,)
     labels: Array  # (N,)
 
 
-def ragged(xs: list[np.ndarray], ys: np.ndarray, longest: int) -> Ragged:
+def ragged(xs: list[np.ndarray], ys: np.ndarray, longest: int) -> Texts:
     """The last `longest` words of each review, in an array of as many steps or fewer."""
     xs = [x[-longest:] for x in xs]
     words = np.full((max(map(len, xs)), len(xs)), UNKNOWN, np.int32)
     for i, x in enumerate(xs):
         words[: len(x), i] = x
     lengths = np.array([len(x) for x in xs], np.int32)
-    return Ragged(jnp.asarray(words), jnp.asarray(lengths), jnp.asarray(ys))
+    return Texts(jnp.asarray(words), jnp.asarray(lengths), jnp.asarray(ys))
 
 
 class Bag(NamedTuple):
@@ -43,7 +43,7 @@ class Bag(NamedTuple):
     labels: Array  # (N,)
 
 
-def bag(part: Ragged) -> Bag:
+def bag(part: Texts) -> Bag:
     """The different words that training knows of each review."""
     columns = zip(np.asarray(part.words).T, np.asarray(part.lengths), strict=True)
     sets = [np.setdiff1d(column[:length], [UNKNOWN]) for column, length in columns]
@@ -82,9 +82,7 @@ def regress(bag: Bag, vocabulary: int, ridge: Array) -> Array:
         return lax.scan(step, (weights, solver.init(weights)), length=100)[0][0]
 
 
-def regression(
-    fit: Ragged, held: Ragged, test: Ragged, vocabulary: int
-) -> tuple[np.ndarray, float]:
+def regression(fit: Texts, held: Texts, test: Texts, vocabulary: int) -> tuple[np.ndarray, float]:
     """Which test reviews the regression answers rightly, (N,), and the ridge it was given."""
     bags = [bag(part) for part in (fit, held, test)]
     one = jax.jit(lambda ridge: regress(bags[0], vocabulary, ridge))

@@ -15,21 +15,21 @@ BOTH = "bidirectional."
 UNKNOWN = 0  # the word that stands for all that training does not know
 
 
-class Ragged(NamedTuple):
-    """Sentences in one array."""
+class Sentences(NamedTuple):
+    """Sentences of unlike length in one array."""
 
     words: Array  # (T, N)
     tags: Array  # (T, N)
     lengths: Array  # (N,)
 
 
-def ragged(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], longest: int) -> Ragged:
+def ragged(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], longest: int) -> Sentences:
     """Sentences (T_i,), cut at `longest` words, in arrays of as many steps."""
     words, tags = np.zeros((2, longest, len(xs)), np.int32)
     for i, (x, y) in enumerate(zip(xs, ys, strict=True)):
         words[: len(x), i], tags[: len(y), i] = x[:longest], y[:longest]
     lengths = np.array([min(len(x), longest) for x in xs], np.int32)
-    return Ragged(jnp.asarray(words), jnp.asarray(tags), jnp.asarray(lengths))
+    return Sentences(jnp.asarray(words), jnp.asarray(tags), jnp.asarray(lengths))
 
 
 def divide(N: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
