@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from recur import scan
-from recur.core import Prior, Recurrence, Tree, Unitwise, hidden
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _promises(
     if isinstance(cell, Unitwise):
         yield "mix is linear", lambda: _linear(cell, sample)
         yield "update is unitwise", lambda: _unitwise(cell, sample, n)
+        yield "engine", lambda: _engine(cell, sample)
 
 
 def _judge(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
@@ -133,7 +135,11 @@ def _state(cell: Recurrence, sample: _Sample, n: int) -> tuple[bool, str]:
         return False, f"a step turns {before} into {scan.describe(after)}; keep shapes and dtypes"
     if h.shape != (n,):
         return False, f"the output h has shape {h.shape}, expected (n,) = ({n},)"
-    if not jnp.array_equal(h, hidden(after)):
+    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(after)):
+        return False, "a step makes NaN or infinities of small numbers"
+    if isinstance(cell, Unitwise) and isinstance(after, tuple) and not hasattr(after, "_fields"):
+        return False, "several arrays are a NamedTuple, h first: of a tuple, h is the last"
+    if isinstance(cell, Cell | Unitwise) and not jnp.array_equal(h, hidden(after)):
         return False, "the output is not the h of the new state: return (state, hidden(state))"
     return True, before
 
@@ -194,6 +200,24 @@ def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
             i, j = across[0]
             return False, f"unit {i} reads unit {j}: couple units in mix alone, or build a Cell"
     return True, "no unit reads another's state, r or z"
+
+
+def _engine(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
+    """Three steps by the engine, and their gradients, are those of a plain scan."""
+    point = sample.params, sample.states, jnp.stack([sample.xs, -sample.xs, sample.xs / 2])
+
+    def both(params: Tree, state: Tree, xs: Array) -> list[tuple[Array, Tree]]:
+        def total(engine: Any, *point: Tree) -> Array:
+            params, state, xs = point
+            return jnp.sum(jnp.sin(scan.run(cell, params, xs, state, engine=engine)[1]))
+
+        return [
+            jax.value_and_grad(partial(total, engine), (0, 1, 2))(params, state, xs)
+            for engine in ("chunked", "scan")
+        ]
+
+    ours, plain = jax.jit(both)(*point)
+    return _compare(ours, plain, "from a plain scan", 1)
 
 
 def _compare(ours: Tree, expected: Tree, what: str, slack: float) -> tuple[bool, str]:

@@ -41,7 +41,7 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds
-        self._last = -np.inf
+        self._last, self._step = -np.inf, 0  # when a save was made, and of which step
         self._late: tuple[int, Tree] | None = None  # what came too soon after the last save
         self._manager = _manager(self._folder, keep) if jax.process_index() == 0 else None
 
@@ -49,10 +49,13 @@ class Checkpoints:
         """Save a pytree of arrays (PRNG keys too) under a step, if the last save is old enough.
 
         One that came too soon is saved after all if it was the last of a block that ends well.
-        The arrays are copied, so they may change or be donated while they are written. Raises
-        WriteError where this save, or the one before it, could not be written.
+        The arrays are copied, so they may change or be donated while they are written. A step that
+        was just saved is not saved again. Raises WriteError where this save, or the one before it,
+        could not be written, and ValueError for a step below 1 or that of an older checkpoint.
         """
-        if self._manager is None:
+        if step < 1:
+            raise ValueError(f"steps are counted from 1, and 0 is the beginning; got {step}")
+        if self._manager is None or step == self._step:
             return
         soon = time.monotonic() - self._last < self._seconds
         self._late = (step, tree) if soon else None
@@ -60,7 +63,7 @@ class Checkpoints:
             self._write(self._manager, step, tree)
 
     def _write(self, manager: Any, step: int, tree: Tree) -> None:
-        self._last = time.monotonic()
+        self._last, self._step = time.monotonic(), step
         arrays = {name: np.array(leaf) for name, leaf in _raw(tree).items()}
         about = {"arrays": _describe(arrays), "sums": _sums(arrays)}
         with self._explained():
@@ -88,10 +91,13 @@ class Checkpoints:
         return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def clear(self) -> None:
-        """Delete all checkpoints of the folder."""
+        """Delete all checkpoints of the folder, and nothing else there."""
+        self._last, self._step, self._late = -np.inf, 0, None
         if self._manager is not None:
+            self._manager.wait_until_finished()
             for child in self._folder.iterdir():
-                shutil.rmtree(child)
+                if child.name.isdigit() or child.name.startswith("damaged."):
+                    shutil.rmtree(child)
             self._manager.reload()
 
     def __enter__(self) -> Self:
@@ -105,10 +111,12 @@ class Checkpoints:
     ) -> None:
         """Save what was left for the end, and wait for what is still being written."""
         if self._manager is not None:
-            if kind is None and self._late is not None and not _deleted(self._late[1]):
-                self._write(self._manager, *self._late)
-            with self._explained():
-                self._manager.close()
+            try:
+                if kind is None and self._late is not None and not _deleted(self._late[1]):
+                    self._write(self._manager, *self._late)
+            finally:
+                with self._explained():
+                    self._manager.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -118,7 +126,7 @@ class Checkpoints:
         except Exception as error:
             raise WriteError(
                 f"a checkpoint could not be written to {self._folder}. Those before it are whole: "
-                f"make room there, then resume. ({str(error).splitlines()[0][:200]})"
+                f"make room or mend the cause, then resume. ({str(error).splitlines()[0][:200]})"
             ) from error
 
     def _newest(self, like: Named) -> tuple[int, Named]:

@@ -67,6 +67,13 @@ class Unitwise:
         return state, hidden(state)
 
 
+def require_recurrence(cell: Any) -> None:
+    """Raise ValueError unless it has init, start and step."""
+    if not all(callable(getattr(cell, name, None)) for name in ("init", "start", "step")):
+        meant = f"; did you mean {cell.__name__}.cell?" if hasattr(cell, "cell") else ""
+        raise ValueError(f"a recurrence has functions init, start and step; got {cell!r}{meant}")
+
+
 def hidden(state: Tree) -> Array:
     """The h of a state.
 

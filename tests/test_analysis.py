@@ -392,6 +392,7 @@ def test_bad_states_and_inputs_are_refused_when_traced(function):
         (state, xs[:0], r"T = 0"),
         (state[:2], xs, r"cell.start gives a state float32\[4\]"),
         (jnp.zeros(4, int), xs, r"floating point and of one dtype; got int32\[4\]"),
+        (state.astype(jnp.bfloat16), xs, r"takes float32 or float64.*got bfloat16\[4\]"),
         ((state, state.astype(jnp.float16)), xs, r"of one dtype; got \(float32\[4\], float16"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -103,6 +103,14 @@ def test_verdict_of_scaled_rotations(rate, word):
     assert f"gradients {word}" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("factor", "word"), [(9.5, "preserve"), (10.5, "explode"), (1 / 10.5, "vanish")]
+)
+def test_preserved_is_less_than_tenfold(factor, word):
+    logs = jnp.log(factor) * jnp.linspace(0, 1, 21)[None]
+    assert analysis.verdict(logs).word == word
+
+
 def test_long_sequences_stay_finite():
     cell, params, state, _ = setup("gru")
     xs = jax.random.normal(KEY, (100_000, 2))

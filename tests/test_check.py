@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from recur import Unitwise, cells, check_cell
+from recur import Unitwise, cells, check_cell, scan
 
 GRU = cells.gru.cell
 LSTM = cells.lstm.cell
@@ -18,7 +18,7 @@ def test_good_cells_pass(which):
     report = check_cell(cells.named(which))
     assert report.ok, report
     names = [check.name for check in report.checks]
-    structured = ["mix is linear", "update is unitwise"] * (which != "gru.reset_before")
+    structured = ["mix is linear", "update is unitwise", "engine"] * (which != "gru.reset_before")
     assert names == ["constant", "state", "batch axes", "derivative", *structured]
     assert f"{len(names)} of {len(names)} promises kept" in str(report)
 
@@ -64,6 +64,17 @@ BROKEN = {
         (step(lambda s, h: (s, h[:2])), r"shape \(2,\), expected \(n,\) = \(5,\)"),
         (step(lambda s, h: (s, 2 * h)), "not the h of the new state"),
         (step(lambda s, h: 1 / 0), "raised ZeroDivisionError"),
+        (step(lambda s, h: (s / 0, h / 0)), "makes NaN or infinities"),
+        (
+            Unitwise(
+                LSTM.init,
+                lambda p, batch=(): tuple(LSTM.start(p, batch)),
+                LSTM.drive,
+                LSTM.mix,
+                lambda p, s, r, z: tuple(LSTM.update(p, cells.lstm.State(*s), r, z)),
+            ),
+            "NamedTuple, h first: of a tuple, h is the last",
+        ),
     ],
     "batch axes": [
         (step(lambda s, h: (s / jnp.linalg.norm(s), h / jnp.linalg.norm(s))), "from vmap"),
@@ -100,4 +111,6 @@ def test_what_is_no_cell_is_refused():
         ValueError, match=r"functions init, start and step; .* no init, start, step"
     ):
         check_cell(3)
-    assert isinstance(GRU, Unitwise)
+
+    with pytest.raises(ValueError, match=r"did you mean recur.cells.lstm.cell\?"):
+        scan.run(cells.lstm, (), jnp.ones((3, 2)))

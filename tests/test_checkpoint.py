@@ -156,6 +156,37 @@ def test_all_damaged_is_a_new_start(pair):
     assert len(said) == 2
 
 
+def test_clear_leaves_what_is_not_a_checkpoint(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with Checkpoints(tmp_path, seconds=1000) as saved:
+        saved.save(1, {"x": jnp.zeros(2)})
+        saved.save(2, {"x": jnp.zeros(2)})  # too soon: for the end of the block
+        saved.clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes"]
+
+
+def test_a_step_is_saved_once(tmp_path):
+    with Checkpoints(tmp_path, seconds=1000) as saved:
+        saved.save(10, {"x": jnp.ones(100_000)})
+        saved.save(10, {"x": jnp.ones(100_000)})  # in the loop, and once more after it
+    with Checkpoints(tmp_path) as saved:
+        assert saved.restore({"x": jnp.zeros(100_000)})[0] == 10
+        with pytest.raises(ValueError, match="counted from 1, and 0 is the beginning; got 0"):
+            saved.save(0, {"x": jnp.zeros(2)})
+
+
+def test_what_is_being_written_is_kept_where_the_last_save_fails(tmp_path):
+    def block():
+        with Checkpoints(tmp_path, seconds=1000) as saved:
+            saved.save(10, {"x": jnp.ones(100_000)})
+            saved.save(9, {"x": jnp.ones(100_000)})
+
+    with pytest.raises(ValueError, match="step 9 is not newer"):
+        block()
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]
+
+
 def test_saves_lie_seconds_apart(tmp_path, monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -398,7 +398,7 @@ PARAMS = Stacked(GRU, GRU).init(KEY, Prior(), N, N)
     ("call", "message"),
     [
         (lambda: Stacked(), r"one or more cells, Stacked\(gru.cell"),
-        (lambda: Stacked([GRU, GRU]), r"one or more cells"),
+        (lambda: Stacked([GRU, GRU]), r"functions init, start and step"),
         (lambda: Residual(GRU).init(KEY, Prior(), 2, N), r"Residual joins .* d = 2 and n = 3"),
         (lambda: HighwaySkip(Bidirectional(GRU)).init(KEY, Prior(), 3, 3), r"d = 3 and n = 6"),
         (lambda: layer_normed(BEFORE), r"layer_normed takes a Unitwise cell.* got Cell"),
@@ -425,3 +425,27 @@ PARAMS = Stacked(GRU, GRU).init(KEY, Prior(), N, N)
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "network", [zoneout(GRU), recurrent_dropout(GRU)], ids=["zoneout", "dropout"]
+)
+@pytest.mark.parametrize("steps", [5, 40])
+def test_noise_has_a_number_for_each_unit_of_each_sequence(network, steps):
+    params, xs = network.init(KEY, Prior(), N, N), jnp.ones((steps, N, N))  # as many as units
+    for keep in (jnp.ones(steps), jnp.ones((steps, 1, 1)), jnp.ones((steps, N)), 0.5):
+        with pytest.raises(ValueError, match=r"jnp.broadcast_to|share their first axis"):
+            scan.run(network, params, (keep, xs))
+    expected = scan.run(network, params, (jnp.ones((steps, N, N)), xs))[1]
+    assert expected.shape == (steps, N, N)
+
+
+def test_the_state_of_one_layer_is_not_that_of_two():
+    lstm = cells.lstm.cell
+    stack = Stacked(cells.vanilla.cell, cells.vanilla.cell)
+    params = stack.init(KEY, Prior(), N, N)
+    alone = lstm.start(lstm.init(KEY, Prior(), N, N))
+    with pytest.raises(
+        ValueError, match="takes state as a tuple with one entry a layer; got State"
+    ):
+        scan.run(stack, params, X, alone)

@@ -233,6 +233,20 @@ def test_total_is_the_loss_of_all_outputs(piece, x64):
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("read", "piece", "message"),
+    [
+        (lambda hs, _: hs.sum((1, 2)), None, r"a number; got float32\[3\]"),
+        (lambda hs, _: hs.sum(), 0, r"1 or more; got 0"),
+        (lambda hs, _: hs.sum(), -3, r"1 or more; got -3"),
+    ],
+)
+def test_total_is_of_numbers_and_whole_pieces(read, piece, message):
+    params = cells.gru.cell.init(KEY, Prior(), 3, 4)
+    with pytest.raises(ValueError, match=message):
+        scan.total(read, cells.gru.cell, params, jnp.ones((9, 2, 3)), (), piece=piece)
+
+
 def test_total_needs_no_future():
     with pytest.raises(ValueError, match="Bidirectional layer needs the whole sequence"):
         scan.total(jnp.sum, Bidirectional(cells.gru.cell), (), jnp.ones((3, 2)), ())
@@ -262,10 +276,11 @@ split = jax.shard_map(lambda p, xs: jax.lax.psum(jnp.sum(scan.run(cell, p, xs)[1
                       mesh=mesh, in_specs=(P(), P(None, "b")), out_specs=P())
 whole = lambda p, xs: jnp.sum(scan.run(cell, p, xs)[1] ** 2)
 jax.tree.map(same, *(jax.jit(jax.grad(f, (0, 1)))(params, xs) for f in (split, whole)))
-try:
-    train.value_and_grad(loss, (1, 0))(params, (xs[:, :3], ys[:3]))
-except ValueError as error:
-    print(error)
+for axes, batch in (((1, 0), (xs[:, :3], ys[:3])), ((-2, 0), (xs, ys))):
+    try:
+        train.value_and_grad(loss, axes)(params, batch)
+    except ValueError as error:
+        print(error)
 """
 
 
@@ -277,6 +292,7 @@ def test_a_batch_over_two_devices():
     )
     assert done.returncode == 0, done.stderr
     assert "2 devices cannot share 3 examples" in done.stdout
+    assert "counted from the front, 0 or more; got (-2, 0)" in done.stdout
 
 
 def memory_of(how, steps=512, n=64, read_all=True):
@@ -359,6 +375,19 @@ def test_parameters_that_are_no_arrays(x64):
 
     def gradient(f):
         return jax.grad(lambda W: score(*f((W, params.V, 2, order), state, xs)))(params.W)
+
+    assert_close(gradient(partial(trajectory, cell, chunks(3))), gradient(partial(plain, cell)))
+
+
+def test_parameters_that_are_not_there(x64):
+    """No bias is None, which has no tangent either."""
+    base = cells.vanilla.cell
+    cell = Unitwise(base.init, lambda p, batch=(): jnp.zeros((*batch, 4)), lambda p, x: x @ p[1],
+                    lambda p, h: h @ p[2], base.update)  # fmt: skip
+    params, state, xs = setting(base, 3, 4, 7, (2,))
+
+    def gradient(f):
+        return jax.grad(lambda p: score(*f(p, state, xs)))((None, params.V, params.W))
 
     assert_close(gradient(partial(trajectory, cell, chunks(3))), gradient(partial(plain, cell)))
 

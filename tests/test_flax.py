@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from recur import Prior, analysis, cells, hidden, scan
+from recur.compose import learned_start
 from recur.flax.cells import LinenCell, NnxCell, from_linen, from_nnx
 from recur.flax.models import Classifier
 
@@ -92,3 +93,9 @@ def test_a_classifier_is_a_pytree_that_vmap_and_grad_take_whole():
     np.testing.assert_allclose(logits[1], expected, atol=1e-6)
     gradient = jax.grad(lambda model: model(XS).sum())(one)
     np.testing.assert_allclose(gradient.readout.bias[...], jnp.full(4, 2.0))  # one per sequence
+
+
+def test_a_learned_start_needs_a_place_to_learn():
+    cell = learned_start(cells.gru.cell)
+    with pytest.raises(ValueError, match="take NnxCell, or pass initial_carry"):
+        nn.RNN(LinenCell(cell, N), time_major=True).init(jax.random.key(0), XS)

@@ -253,3 +253,30 @@ def test_every_cell_takes_masks_and_resets(cell, params, sizes):
         return run(cell, params, padded, mask=mask, reset=reset)[1].sum()
 
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
+
+
+@pytest.mark.parametrize("name", ["unitwise", "stacked", "stacked bidirectional"])
+def test_states_that_share_a_ragged_batch(name, x64):
+    """Three starts of each sequence: each pair is as if run alone, beyond 32 steps, too."""
+    network, steps = NETWORKS[name], 40
+    params, state, _ = draw(network)
+    xs = jax.random.normal(KEY, (steps, *BATCH, D))
+    lengths = np.array([[0, steps], [3, 33]])
+    reset = jnp.zeros((steps, *BATCH), bool).at[2, 1].set(True)
+    xs = jnp.where(scan.present(xs, lengths)[..., None], xs, jnp.nan)
+    states = jax.tree.map(lambda a: jnp.stack([a, -a, 2 * a]), state)
+
+    def f(states):
+        return run(network, params, xs, states, lengths=lengths, reset=reset)
+
+    ours = jax.jit(f)(states)
+    expected = jax.jit(jax.vmap(f, out_axes=(0, 1)))(states)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, expected)
+
+
+def test_lengths_of_eight_bits():
+    for kind in (np.uint8, np.int8):
+        assert scan.present(jnp.zeros((300, 2, 1)), np.array([10, 100], kind)).sum(0).tolist() == [
+            10,
+            100,
+        ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recur import Prior, cells, scan
-from recur.compose import Bidirectional, Stacked
+from recur.compose import Bidirectional, Residual, Stacked
 
 KEY = jax.random.key(0)
 LSTM = cells.lstm.cell
@@ -101,9 +101,10 @@ def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
     [
         (LSTM, 0, r"truncate is a number of steps, 1 or more; got 0"),
         (Stacked(Bidirectional(LSTM), LSTM), 2, r"Bidirectional layer needs the whole sequence"),
+        (Residual(Bidirectional(LSTM)), 2, r"Bidirectional layer needs the whole sequence"),
     ],
 )
 def test_what_cannot_be_truncated(cell, cut, message):
-    params = cell.init(KEY, Prior(), 5, 7)
+    params = cell.init(KEY, Prior(), 14, 7)
     with pytest.raises(ValueError, match=message):
-        scan.truncated(cell, params, jnp.ones((4, 5)), truncate=cut)
+        scan.truncated(cell, params, jnp.ones((4, 14)), truncate=cut)

@@ -19,13 +19,19 @@ Step = Callable[[Array, Tree], tuple[Array, Array]]
 def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     """The step (s, x) -> (s, h) on flat states s (m,), and the flat start.
 
-    Raises ValueError where the body cannot be scanned over xs, or the state is not floating point.
+    Raises ValueError where the body cannot be scanned over xs, or the state is neither float32 nor
+    float64.
     """
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(state)}
     if len(dtypes) != 1 or not jnp.issubdtype(min(dtypes, key=str), jnp.floating):
         raise ValueError(
             "an analysis differentiates with respect to the state, so its arrays must be floating "
             f"point and of one dtype; got {scan.describe(state)}"
+        )
+    if jnp.finfo(min(dtypes, key=str)).bits < 32:
+        raise ValueError(
+            "an analysis factorises matrices, which takes float32 or float64: cast state, inputs "
+            f"and parameters; got {scan.describe(state)}"
         )
     scan.check(body, state, xs)
     start, unravel = ravel_pytree(state)

@@ -50,7 +50,7 @@ def unitwise(cell: Unitwise, params: Tree, state: Tree, k: int) -> Push:
     """
     _, unravel = ravel_pytree(state)
     fields, n = len(jax.tree.leaves(state)), hidden(state).size
-    M = jax.tree.leaves(cell.mix(params, jnp.eye(n, dtype=hidden(state).dtype)))
+    M = jax.tree.leaves(cell.mix(params, jnp.eye(n, dtype=jnp.result_type(hidden(state)))))
     form = k >= WORTH and fields < len(M)
 
     def push(s: Array, Q: Array, x: Tree) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ import jax
 from jax import Array
 
 from recur.compose.skips import HighwaySkip, Residual, width
-from recur.core import Prior, Recurrence, Tree
+from recur.core import Prior, Recurrence, Tree, require_recurrence
 
 
 class PerLayer(NamedTuple):
@@ -38,10 +38,10 @@ class Stacked:
     layers: tuple[Recurrence, ...]
 
     def __init__(self, *layers: Recurrence):
-        if not layers or not all(hasattr(layer, "step") for layer in layers):
-            raise ValueError(
-                f"Stacked takes one or more cells, Stacked(gru.cell, gru.cell); got {layers}"
-            )
+        if not layers:
+            raise ValueError("Stacked takes one or more cells, Stacked(gru.cell, gru.cell)")
+        for layer in layers:
+            require_recurrence(layer)
         object.__setattr__(self, "layers", layers)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> tuple:
@@ -81,7 +81,8 @@ class Stacked:
 
     def require(self, name: str, value: Any) -> None:
         """Raise ValueError unless `value` is a tuple with one entry a layer."""
-        if not isinstance(value, tuple) or len(value) != len(self.layers):
+        named = hasattr(value, "_fields")  # the state of one layer, which may have as many entries
+        if not isinstance(value, tuple) or named or len(value) != len(self.layers):
             raise ValueError(
                 f"a stack of {len(self.layers)} layers takes {name} as a tuple with one entry a "
                 f"layer; got {type(value).__name__}"
@@ -110,6 +111,8 @@ class Bidirectional:
     def __post_init__(self) -> None:
         if self.backward is None:
             object.__setattr__(self, "backward", self.forward)
+        for way in self.ways():
+            require_recurrence(way)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> BothWays:
         """The parameters of both passes."""

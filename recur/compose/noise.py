@@ -23,7 +23,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
 
     Draw keep by `sequence_keep`; at test time pass ones, or the cell itself. What a unit keeps of
     its own past is not touched. Raises ValueError unless the cell is `Unitwise`, for only there
-    is it known where other units hear h.
+    is it known where other units hear h, and at a step where keep and h differ in shape.
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
@@ -33,6 +33,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
 
     def step(params: Tree, state: Tree, x: tuple[Array, Tree]) -> tuple[Tree, Array]:
         keep, x = x
+        _require_shape(keep, hidden(state))
         r = cell.mix(params, keep * hidden(state))
         state = cell.update(params, state, r, cell.drive(params, x))
         return state, hidden(state)
@@ -44,9 +45,9 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
 def zoneout(cell: Recurrence) -> Any:
     """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
 
-    keep has the structure of the state (for an LSTM `State(h, c)`), arrays (..., n) in [0, 1]. Draw
-    it by `zoneout_keep`; at test time pass the probability itself, which gives the expected step.
-    A `Unitwise` cell stays one.
+    keep has the structure and the shapes of the state (for an LSTM `State(h, c)`), arrays (..., n)
+    in [0, 1]. Draw it by `zoneout_keep`; at test time pass arrays full of the probability itself,
+    which gives the expected step. A `Unitwise` cell stays one. Raises ValueError for other shapes.
     """
     if isinstance(cell, Unitwise):
         return _zoneout_unitwise(cell)
@@ -86,7 +87,17 @@ def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:
             f"zoneout's keep has the structure of the state, {needed}; got {given}. Draw it by "
             "zoneout_keep(key, rate, steps, state)."
         )
+    for k, a in zip(jax.tree.leaves(keep), jax.tree.leaves(old), strict=True):
+        _require_shape(k, a)
     return jax.tree.map(lambda k, a, b: k * a + (1 - k) * b, keep, old, new)
+
+
+def _require_shape(keep: Array, a: Array) -> None:
+    if jnp.shape(keep) != jnp.shape(a):
+        raise ValueError(
+            f"keep has shape {jnp.shape(keep)} at a step, and what it is for {jnp.shape(a)}: one "
+            "number for each. Use jnp.broadcast_to where batch, units or steps share one."
+        )
 
 
 def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:

@@ -18,6 +18,7 @@ from flax import linen as nn
 from flax import nnx
 from jax import Array
 
+from recur.compose.normed import Learned
 from recur.core import Cell, Prior, Recurrence, Tree
 
 
@@ -106,7 +107,11 @@ class NnxCell(nnx.RNNCellBase):
 
 
 class LinenCell(nn.RNNCellBase):
-    """A recur cell as a linen cell of n = `features` units."""
+    """A recur cell as a linen cell of n = `features` units.
+
+    Linen draws the carry before there are parameters, so a learned start is not learned here: take
+    `NnxCell`, or pass `initial_carry`.
+    """
 
     cell: Recurrence
     features: int
@@ -120,8 +125,16 @@ class LinenCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Tree:
-        """The cell's start for inputs (..., d), read off parameters drawn with `rng`."""
+        """The cell's start for inputs (..., d), read off parameters drawn with `rng`.
+
+        Raises ValueError for a start that is learned.
+        """
         params = self.cell.init(rng, self.prior, input_shape[-1], self.features)
+        if isinstance(params, Learned):
+            raise ValueError(
+                "linen draws the carry before there are parameters, so this start would never "
+                "learn: take NnxCell, or pass initial_carry"
+            )
         return self.cell.start(params, input_shape[:-1])
 
     @property

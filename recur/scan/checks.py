@@ -19,7 +19,8 @@ def input_array(xs: Tree) -> Array:
 def length(xs: Tree) -> int:
     """T, the length of the leading axis that all arrays of xs share."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
-    if len({shape[:1] for shape in shapes} | {()}) != 2:
+    leads = {shape[:1] for shape in shapes}
+    if len(leads) != 1 or () in leads:
         raise ValueError(
             f"xs needs arrays (T, ...) that share their first axis, time; got shapes {shapes}"
         )
@@ -38,6 +39,18 @@ def require_float(xs: Tree) -> None:
         )
     if np.ndim(x) < 2:
         raise ValueError(f"xs has shape {np.shape(x)}; inputs are (T, ..., d), time first")
+
+
+def require_batch(xs: Tree) -> None:
+    """Raise ValueError unless every array of xs begins with (T, ...batch), those of the input."""
+    lead = (length(xs), *np.shape(input_array(xs))[1:-1])
+    for a in jax.tree.leaves(xs):
+        if np.shape(a)[: len(lead)] != lead:
+            raise ValueError(
+                f"xs holds an array {describe(a)} beside inputs {describe(input_array(xs))}; each "
+                f"begins with time and all batch axes, {lead}: use jnp.broadcast_to where "
+                "sequences share one"
+            )
 
 
 def check(body: Body, state: Tree, xs: Tree) -> None:
@@ -96,8 +109,8 @@ def first_nonfinite(xs: Tree) -> Array:
     bad = jnp.zeros(length(xs), bool)
     for leaf in jax.tree.leaves(xs):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            bad |= ~jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
-    return jnp.where(bad.any(), jnp.argmax(bad), -1)
+            bad |= ~jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+    return jnp.where(bad.any(), jnp.argmax(bad), -1) if len(bad) else jnp.array(-1)
 
 
 def check_finite(xs: Tree, name: str = "xs") -> None:

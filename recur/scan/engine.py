@@ -30,35 +30,37 @@ from recur.scan.slopes import combine, slopes
 from recur.scan.sums import Sums, remaining, summed, sums_of
 
 
-def trajectory(cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Tree]:
+def trajectory(
+    cell: Unitwise, plan: Plan, params: Tree, state: Tree, xs: Tree
+) -> tuple[Tree, Tree]:
     """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
 
-    The derivative goes through time in pieces of `how.chunk` steps, the last one shorter where T is
-    no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again; where
-    `update` reads mix(h) + drive(x) and neither alone, it is the sum that is kept.
+    The derivative goes through time in pieces of `plan.chunk` steps, the last one shorter where T
+    is no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again;
+    where `update` reads mix(h) + drive(x) and neither alone, it is the sum that is kept.
     """
     axes = hidden(state).ndim - 1
     batches = [s.shape[:axes] for s in jax.tree.leaves(state)]
     batches += [a.shape[1 : 1 + axes] for a in jax.tree.leaves(xs)]
     if axes == 0 or set(batches) != {(1,) * axes}:
-        return _trajectory(cell, how, params, state, xs)
+        return _trajectory(cell, plan, params, state, xs)
     # a sequence that is alone: without batch axes, its products are those of a vector
     alone = jax.tree.map(lambda s: s.reshape(s.shape[axes:]), state)
     xs = jax.tree.map(lambda a: a.reshape(a.shape[0], *a.shape[1 + axes :]), xs)
-    final, ss = _trajectory(cell, how, params, alone, xs)
+    final, ss = _trajectory(cell, plan, params, alone, xs)
     final = jax.tree.map(lambda s, end: end.reshape(s.shape), state, final)
     return final, jax.tree.map(lambda s, each: each.reshape(-1, *s.shape), state, ss)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _trajectory(
-    cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree
+    cell: Unitwise, plan: Plan, params: Tree, state: Tree, xs: Tree
 ) -> tuple[Tree, Tree]:
-    return _forward(cell, how, params, state, xs, lambda state, *_: state)
+    return _forward(cell, plan, params, state, xs, lambda state, *_: state)
 
 
 def _forward(
-    cell: Unitwise, how: Plan, params: Tree, state: Tree, xs: Tree, out: Callable[..., Tree]
+    cell: Unitwise, plan: Plan, params: Tree, state: Tree, xs: Tree, out: Callable[..., Tree]
 ) -> tuple[Tree, Tree]:
     """The last state, and out(state, r, z) of every step: the new state and what led to it."""
 
@@ -70,27 +72,27 @@ def _forward(
     def chunk(state: Tree, xs: Tree) -> tuple[Tree, Tree]:
         return lax.scan(step, state, rows(cell.drive, hidden(state).ndim)(params, xs))
 
-    if how.ahead:
-        final, outs = in_pieces(chunk, state, xs, how.chunk)
+    if plan.ahead:
+        final, outs = in_pieces(chunk, state, xs, plan.chunk)
         return final, joined(outs)
     return lax.scan(lambda state, x: step(state, cell.drive(params, x)), state, xs)
 
 
 @partial(_trajectory.defjvp, symbolic_zeros=True)
-def _(cell: Unitwise, how: Plan, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+def _(cell: Unitwise, plan: Plan, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
-    if how.keep_mix:
+    if plan.keep_mix:
         sums = sums_of(cell, params, state, jax.tree.map(lambda a: a[0], xs))
         final, (ss, rs) = _forward(
-            cell, how, params, state, xs, lambda state, r, z: (state, summed(sums, r, z))
+            cell, plan, params, state, xs, lambda state, r, z: (state, summed(sums, r, z))
         )
     else:
-        (final, ss), rs, sums = _trajectory(cell, how, params, state, xs), None, {}
+        (final, ss), rs, sums = _trajectory(cell, plan, params, state, xs), None, {}
     ds = jax.tree.map(
         lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
     )
-    T, chunk = hidden(ss).shape[0], how.chunk
+    T, chunk = hidden(ss).shape[0], plan.chunk
     whole = T - T % chunk
     first = jax.tree.map(  # the state before each piece
         lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss
@@ -179,8 +181,8 @@ def _is_matrix(leaf: Any) -> bool:
 def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:
     """jvp of f in those arrays whose tangent is not None; None for its tangent where none is."""
     fixed, structure = jax.tree.flatten(primals)
-    moves = jax.tree.leaves(tangents, is_leaf=_is_none)
-    moving = [i for i, d in enumerate(moves) if d is not None]
+    moves = jax.tree.map(lambda _, d: d is not None, primals, tangents)
+    moving = [i for i, move in enumerate(jax.tree.leaves(moves)) if move]
 
     def g(*moved: Array) -> Tree:
         leaves = list(fixed)
@@ -191,7 +193,7 @@ def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tre
     if not moving:
         value = g()
         return value, jax.tree.map(lambda _: None, value)
-    return jax.jvp(g, [fixed[i] for i in moving], [moves[i] for i in moving])
+    return jax.jvp(g, [fixed[i] for i in moving], jax.tree.leaves(tangents))
 
 
 def _add(a: Tree, b: Tree) -> Tree:

@@ -10,7 +10,7 @@ from jax import Array, lax
 from recur.compose.layers import causal
 from recur.compose.masks import clean
 from recur.core import Recurrence, Tree
-from recur.scan.checks import length
+from recur.scan.checks import describe, length
 from recur.scan.pieces import in_pieces
 from recur.scan.plan import Engine, Memory
 from recur.scan.walk import ask, begin, walk
@@ -33,10 +33,11 @@ def run(
     """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
 
     Any batch axes lie between time and features. `state` defaults to `cell.start`; feeding the
-    final state of one piece of a sequence to the next equals one pass. With `reverse` the scan
-    goes from the last input to the first, and hs[t] still belongs to xs[t]. `unroll` is that of
-    `lax.scan`. Where xs is a tuple (masks, noise, input), the input is its last array. Layers
-    (`Stacked`, `Bidirectional`, skips) run one after another, each in its own scan.
+    final state of one piece of a sequence to the next equals one pass; states (S, ..., n) share
+    the inputs. With `reverse` the scan goes from the last input to the first, and hs[t] still
+    belongs to xs[t]. Where xs is a tuple (noise, input), the input is its last array, and each
+    begins with (T, ...). Layers (`Stacked`, `Bidirectional`, skips) run one after another, each in
+    its own scan.
 
     Sequences of different lengths: `lengths` (...) integers, or `mask` (T, ...) booleans, True
     where a step is there. A step that is not there never happens: the state is carried over it,
@@ -52,7 +53,8 @@ def run(
     states that do not fit the parameters, and lengths, masks or resets that do not fit the inputs.
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory)
-    state, hs, _ = walk(cell, params, xs, begin(cell, params, xs, state), how)
+    state, xs, how = begin(cell, params, xs, state, how)
+    state, hs, _ = walk(cell, params, xs, state, how)
     return state, hs if how.mask is None else clean(how.mask, hs)
 
 
@@ -75,7 +77,8 @@ def states(
     At a step that is not there it is the state carried over it.
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory, every=True)
-    return walk(cell, params, xs, begin(cell, params, xs, state), how)[2]
+    state, xs, how = begin(cell, params, xs, state, how)
+    return walk(cell, params, xs, state, how)[2]
 
 
 def truncated(
@@ -106,7 +109,7 @@ def truncated(
             "few steps; use run, or cut the sequences themselves"
         )
     how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
-    state = begin(cell, params, xs, state)
+    state, xs, how = begin(cell, params, xs, state, how)
 
     def piece(state: Tree, now: tuple) -> tuple[Tree, Array]:
         xs, mask, reset = now
@@ -145,26 +148,35 @@ def total(
 ) -> tuple[Tree, Array]:
     """The sum of a loss over time, never holding all outputs: -> (final state, total).
 
-    `read(hs, targets)` maps outputs (k, ..., n) and targets (k, ...) of k steps to a sum over these
-    steps; it is called for one piece of the sequence after the other. A derivative keeps the state
+    `read(hs, targets)` maps outputs (k, ..., n) and targets, arrays (k, ...), of k steps to a sum
+    over these steps, a number; it is called for one piece of the sequence after the other. It is
+    not told of `lengths` or `mask`: at a step that is not there hs is zero, and what `read` says of
+    that is counted, so give it the mask as one of the targets. A derivative keeps the state
     at the start of each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the
     rest again: memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`;
-    raises ValueError for `Bidirectional` layers, which need the whole sequence.
+    raises ValueError for `Bidirectional` layers, which need the whole sequence, and where `read`
+    returns no number.
     """
     if not causal(cell):
         raise ValueError(
             "a Bidirectional layer needs the whole sequence, so its loss cannot be summed piece by "
             'piece; use run, with memory="sqrt"'
         )
+    if piece is not None and piece < 1:
+        raise ValueError(f"piece is a number of steps, 1 or more; got {piece}")
     size = piece or max(1, round(length(xs) ** 0.5))
     how = ask(xs, lengths, mask, reset, False, 1, engine, "mix")
+    state, xs, how = begin(cell, params, xs, state, how)
 
     def step(state: Tree, now: tuple) -> tuple[Tree, Array]:
         xs, targets, mask, reset = now
         state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
-        return state, read(hs if mask is None else clean(mask, hs), targets)
+        value = read(hs if mask is None else clean(mask, hs), targets)
+        if jnp.ndim(value):
+            raise ValueError(f"read returns a sum over its steps, a number; got {describe(value)}")
+        return state, value
 
     now = (xs, targets, how.mask, how.reset)
     kept = jax.checkpoint(step, prevent_cse=False)
-    state, sums = in_pieces(kept, begin(cell, params, xs, state), now, size)
+    state, sums = in_pieces(kept, state, now, size)
     return state, sum((part.sum(axis=0) for part in sums[1:]), start=sums[0].sum(axis=0))

@@ -30,6 +30,8 @@ class Plan(NamedTuple):
 def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "mix") -> Plan:
     """The engine, chunk and segment with which `run` takes `cell` over xs (T, ..., d).
 
+    Of a stack, ask for each layer over its own inputs.
+
     "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
     otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
     keeps: every state and `mix` of it (the sum with `drive`, where `update` reads that alone),

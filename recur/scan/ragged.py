@@ -25,7 +25,7 @@ def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
         return mask
     steps, *batch = input_array(xs).shape[:-1]
     lengths = _require_lengths(lengths, steps, tuple(batch))
-    times = jnp.arange(steps, dtype=lengths.dtype).reshape(steps, *(1 for _ in batch))
+    times = jnp.arange(steps).reshape(steps, *(1 for _ in batch))
     inside = times < lengths
     return inside if mask is None else inside & mask
 
@@ -61,4 +61,4 @@ def _require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> Array:
             f"lengths lie between 0 and T = {steps}; got {known.min()} to {known.max()}. Shorten "
             "them, or pad the inputs to the longest sequence."
         )
-    return lengths
+    return lengths.astype(int)  # one that holds T: that of a file may be of 8 bits

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
-from recur.core import Recurrence, Tree, Unitwise, hidden
+from recur.core import Recurrence, Tree, hidden, require_recurrence
 from recur.scan.bodies import tied
-from recur.scan.checks import check, describe, input_array, length, require_float
+from recur.scan.checks import check, describe, input_array, length, require_batch, require_float
 from recur.scan.engine import trajectory
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Engine, Memory, Plan, plan
@@ -48,18 +49,60 @@ def ask(
 ) -> How:
     """The arguments of a pass, checked against its inputs."""
     require_float(xs)
+    require_batch(xs)
     reset = None if reset is None else require_flags("reset", reset, xs)
     return How(present(xs, lengths, mask), reset, reverse, unroll, engine, memory, every)
 
 
-def begin(cell: Recurrence, params: Tree, xs: Tree, state: Tree) -> Tree:
-    """The state before the first step; within shard_map it varies over the axes that xs does."""
-    if state is not None:
-        return state
+def begin(
+    cell: Recurrence, params: Tree, xs: Tree, state: Tree, how: How
+) -> tuple[Tree, Tree, How]:
+    """The state before the first step, inputs and flags, all with the batch axes of the state.
+
+    Without a state it is that of `cell.start`; within shard_map it varies over the axes that xs
+    does. States that share inputs, (S, B, n) over (T, B, d), get a copy of them each.
+    """
+    require_recurrence(cell)
     x = input_array(xs)
-    state = cell.start(params, x.shape[1:-1])
-    axes = getattr(jax.typeof(x), "manual_axis_type", None)
-    return state if axes is None else jax.tree.map(partial(_vary, axes.varying), state)
+    if state is None:
+        state = cell.start(params, x.shape[1:-1])
+        axes = getattr(jax.typeof(x), "manual_axis_type", None)
+        if axes is not None:
+            state = jax.tree.map(partial(_vary, axes.varying), state)
+        return state, xs, how
+    steps, *batch = x.shape[:-1]
+    wanted = _batch(cell, params, state)
+    if not _stretches(tuple(batch), wanted):
+        return state, xs, how
+
+    def copies(a: Array) -> Array:
+        own = a.shape[1 + len(batch) :]
+        a = a.reshape(steps, *(1,) * (len(wanted) - len(batch)), *batch, *own)
+        return jnp.broadcast_to(a, (steps, *wanted, *own))
+
+    xs, mask, reset = jax.tree.map(copies, (xs, how.mask, how.reset))
+    return state, xs, how._replace(mask=mask, reset=reset)
+
+
+def _batch(cell: Recurrence, params: Tree, state: Tree) -> tuple[int, ...]:
+    """The batch axes of a state: what its arrays have before those of one without."""
+    try:
+        one = jax.eval_shape(lambda: cell.start(params))
+    except Exception:  # parameters of another cell: `check` says what it was given
+        return ()
+    if jax.tree.structure(one) != jax.tree.structure(state):  # type: ignore[operator]
+        return ()
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(state), strict=True)
+    shapes = (jnp.shape(a)[: jnp.ndim(a) - s.ndim] for s, a in pairs)
+    return max(shapes, key=len, default=())
+
+
+def _stretches(batch: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether inputs of these batch axes can be shared by states of those."""
+    try:
+        return batch != wanted and np.broadcast_shapes(batch, wanted) == wanted
+    except ValueError:
+        return False
 
 
 def _vary(axes: frozenset, leaf: Array) -> Array:
@@ -112,17 +155,11 @@ def _walk_cell(
     body = tied(cell, params)
     check(body, state, xs)
     chosen = plan(cell, xs, how.engine, how.memory)
-    if isinstance(cell, Unitwise) and _batch(state) != jnp.shape(input_array(xs))[1:-1]:
-        chosen = chosen._replace(engine="scan")  # states that share inputs: z has other rows than h
     _log.debug("%s steps of state %s: %s", length(xs), describe(state), chosen)  # when traced
     if how.reverse:
         xs = _flip(xs)
     final, hs, every = _segments(chosen, partial(_piece, cell, chosen, how), params, state, xs)
     return final, *(_flip((hs, every)) if how.reverse else (hs, every))
-
-
-def _batch(state: Tree) -> tuple[int, ...]:
-    return jnp.shape(hidden(state))[:-1]
 
 
 def _piece(

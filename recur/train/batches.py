@@ -20,7 +20,7 @@ def value_and_grad(
     `batch_axes` says which axis of the batch's arrays counts examples, as vmap's `in_axes` does: 1
     for xs (T, B, d), None for what all devices need whole. The loss must be a mean over examples;
     then value and gradient are those of one device, to rounding. One device is no special case.
-    Raises ValueError where the devices do not divide the batch.
+    Raises ValueError where the devices do not divide the batch, and for axes counted from the end.
     """
     mesh = jax.make_mesh(
         (jax.local_device_count(),),
@@ -33,6 +33,8 @@ def value_and_grad(
         return lax.pmean(jax.value_and_grad(loss)(params, batch), "batch")
 
     def split(params: Tree, batch: Tree) -> tuple[Array, Tree]:
+        if any(axis < 0 for axis in jax.tree.leaves(batch_axes)):
+            raise ValueError(f"batch_axes are counted from the front, 0 or more; got {batch_axes}")
         specs = jax.tree.map(_spec, batch_axes, is_leaf=lambda axis: axis is None)
         axes = jax.tree.broadcast(batch_axes, batch, is_leaf=lambda axis: axis is None)
         jax.tree.map(lambda axis, a: _require(axis, a, mesh.size), axes, batch,
