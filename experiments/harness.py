@@ -138,6 +138,8 @@ def main(
             result = run(config, record)
     except WriteError as error:
         raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt as stop:
+        raise SystemExit("stopped; --resume goes on from the last checkpoint") from stop
     if first():
         save(folder, result, plot(result), table(result))
         seconds = time.perf_counter() - begin

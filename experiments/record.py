@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import rich
 import rich.progress
 import rich.text
 
@@ -83,6 +84,8 @@ class Record:
                     f"{part}: rounds of {every} steps do not lead from step {done} to {steps}; "
                     "take a divisor of both, or begin anew without --resume"
                 )
+            if done and first():
+                rich.print(f"{part} goes on from step {done} of {steps}")
             kept = jax.tree.map(np.array, kept)
             self._rewind(part, done)
             bar(done)

@@ -384,6 +384,14 @@ def test_the_width_comes_nearest_to_the_parameter_count():
     assert distance[1] == min(distance)
 
 
+def test_the_experiments_are_listed():
+    command = [sys.executable, "-m", "experiments"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "gradient_reach" in done.stdout
+    assert "How far back can each recurrence see?" in done.stdout
+    assert "harness" not in done.stdout
+
+
 def test_the_main_job_starts_from_the_command_line():
     command = [sys.executable, "-m", "experiments.gradient_reach", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

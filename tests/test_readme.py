@@ -10,7 +10,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def test_the_worked_examples_run(capsys):
     examples, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL), {}
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         exec(compile(example, "README.md", "exec"), names)
     assert names["hs"].shape == (100, 32)
