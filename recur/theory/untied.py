@@ -50,7 +50,8 @@ def untied(
     until its statistics stand still and its blocks of steps are longer than their correlation, at
     most 2^15 steps. The same key gives the same random numbers for all priors, so results may be
     differentiated (forward mode); `vmap` sweeps priors. All parameters are redrawn, biases, rates
-    and embedding matrices too. Raises ValueError for what theory cannot do, with the reason. arXiv:1806.05394, 1901.08987.
+    and embedding matrices too. Raises ValueError for what theory cannot do, with the reason.
+    arXiv:1806.05394, 1901.08987.
     """
     check_inputs(R, Sigma)
     units = ensemble(cell, prior, UNITS)
