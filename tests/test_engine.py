@@ -236,12 +236,12 @@ def test_total_is_the_loss_of_all_outputs(piece, x64):
 @pytest.mark.parametrize(
     ("read", "piece", "message"),
     [
-        (lambda hs, _: hs.sum((1, 2)), None, r"a number; got float32\[3\]"),
+        (lambda hs, _: hs.sum((1, 2)), None, r"got float32\[3\] for 3 steps and float32\[1\]"),
         (lambda hs, _: hs.sum(), 0, r"1 or more; got 0"),
         (lambda hs, _: hs.sum(), -3, r"1 or more; got -3"),
     ],
 )
-def test_total_is_of_numbers_and_whole_pieces(read, piece, message):
+def test_total_is_of_sums_and_whole_pieces(read, piece, message):
     params = cells.gru.cell.init(KEY, Prior(), 3, 4)
     with pytest.raises(ValueError, match=message):
         scan.total(read, cells.gru.cell, params, jnp.ones((9, 2, 3)), (), piece=piece)

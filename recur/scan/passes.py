@@ -149,13 +149,13 @@ def total(
     """The sum of a loss over time, never holding all outputs: -> (final state, total).
 
     `read(hs, targets)` maps outputs (k, ..., n) and targets, arrays (k, ...), of k steps to a sum
-    over these steps, a number; it is called for one piece of the sequence after the other. It is
+    over these steps; it is called for one piece of the sequence after the other. It is
     not told of `lengths` or `mask`: at a step that is not there hs is zero, and what `read` says of
     that is counted, so give it the mask as one of the targets. A derivative keeps the state
     at the start of each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the
     rest again: memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`;
-    raises ValueError for `Bidirectional` layers, which need the whole sequence, and where `read`
-    returns no number.
+    raises ValueError for `Bidirectional` layers, which need the whole sequence, and where what
+    `read` returns has another shape for another number of steps.
     """
     if not causal(cell):
         raise ValueError(
@@ -172,11 +172,19 @@ def total(
         xs, targets, mask, reset = now
         state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
         value = read(hs if mask is None else clean(mask, hs), targets)
-        if jnp.ndim(value):
-            raise ValueError(f"read returns a sum over its steps, a number; got {describe(value)}")
+        _require_sum(read, hs, targets, value)
         return state, value
 
     now = (xs, targets, how.mask, how.reset)
     kept = jax.checkpoint(step, prevent_cse=False)
     state, sums = in_pieces(kept, state, now, size)
     return state, sum((part.sum(axis=0) for part in sums[1:]), start=sums[0].sum(axis=0))
+
+
+def _require_sum(read: Callable, hs: Array, targets: Tree, value: Array) -> None:
+    one = jax.eval_shape(read, *jax.tree.map(lambda a: a[:1], (hs, targets)))
+    if one.shape != jnp.shape(value):
+        raise ValueError(
+            f"read returns a sum over its steps, of one shape for any number of them; got "
+            f"{describe(value)} for {len(hs)} steps and {describe(one)} for one"
+        )
