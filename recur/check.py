@@ -12,7 +12,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from recur import scan
-from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, require_recurrence
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,7 @@ def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = N
     `report.ok` says all, `print(report)` what is wrong. For use outside jit. Raises ValueError for
     an object that has no init, start and step.
     """
-    missing = [
-        name for name in ("init", "start", "step") if not callable(getattr(cell, name, None))
-    ]
-    if missing:
-        raise ValueError(
-            f"a cell has functions init, start and step; {cell!r} has no {', '.join(missing)}. "
-            "Build one with recur.Cell(init, start, step) or recur.Unitwise(...)"
-        )
+    require_recurrence(cell)
     prior = Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior
     checks = [_judge("constant", lambda: _constant(cell))]
     with jax.enable_x64(True):

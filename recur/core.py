@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -69,9 +70,17 @@ class Unitwise:
 
 def require_recurrence(cell: Any) -> None:
     """Raise ValueError unless it has init, start and step."""
-    if not all(callable(getattr(cell, name, None)) for name in ("init", "start", "step")):
-        meant = f"; did you mean {cell.__name__}.cell?" if hasattr(cell, "cell") else ""
-        raise ValueError(f"a recurrence has functions init, start and step; got {cell!r}{meant}")
+    missing = [
+        name for name in ("init", "start", "step") if not callable(getattr(cell, name, None))
+    ]
+    if missing:
+        meant = "Build one with recur.Cell(init, start, step) or recur.Unitwise(...)."
+        if isinstance(cell, ModuleType) and hasattr(cell, "cell"):
+            meant = f"Did you mean {cell.__name__}.cell?"
+        raise ValueError(
+            f"a recurrence has functions init, start and step; {cell!r} has no "
+            f"{', '.join(missing)}. {meant}"
+        )
 
 
 def hidden(state: Tree) -> Array:

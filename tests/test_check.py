@@ -112,5 +112,5 @@ def test_what_is_no_cell_is_refused():
     ):
         check_cell(3)
 
-    with pytest.raises(ValueError, match=r"did you mean recur.cells.lstm.cell\?"):
+    with pytest.raises(ValueError, match=r"Did you mean recur.cells.lstm.cell\?"):
         scan.run(cells.lstm, (), jnp.ones((3, 2)))

@@ -149,13 +149,13 @@ def total(
     """The sum of a loss over time, never holding all outputs: -> (final state, total).
 
     `read(hs, targets)` maps outputs (k, ..., n) and targets, arrays (k, ...), of k steps to a sum
-    over these steps; it is called for one piece of the sequence after the other. It is
-    not told of `lengths` or `mask`: at a step that is not there hs is zero, and what `read` says of
-    that is counted, so give it the mask as one of the targets. A derivative keeps the state
-    at the start of each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the
-    rest again: memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`;
-    raises ValueError for `Bidirectional` layers, which need the whole sequence, and where what
-    `read` returns has another shape for another number of steps.
+    over these steps; it is called for one piece of the sequence after the other. It is not told of
+    `lengths` or `mask`: at a step that is not there hs is zero, and what `read` says of that is
+    counted, so give it the mask as one of the targets. A derivative keeps the state at the start of
+    each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the rest again:
+    memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`; raises
+    ValueError for `Bidirectional` layers, which need the whole sequence, for piece < 1, and where
+    what `read` returns has another shape for another number of steps.
     """
     if not causal(cell):
         raise ValueError(
