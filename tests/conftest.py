@@ -1,35 +1,47 @@
 """Strict dtypes for every test, and the fixture that runs over every cell."""
 
+import gc
 import os
-import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
+FLAG = "--xla_cpu_use_fusion_emitters=false"  # halves the time of compiling a small program
+if FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}"
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import programs
 import pytest
+from programs import (  # noqa: F401
+    pytest_addoption,
+    pytest_runtest_protocol,
+    pytest_runtest_teardown,
+    pytest_terminal_summary,
+)
 
 from recur import Prior, cells
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycles
 
 
 def pytest_configure(config):
     """At the small sizes of the tests, compiling costs more than running."""
+    programs.keep(config.cache.mkdir("programs"))
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
-    else:  # a run, its killed twin and the resumed one compile the same programs
-        kept = tempfile.TemporaryDirectory()
-        config.add_cleanup(kept.cleanup)
-        jax.config.update("jax_compilation_cache_dir", kept.name)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forget(request):
-    """Programs of slow tests go with the module that needed them: all together are gigabytes."""
-    yield
-    if request.config.option.markexpr != "not slow":
-        jax.clear_caches()
+def normal(*shape, seed=0):
+    """Standard normal numbers, drawn without a program to compile."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), float)
+
+
+def draw(cell, d, n, prior=None, seed=0):
+    """Parameters of a cell with every field of the prior at work, drawn by one program."""
+    prior = Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior
+    return jax.jit(cell.init, static_argnums=(2, 3))(jax.random.key(seed), prior, d, n)
 
 
 @pytest.fixture

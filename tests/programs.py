@@ -1,0 +1,82 @@
+"""Where the time of the tests goes: the programs that JAX makes of them, which are most of it.
+
+`--programs 20` names the tests that made the most, with the seconds for tracing them to MLIR
+("lowered") and for compiling or loading them ("compiled").
+"""
+
+import os
+from collections import Counter, defaultdict
+
+import jax
+import pytest
+
+MANY = 500  # JAX takes longer for each program the more it keeps: twice as long after 2,000
+LOWERED, COMPILED = "jaxpr_to_mlir_module_duration", "backend_compile_duration"
+
+made = Counter()  # programs made and seconds spent, by one test
+kept = Counter()  # programs that JAX keeps
+
+
+def count(event, seconds, **_):
+    name = event.rsplit("/", 1)[-1]
+    if name in (LOWERED, COMPILED):
+        made[name] += seconds
+    if name == COMPILED:
+        made["programs"] += 1
+        kept["programs"] += 1
+
+
+jax.monitoring.register_event_duration_secs_listener(count)
+
+
+def keep(folder):
+    """Programs are read from this folder and written to it, by children of the tests, too."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def forget_many():
+    """Throw away what JAX keeps once it is much."""
+    if kept["programs"] > MANY:
+        jax.clear_caches()
+        kept.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    made.clear()
+    result = yield
+    forget_many()
+    return result
+
+
+def pytest_runtest_teardown(item):
+    item.user_properties.append(("programs", dict(made)))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--programs", type=int, metavar="N", help="name the N tests that compile most")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.option.programs:
+        return
+    total, tests = Counter(), defaultdict(Counter)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") in ("setup", "call", "teardown"):
+                tests[report.nodeid]["seconds"] += report.duration
+                total["seconds"] += report.duration
+                for name, values in report.user_properties if report.when == "teardown" else ():
+                    if name == "programs":
+                        tests[report.nodeid].update(values)
+                        total.update(values)
+    terminalreporter.section("programs")
+    slowest = sorted(tests.items(), key=lambda test: -test[1]["seconds"])
+    for name, of in [("all", total), *slowest[: config.option.programs]]:
+        terminalreporter.line(
+            f"{of['seconds']:7.1f} s, {of['programs']:5.0f} programs, "
+            f"lowered {of[LOWERED]:.1f} s, compiled {of[COMPILED]:.1f} s  {name}"
+        )
