@@ -11,10 +11,11 @@ The reach is the lag at which the median top singular value falls below 1e-3 of 
 All Jacobians are measured in float64.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.parts.compiling import jit_lightly
 from experiments.parts.seeds import band, broken
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
@@ -100,14 +102,18 @@ def run(config: Config, record: harness.Record) -> Result:
     probes = test[0][:, chosen], test[1][chosen]
 
     rows = []
-    for name in config.cells:
+    for name in record.parts("cells", config.cells):
         cell = cells.named(name)
         n = width(cell, d, config.parameters)
         keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
-        models = draw(cell, d, n, keys[0])
-        before = measure(models, *probes, lags)
+        with record.progress(f"{name}: compiling what measures its Jacobians"):
+            models = jit_lightly(partial(draw, cell, d, n))(keys[0])
+            measured = compiled_measure(models, *probes, lags)
+        with record.progress(f"{name}: measuring Jacobians"):
+            before = measured(models)
         models, curves = fit(name, models, keys[1], training, test, config, record)
-        after = measure(models, *probes, lags)
+        with record.progress(f"{name}: measuring Jacobians after training"):
+            after = measured(models)
         both = [np.stack(pair) for pair in zip(before, after, strict=True)]
         rows.append((name, n, count(cell, d, n), *both, *curves))
     names, widths, counts, spectra, gradients, *curves = map(np.array, zip(*rows, strict=True))
@@ -174,8 +180,9 @@ def fit(
     state = jax.vmap(lambda key, model: train.start(key, model, optimizer))(keys, models)
     curves = Curves(np.zeros((S, K)), np.zeros((S, K)), np.zeros(K), np.zeros(S, int))
     advance = jax.jit(jax.vmap(lambda s: train.advance(loss, optimizer, sample, s, config.every)))
-    advance = advance.lower(state).compile()
-    score = jax.jit(jax.vmap(accuracy))
+    with record.progress(f"{name}: compiling the training"):
+        advance = advance.lower(state).compile()
+        score = jax.jit(jax.vmap(accuracy)).lower(state.params).compile()
 
     def measured(k: int, state: train.State, curves: Curves) -> tuple[train.State, dict]:
         (state, losses), spent = timed(advance, state)
@@ -190,18 +197,33 @@ def fit(
     return state.params, curves
 
 
-def measure(
+Measured = tuple[np.ndarray, np.ndarray]
+
+
+def compiled_measure(
     models: Classifier, xs: np.ndarray, labels: np.ndarray, lags: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log singular values (S, E, L, d) and log gradient norms (S, E, T), in float64."""
+) -> Callable[[Classifier], Measured]:
+    """A program that takes models like these to `_measure` of the digits xs, in float64.
+
+    It gives log singular values (S, E, L, d) and log gradient norms (S, E, T).
+    """
+
+    def double(tree: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
+
     with jax.enable_x64(True):
-        double = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (models, xs))
-        spectra, gradients = map(np.asarray, _measure(*double, labels, tuple(lags.tolist())))
-    missing = xs.shape[-1] - spectra.shape[-1]
-    return np.pad(spectra, [(0, 0)] * 3 + [(0, missing)], constant_values=np.nan), gradients
+        inputs, of = double(xs), jit_lightly(_measure, static_argnums=3)
+        program = of.lower(double(models), inputs, labels, tuple(lags.tolist())).compile()
+
+    def measured(models: Classifier) -> Measured:
+        with jax.enable_x64(True):
+            spectra, gradients = map(np.asarray, program(double(models), inputs, labels))
+        pad = [(0, 0)] * 3 + [(0, xs.shape[-1] - spectra.shape[-1])]
+        return np.pad(spectra, pad, constant_values=np.nan), gradients
+
+    return measured
 
 
-@partial(jax.jit, static_argnums=3)
 def _measure(
     models: Classifier, xs: jax.Array, labels: jax.Array, lags: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:

@@ -37,6 +37,7 @@ import rich.table
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.data import cache
 from experiments.record import Record, first, replace, write, writing
 from recur.checkpoint import WriteError
 
@@ -126,6 +127,7 @@ def main(
         default=paper if wants_paper(sys.argv[1:]) else None,
     )
     start_devices(config)
+    keep_programs()
     if jax.process_count() > 1:  # which SLURM says without a flag
         config = dataclasses.replace(config, processes=jax.process_count())
     folder = config.results / name
@@ -143,7 +145,7 @@ def main(
     if first():
         save(folder, result, plot(result), table(result))
         seconds = time.perf_counter() - begin
-        rich.print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; results in {folder}/")
+        print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; see {folder / 'figure.png'}")
 
 
 @contextmanager
@@ -183,6 +185,16 @@ def start_devices(config: Config) -> None:
             f"{jax.device_count()} x {jax.devices()[0].device_kind} in {jax.process_count()} "
             "process(es), shared by sweeps" + " (--devices 1 for one)" * (not chosen)
         )
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in the cache folder, so that a second run does not compile them again.
+
+    Where JAX was told of a folder (JAX_COMPILATION_CACHE_DIR), that one is taken.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def cores() -> int:

@@ -2,28 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import rich
-import rich.progress
-import rich.text
 
+from experiments.progress import Advance, Progress
 from recur.checkpoint import Checkpoints
 
 Round = Callable[[int, Any, Any], tuple[Any, dict[str, Any]] | None]
-
-
-class Rate(rich.progress.ProgressColumn):
-    """Steps per second, once it is known."""
-
-    def render(self, task: rich.progress.Task) -> rich.text.Text:
-        """The column's text."""
-        return rich.text.Text(f"{task.speed:.3g}/s" if task.speed else "")
 
 
 class Record:
@@ -34,6 +24,7 @@ class Record:
 
     def __init__(self, folder: Path, resume: bool = False, save_every: float = 0.0, keep: int = 2):
         self.folder, self.resume, self.save_every, self.keep = folder, resume, save_every, keep
+        self.shown = Progress(quiet=not first())
         if not resume and first():
             (folder / "metrics.jsonl").unlink(missing_ok=True)
 
@@ -51,21 +42,13 @@ class Record:
             saved.clear()
         return saved
 
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar with rate and time left; yields a function that advances it."""
-        columns = (
-            rich.progress.TextColumn("{task.description:<32}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            Rate(),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("left"),
-            rich.progress.TimeRemainingColumn(),
-        )
-        with rich.progress.Progress(*columns, refresh_per_second=2, disable=not first()) as bars:
-            task = bars.add_task(label, total=total)
-            yield lambda steps: bars.advance(task, steps)
+    def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Says that this work is under way; yields a function that advances it by some steps."""
+        return self.shown.task(label, total)
+
+    def parts(self, label: str, parts: Iterable[Any]) -> Iterator[Any]:
+        """The parts of the run, one after the other; says what time is left for the others."""
+        return self.shown.parts(label, parts)
 
     def rounds(
         self, part: str, steps: int, every: int, state: Any, kept: Any, one: Round
@@ -84,8 +67,8 @@ class Record:
                     f"{part}: rounds of {every} steps do not lead from step {done} to {steps}; "
                     "take a divisor of both, or begin anew without --resume"
                 )
-            if done and first():
-                rich.print(f"{part} goes on from step {done} of {steps}")
+            if done:
+                self.shown.say(f"{part} goes on from step {done} of {steps}")
             kept = jax.tree.map(np.array, kept)
             self._rewind(part, done)
             bar(done)

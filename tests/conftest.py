@@ -27,10 +27,14 @@ gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycl
 
 
 def pytest_configure(config):
-    """At the small sizes of the tests, compiling costs more than running."""
     programs.keep(config.cache.mkdir("programs"))
-    if config.option.markexpr == "not slow":
-        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """At the small sizes of most tests, compiling costs more than running."""
+    optimise = item.get_closest_marker("optimised") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimise)
 
 
 def normal(*shape, seed=0):

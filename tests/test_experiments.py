@@ -330,16 +330,22 @@ def end(process, seconds=None):
         return process.wait()
 
 
-@pytest.mark.slow
-def test_twenty_kills_change_nothing(mnist, tmp_path):
-    """SIGKILL, 12 times in the middle of a save and 8 times at any moment, in one run."""
+@pytest.mark.parametrize(
+    ("saves", "any_moment"),
+    [
+        pytest.param(2, 1, marks=pytest.mark.slow, id="3"),
+        pytest.param(12, 8, marks=pytest.mark.long, id="20"),
+    ],
+)
+def test_kills_change_nothing(saves, any_moment, mnist, tmp_path):
+    """SIGKILL so many times in the middle of a save and at any moment, in one run."""
     rng = np.random.default_rng(0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert end(launch(mnist, whole)) == 0
     # 60 files are three saves, so that not more than half of the 120 are made before the last kill
-    moments = [(files, None) for files in rng.integers(1, 60, 12)]
-    moments += [(60, seconds) for seconds in rng.uniform(0, 8, 8)]
-    for number, which in enumerate(rng.permutation(20)):
+    moments = [(files, None) for files in rng.integers(1, 60, saves)]
+    moments += [(60, seconds) for seconds in rng.uniform(0, 8, any_moment)]
+    for number, which in enumerate(rng.permutation(len(moments))):
         files, seconds = moments[which]
         process = launch(mnist, cut, *["--resume"] * (number > 0), files=files)
         assert end(process, seconds) == -signal.SIGKILL
