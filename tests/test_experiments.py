@@ -286,8 +286,8 @@ def test_gradient_reach_trains_and_measures(mnist, tmp_path):
     gradient_reach.plot(result).savefig(tmp_path / "figure.png")
 
 
-LONG = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--steps", "600", "--every",
-        "5", "--batch", "10", "--examples", "1", "--pixels", "28", "--save-every", "0")  # fmt: skip
+FLAGS = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--every", "5", "--batch",
+         "10", "--examples", "1", "--pixels", "28", "--save-every", "0")  # fmt: skip
 
 
 KILLED = """
@@ -307,18 +307,16 @@ runpy.run_module("experiments.gradient_reach", run_name="__main__", alter_sys=Tr
 """
 
 
-def launch(mnist, results, *flags, files=0):
+def launch(mnist, results, steps, *flags, files=0):
     """The experiment on the command line; what it compiles is kept for the next.
 
     It is killed when it touches the file of a save for the `files`-th time (0: never), of some
     twenty times a save.
     """
-    command = [sys.executable, "-c", KILLED, str(files), *LONG, "--data-dir", str(mnist),
-               "--results", str(results), *flags]  # fmt: skip
-    kept = {"JAX_COMPILATION_CACHE_DIR": str(mnist / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    command = [sys.executable, "-c", KILLED, str(files), *FLAGS, "--steps", str(steps),
+               "--data-dir", str(mnist), "--results", str(results), *flags]  # fmt: skip
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=os.environ | kept, **quiet)
+    return subprocess.Popen(command, **quiet)
 
 
 def end(process, seconds=None):
@@ -331,26 +329,26 @@ def end(process, seconds=None):
 
 
 @pytest.mark.parametrize(
-    ("saves", "any_moment"),
+    ("saves", "any_moment", "steps"),
     [
-        pytest.param(2, 1, marks=pytest.mark.slow, id="3"),
-        pytest.param(12, 8, marks=pytest.mark.long, id="20"),
+        pytest.param(3, 0, 75, marks=pytest.mark.slow, id="3"),
+        pytest.param(12, 8, 600, marks=pytest.mark.long, id="20"),
     ],
 )
-def test_kills_change_nothing(saves, any_moment, mnist, tmp_path):
+def test_kills_change_nothing(saves, any_moment, steps, mnist, tmp_path):
     """SIGKILL so many times in the middle of a save and at any moment, in one run."""
     rng = np.random.default_rng(0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert end(launch(mnist, whole)) == 0
-    # 60 files are three saves, so that not more than half of the 120 are made before the last kill
+    assert end(launch(mnist, whole, steps)) == 0
+    # 60 files are three saves, so that not more than three fifths are made before the last kill
     moments = [(files, None) for files in rng.integers(1, 60, saves)]
     moments += [(60, seconds) for seconds in rng.uniform(0, 8, any_moment)]
     for number, which in enumerate(rng.permutation(len(moments))):
         files, seconds = moments[which]
-        process = launch(mnist, cut, *["--resume"] * (number > 0), files=files)
+        process = launch(mnist, cut, steps, *["--resume"] * (number > 0), files=files)
         assert end(process, seconds) == -signal.SIGKILL
     assert not (cut / "gradient_reach" / "result.npz").exists()
-    assert end(launch(mnist, cut, "--resume")) == 0
+    assert end(launch(mnist, cut, steps, "--resume")) == 0
     with (
         np.load(whole / "gradient_reach" / "result.npz") as one,
         np.load(cut / "gradient_reach" / "result.npz") as other,
@@ -362,7 +360,7 @@ def test_kills_change_nothing(saves, any_moment, mnist, tmp_path):
         for path in (results / "gradient_reach" / "metrics.jsonl" for results in (whole, cut))
     ]
     assert lines[0] == lines[1]
-    assert [line["step"] for line in lines[0]] == [*range(5, 601, 5)]
+    assert [line["step"] for line in lines[0]] == [*range(5, steps + 1, 5)]
 
 
 @pytest.mark.slow

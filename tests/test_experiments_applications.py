@@ -21,6 +21,13 @@ def record(tmp_path):
     return harness.Record(tmp_path)
 
 
+def filled(make):
+    """What this makes, with numbers from NumPy in place of its draw, which would be compiled."""
+    numbers = np.random.default_rng(0)
+    fill = lambda a: (numbers.normal(size=a.shape) / 2).astype(a.dtype)  # noqa: E731
+    return jax.tree.map(fill, jax.eval_shape(make))
+
+
 # --- rankings -------------------------------------------------------------------------------------
 
 HISTORIES = data.Histories(
@@ -29,9 +36,9 @@ HISTORIES = data.Histories(
 
 
 def test_packed_histories_are_those_of_the_users():
-    packed = ranking.pack(HISTORIES, longest=5)
+    packed = jax.tree.map(np.asarray, ranking.pack(HISTORIES, longest=5))
     assert packed.items.shape == (4, 3)  # 4 + 4 + 3 steps do not share rows of 4
-    assert int(jnp.sum(packed.part > 0)) == 11
+    assert (packed.part > 0).sum() == 11
     for user, (end, row) in enumerate(packed.ends.tolist()):
         items = HISTORIES.items[user][-5:]
         begin = end - len(items) + 2
@@ -56,7 +63,8 @@ def test_rates_are_those_of_a_sorted_list():
     items = rng.integers(40, size=50)
     seen = rng.random((50, 40)) < 0.3
     seen[np.arange(25), items[:25]] = False  # the others have been chosen before
-    found = ranking.rate(*map(jnp.asarray, (scores, items, seen, scores)))
+    rate = jax.jit(ranking.rate)
+    found = rate(scores, items, seen, scores)
     ranks = []
     for own, row, known in zip(items, scores, seen, strict=True):
         unseen = [item for item in np.argsort(-row) if item == own or not known[item]]
@@ -67,15 +75,19 @@ def test_rates_are_those_of_a_sorted_list():
     expected = [inside.mean(), (1 / ranks).mean(), (inside / np.log2(ranks + 1)).mean(),
                 scores[np.arange(50), items].mean()]  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    level = ranking.rate(jnp.zeros((50, 40)), items, jnp.zeros((50, 40), bool), jnp.zeros((50, 40)))
-    assert float(level[1]) == pytest.approx(1 / 20.5)  # the middle of 40 equals, and no better
+    level = rate(np.zeros_like(scores), items, np.zeros_like(seen), np.zeros_like(scores))
+    assert float(np.asarray(level)[1]) == pytest.approx(
+        1 / 20.5
+    )  # the middle of 40 equals, and no better
 
 
 def test_item_knn_is_the_sum_of_cosines(monkeypatch):
-    packed = ranking.pack(HISTORIES, 10)
+    packed = jax.tree.map(np.asarray, ranking.pack(HISTORIES, 10))
     monkeypatch.setattr(ranking, "NEIGHBOURS", (100,))
+    monkeypatch.setattr(ranking, "rate", jax.jit(ranking.rate))
     scores, k, forgetting = ranking.neighbours(HISTORIES, packed, (0.5,))
     assert (k, forgetting) == (100, 0.5)
+    scores = np.asarray(scores)
     users = [set(items[:-2].tolist()) for items in HISTORIES.items]
     for user, items in enumerate(HISTORIES.items):
         for candidate in range(7):
@@ -87,7 +99,8 @@ def test_item_knn_is_the_sum_of_cosines(monkeypatch):
                     total += 0.5**age * both / np.sqrt(each[0] * each[1])
             assert float(scores[1, user, candidate]) == pytest.approx(total, abs=1e-6)
     counts = np.bincount([1, 2, 3, 1, 4, 3], minlength=7)  # the training targets
-    np.testing.assert_allclose(jnp.exp(ranking.popularity(packed, 7)), (counts + 1) / 13, rtol=1e-5)
+    popularity = jax.jit(lambda: ranking.popularity(packed, 7))()
+    np.testing.assert_allclose(np.exp(popularity), (counts + 1) / 13, rtol=1e-5)
 
 
 # --- the recommender ------------------------------------------------------------------------------
@@ -211,12 +224,22 @@ def test_classify_hears_what_a_mean_cannot(signals, tmp_path, record):
 def test_a_signal_in_a_batch_is_heard_as_if_alone(signals):
     found = data.japanese_vowels(signals)
     _, test = classify.standardised(found)
-    for pool in classify.POOLS.values():
-        model = classify.Classifier(cells.gru.cell, 2, 8, 2, pool=pool, rngs=nnx.Rngs(0))
-        together = model(test.xs, test.lengths)
-        for i in (0, 5):
-            alone = model(test.xs[: int(test.lengths[i]), i])
-            np.testing.assert_allclose(together[i], alone, atol=1e-6)  # float32, values ~ 1
+
+    def models():
+        return [
+            classify.Classifier(cells.gru.cell, 2, 8, 2, pool=pool, rngs=nnx.Rngs(0))
+            for pool in classify.POOLS.values()
+        ]
+
+    @jax.jit
+    def everything(models, xs):
+        alone = [[model(xs[: int(lengths[i]), i]) for i in (0, 5)] for model in models]
+        return [model(xs, lengths) for model in models], alone
+
+    lengths = np.asarray(test.lengths)
+    together, alone = jax.tree.map(np.asarray, everything(filled(models), test.xs))
+    for heard, expected in zip(together, alone, strict=True):
+        np.testing.assert_allclose(heard[[0, 5]], expected, atol=1e-6)  # float32, values ~ 1
 
 
 @pytest.mark.slow
@@ -252,13 +275,17 @@ def test_the_autoregression_finds_the_order_and_the_coefficients():
 
 
 def test_free_running_feeds_each_forecast_back():
-    model = Tagger(cells.lstm.cell, 1, 6, 1, rngs=nnx.Rngs(0))
-    xs = jax.random.normal(jax.random.key(0), (30, 1))
-    found = forecast.free(model, xs, np.array([10, 20]), 4)
-    known = xs[:21]
-    for h in range(4):
-        known = jnp.concatenate([known, model(known)[-1:]])
-        np.testing.assert_allclose(found[h, 1], known[-1, 0], atol=1e-5)  # float32, values ~ 1
+    xs = np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32)
+
+    @jax.jit
+    def both(model, xs):
+        known = xs[:21]
+        for _ in range(4):
+            known = jnp.concatenate([known, model(known)[-1:]])
+        return forecast.free(model, xs, np.array([10, 20]), 4)[:, 1], known[21:, 0]
+
+    model = filled(lambda: Tagger(cells.lstm.cell, 1, 6, 1, rngs=nnx.Rngs(0)))
+    np.testing.assert_allclose(*both(model, xs), atol=1e-5)  # float32, values ~ 1
 
 
 @pytest.fixture

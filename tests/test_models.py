@@ -38,8 +38,9 @@ KEY = jax.random.key(7)
 T, B, D, N, K = 5, 4, 3, 4, 6
 GRU, LSTM = cells.gru.cell, cells.lstm.cell
 DEEP, BOTH = Stacked(GRU, Residual(LSTM)), Bidirectional(GRU, LSTM)
-XS = jax.random.normal(KEY, (T, B, D))
-SYMBOLS = jax.random.randint(KEY, (T, B), 0, K)
+DRAWS = np.random.default_rng(7)
+XS = DRAWS.normal(size=(T, B, D)).astype(np.float32)
+SYMBOLS = DRAWS.integers(K, size=(T, B), dtype=np.int32)
 LENGTHS = np.array([3, T, 0, 1])
 PADDED = np.arange(T)[:, None] >= LENGTHS
 CLOSE = {"atol": 2e-6}  # float32, a few products of size 10
@@ -49,54 +50,65 @@ def rngs():
     return nnx.Rngs(0)
 
 
+def filled(make, *sizes):
+    """A model with numbers from NumPy in place of its draw, which would be compiled."""
+    numbers = np.random.default_rng(0)
+    model = jax.eval_shape(lambda: make(*sizes, rngs=rngs()))
+    return jax.tree.map(lambda a: (numbers.normal(size=a.shape) / 2).astype(a.dtype), model)
+
+
 VECTOR_MODELS = {
-    "last": lambda: Classifier(DEEP, D, N, K, rngs=rngs()),
-    "ends": lambda: Classifier(Stacked(GRU, BOTH), D, N, K, pool=ends, rngs=rngs()),
-    "mean": lambda: Classifier(BOTH, D, N, K, pool=mean, rngs=rngs()),
-    "attention": lambda: Classifier(GRU, D, N, K, pool=AttentionPool(N, rngs=rngs()), rngs=rngs()),
-    "tagger": lambda: Tagger(Stacked(BOTH, GRU), D, N, K, rngs=rngs()),
+    "last": lambda rngs: Classifier(DEEP, D, N, K, rngs=rngs),
+    "ends": lambda rngs: Classifier(Stacked(GRU, BOTH), D, N, K, pool=ends, rngs=rngs),
+    "mean": lambda rngs: Classifier(BOTH, D, N, K, pool=mean, rngs=rngs),
+    "attention": lambda rngs: Classifier(GRU, D, N, K, pool=AttentionPool(N, rngs=rngs), rngs=rngs),
+    "tagger": lambda rngs: Tagger(Stacked(BOTH, GRU), D, N, K, rngs=rngs),
 }
 READERS = {
-    "encoder-decoder": lambda: EncoderDecoder(BOTH, DEEP, (K, K), D, N, pool=ends, rngs=rngs()),
-    "attention": lambda: AttentiveDecoder(Stacked(BOTH, GRU), DEEP, (K, K), D, N, rngs=rngs()),
+    "encoder-decoder": lambda rngs: EncoderDecoder(BOTH, DEEP, (K, K), D, N, pool=ends, rngs=rngs),
+    "attention": lambda rngs: AttentiveDecoder(Stacked(BOTH, GRU), DEEP, (K, K), D, N, rngs=rngs),
 }
 
 
 @pytest.mark.parametrize("name", VECTOR_MODELS)
 def test_ragged_batches_of_vectors_equal_each_alone(name):
-    model = VECTOR_MODELS[name]()
-    xs = jnp.where(PADDED[..., None], jnp.nan, XS)
+    xs = np.where(PADDED[..., None], np.nan, XS)
 
     @jax.jit
     def everything(model, xs):
         alone = [model(XS[:length, i]) for i, length in enumerate(LENGTHS) if length]
-        gradient = jax.grad(lambda m, xs: (m(xs, LENGTHS) ** 2).sum(), (0, 1))(model, xs)
         empty = model.readout(jnp.zeros(model.readout.in_features))
-        return model(xs, LENGTHS), alone, gradient, empty
 
-    out, alone, gradient, empty = everything(model, xs)
+        def squares(model, xs):
+            out = model(xs, LENGTHS)
+            return (out**2).sum(), out
+
+        gradient, out = jax.grad(squares, (0, 1), has_aux=True)(model, xs)
+        return out, alone, gradient, empty
+
+    found = everything(filled(VECTOR_MODELS[name]), xs)
+    out, alone, gradient, empty = jax.tree.map(np.asarray, found)
     for i, expected in zip(np.flatnonzero(LENGTHS), alone, strict=True):
         got = out[: LENGTHS[i], i] if name == "tagger" else out[i]
         np.testing.assert_allclose(got, expected, **CLOSE)
     np.testing.assert_allclose(out[0, 2] if name == "tagger" else out[2], empty, **CLOSE)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert not np.asarray(gradient[1])[PADDED].any()
+    assert not gradient[1][PADDED].any()
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_ragged_sources_equal_each_alone(name):
-    model = READERS[name]()
-    targets = jax.random.randint(jax.random.key(1), (3, B), 0, K)
+    targets = np.random.default_rng(1).integers(K, size=(3, B), dtype=np.int32)
 
     @jax.jit
     def everything(model):
         alone = [
             model(SYMBOLS[:length, i], targets[:, i]) for i, length in enumerate(LENGTHS) if length
         ]
-        out = model(jnp.where(PADDED, -1, SYMBOLS), targets, LENGTHS)
+        out = model(np.where(PADDED, -1, SYMBOLS), targets, LENGTHS)
         return out, alone, model(SYMBOLS, targets, LENGTHS - (LENGTHS > 1))
 
-    out, alone, shorter = everything(model)
+    out, alone, shorter = jax.tree.map(np.asarray, everything(filled(READERS[name])))
     for i, expected in zip(np.flatnonzero(LENGTHS), alone, strict=True):
         np.testing.assert_allclose(out[:, i], expected, **CLOSE)
     assert np.isfinite(out).all()
@@ -104,11 +116,7 @@ def test_ragged_sources_equal_each_alone(name):
 
 
 def test_ragged_symbols_of_the_autoencoder_and_the_language_model():
-    coder, model = (
-        Autoencoder(DEEP, K, D, N, rngs=rngs()),
-        LanguageModel(DEEP, K, D, N, rngs=rngs()),
-    )
-    padded = jnp.where(PADDED, -1, SYMBOLS)
+    padded = np.where(PADDED, -1, SYMBOLS)
 
     @jax.jit
     def everything(coder, model):
@@ -116,56 +124,70 @@ def test_ragged_symbols_of_the_autoencoder_and_the_language_model():
         alone = [(coder.encode(symbols), model(symbols)) for symbols in own]
         return coder.encode(padded, LENGTHS), model(padded, LENGTHS), alone
 
-    codes, logits, alone = everything(coder, model)
+    coder, model = filled(Autoencoder, DEEP, K, D, N), filled(LanguageModel, DEEP, K, D, N)
+    codes, logits, alone = jax.tree.map(np.asarray, everything(coder, model))
     for i, (code, expected) in zip(np.flatnonzero(LENGTHS), alone, strict=True):
         np.testing.assert_allclose(codes[i], code, **CLOSE)
         np.testing.assert_allclose(logits[: LENGTHS[i], i], expected, **CLOSE)
 
 
 def test_ragged_documents_equal_each_alone():
-    model = HierarchicalAutoencoder(GRU, K, D, N, rngs=rngs())
-    words = jax.random.randint(KEY, (3, 4, 2), 0, K)
+    words = np.random.default_rng(7).integers(K, size=(3, 4, 2), dtype=np.int32)
     lengths = np.array([[4, 2], [3, 0], [0, 1]])  # one of two sentences, one with an empty one
-    padded = jnp.where(np.arange(4)[:, None] >= lengths[:, None], -1, words)
-    codes = model.encode(padded, lengths)
-    np.testing.assert_allclose(codes[0], model.encode(words[:2, :, 0], lengths[:2, 0]), **CLOSE)
-    np.testing.assert_allclose(codes[1], model.encode(words[:, :, 1], lengths[:, 1]), **CLOSE)
+    padded = np.where(np.arange(4)[:, None] >= lengths[:, None], -1, words)
 
-    def alone(sentences):
-        """Both levels by hand, for sentences of whole words."""
-        hs = [scan.run(GRU, model.words.values, model.embed(s))[1][-1] for s in sentences]
-        return scan.run(GRU, model.sentences.values, jnp.stack(hs))[1][-1]
+    @jax.jit
+    def everything(model):
+        first = model.encode(words[:2, :, 0], lengths[:2, 0])
+        second = model.encode(words[:, :, 1], lengths[:, 1])
+        # both levels of the first by hand, for sentences of whole words, in both orders
+        hs = [scan.run(GRU, model.words.values, model.embed(s))[1][-1]
+              for s in (words[0, :4, 0], words[1, :3, 0])]  # fmt: skip
+        orders = jnp.stack([jnp.stack(hs), jnp.stack(hs[::-1])], axis=1)
+        by_hand, turned = scan.run(GRU, model.sentences.values, orders)[1][-1]
+        return model.encode(padded, lengths), jnp.stack([first, second]), by_hand, turned
 
-    by_hand = alone([words[0, :4, 0], words[1, :3, 0]])
+    model = filled(HierarchicalAutoencoder, GRU, K, D, N)
+    codes, own, by_hand, turned = map(np.asarray, everything(model))
+    np.testing.assert_allclose(codes, own, **CLOSE)
     np.testing.assert_allclose(codes[0], by_hand, **CLOSE)
-    turned = alone([words[1, :3, 0], words[0, :4, 0]])
     assert abs(turned - by_hand).max() > 1e-3  # the order of the sentences counts
 
 
 def test_pools_by_their_formulas():
-    hs = jnp.where(PADDED[..., None], 0, XS)
+    hs = np.where(PADDED[..., None], 0, XS)
+
+    @jax.jit
+    def everything(pool, hs):
+        return last(hs, LENGTHS), mean(hs, LENGTHS), pool(hs, LENGTHS)
+
+    pool = filled(AttentionPool, D)
+    lasts, means, attended = map(np.asarray, everything(pool, hs))
     for i, length in enumerate(LENGTHS):
-        own = np.asarray(hs[: max(length, 1), i])
-        np.testing.assert_allclose(last(hs, LENGTHS)[i], own[-1])
-        np.testing.assert_allclose(mean(hs, LENGTHS)[i], own.mean(axis=0), **CLOSE)
-    pool = AttentionPool(D, rngs=rngs())
+        own = hs[: max(length, 1), i]
+        np.testing.assert_allclose(lasts[i], own[-1])
+        np.testing.assert_allclose(means[i], own.mean(axis=0), **CLOSE)
     A, b, v = (
         np.asarray(p[...]) for p in (pool.project.kernel, pool.project.bias, pool.score.kernel)
     )
-    own = np.asarray(hs[:3, 0])
+    own = hs[:3, 0]
     weights = np.exp(np.tanh(own @ A + b) @ v)
-    np.testing.assert_allclose(
-        pool(hs, LENGTHS)[0], (weights * own).sum(0) / weights.sum(), **CLOSE
-    )
+    np.testing.assert_allclose(attended[0], (weights * own).sum(0) / weights.sum(), **CLOSE)
 
 
 def test_cross_entropy_reads_only_what_is_there():
-    logits = jax.random.normal(KEY, (T, B, K))
+    logits = np.random.default_rng(0).normal(size=(T, B, K)).astype(np.float32)
     log_p = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
-    each = -np.take_along_axis(log_p, np.asarray(SYMBOLS)[..., None], -1)[..., 0]
-    np.testing.assert_allclose(cross_entropy(logits, SYMBOLS), each.mean(), rtol=1e-5)
-    given = jnp.where(PADDED[..., None], jnp.nan, logits), jnp.where(PADDED, -1, SYMBOLS)
-    value, gradient = jax.value_and_grad(cross_entropy)(*given, LENGTHS)
+    each = -np.take_along_axis(log_p, SYMBOLS[..., None], -1)[..., 0]
+    given = np.where(PADDED[..., None], np.nan, logits), np.where(PADDED, -1, SYMBOLS)
+
+    @jax.jit
+    def everything(logits, *given):
+        some = jax.value_and_grad(cross_entropy)(*given, LENGTHS)
+        return cross_entropy(logits, SYMBOLS), *some
+
+    whole, value, gradient = everything(logits, *given)
+    np.testing.assert_allclose(whole, each.mean(), rtol=1e-5)
     np.testing.assert_allclose(value, each[~PADDED].mean(), rtol=1e-5)
     assert np.isfinite(gradient).all()
 
@@ -190,17 +212,19 @@ def test_ctc_sums_over_all_alignments():
 
 
 def test_ctc_refuses_targets_longer_than_inputs():
-    logits = jnp.zeros((3, 2, K))
+    logits = np.zeros((3, 2, K), np.float32)
     with pytest.raises(ValueError, match=r"sequence 0 has 3 steps, but its labels need 4.*shorter"):
-        ctc(logits, jnp.array([[1, 1], [2, 2], [3, 3], [4, 4]]))
-    with pytest.raises(
-        ValueError, match=r"sequence 1 has 3 steps, but its labels need 4, one each"
-    ):
-        ctc(logits, jnp.array([[1, 1], [2, 1], [1, 2]]))  # a repeat takes a blank
-    with pytest.raises(ValueError, match=r"sequence 1 has 1 steps, but its labels need 2"):
-        jax.jit(lambda a: ctc(a, np.array([[1, 1], [2, 2]]), np.array([3, 1])))(logits)
-    with pytest.raises(ValueError, match=r"labels has shape \(2,\).*batch axes \(2,\)"):
-        ctc(logits, jnp.array([1, 2]))
+        ctc(jnp.asarray(logits), jnp.array([[1, 1], [2, 2], [3, 3], [4, 4]]))
+
+    def refused(message, *arguments):  # by values that are known while the rest is traced
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(lambda logits: ctc(logits, *arguments), logits)
+
+    repeat = np.array([[1, 1], [2, 1], [1, 2]])  # takes a blank
+    refused(r"sequence 1 has 3 steps, but its labels need 4, one each", repeat)
+    two = np.array([[1, 1], [2, 2]])
+    refused(r"sequence 1 has 1 steps, but its labels need 2", two, np.array([3, 1]))
+    refused(r"labels has shape \(2,\).*batch axes \(2,\)", np.array([1, 2]))
 
 
 @pytest.mark.slow
@@ -224,81 +248,104 @@ def test_the_sampled_softmax_has_an_unbiased_sum():
 
 
 def test_the_language_model_ties_its_embeddings_and_sees_the_past_alone():
-    model = LanguageModel(DEEP, K, D, N, rngs=rngs())
-    logits = model(SYMBOLS)
-    np.testing.assert_allclose(
-        logits, model.features(SYMBOLS) @ model.embed.embedding[...].T, **CLOSE
-    )
-    changed = model(SYMBOLS.at[3].set((SYMBOLS[3] + 1) % K))
+    other = SYMBOLS.copy()
+    other[3] = (SYMBOLS[3] + 1) % K
+
+    @jax.jit
+    def everything(model, symbols, other):
+        tied = model.features(symbols) @ model.embed.embedding[...].T
+        return model(symbols), tied, model(other)
+
+    model = filled(LanguageModel, DEEP, K, D, N)
+    logits, tied, changed = map(np.asarray, everything(model, SYMBOLS, other))
+    np.testing.assert_allclose(logits, tied, **CLOSE)
     np.testing.assert_allclose(changed[:3], logits[:3], **CLOSE)
     assert (abs(changed[3] - logits[3]) > 1e-4).any()
 
 
 @pytest.mark.parametrize("name", ["generator", *READERS])
 def test_what_is_written_is_what_the_teacher_would_have_followed(name):
-    if name == "generator":
-        model = Generator(DEEP, D, K, D, N, rngs=rngs())
-        logits = lambda y: model(XS[0], y)  # noqa: E731
-        write = lambda pick: model.generate(KEY, XS[0], 8, pick)  # noqa: E731
-    else:
-        model = READERS[name]()
-        logits = lambda y: model(SYMBOLS, y, LENGTHS)  # noqa: E731
-        write = lambda pick: model.generate(KEY, SYMBOLS, 8, LENGTHS, pick)  # noqa: E731
-    written = write(greedy)
+    @jax.jit
+    def everything(model):
+        if name == "generator":
+            logits = lambda y: model(XS[0], y)  # noqa: E731
+            write = lambda pick: model.generate(KEY, XS[0], 8, pick)  # noqa: E731
+        else:
+            logits = lambda y: model(SYMBOLS, y, LENGTHS)  # noqa: E731
+            write = lambda pick: model.generate(KEY, SYMBOLS, 8, LENGTHS, pick)  # noqa: E731
+        written = write(greedy)
+        return written, logits(written), write(jax.random.categorical)
+
+    make = READERS.get(name, lambda rngs: Generator(DEEP, D, K, D, N, rngs=rngs))
+    written, logits, sampled = map(np.asarray, everything(filled(make)))
     assert written.shape == (8, B)
-    np.testing.assert_array_equal(written, logits(written).argmax(-1))
-    sampled = write(jax.random.categorical)
+    np.testing.assert_array_equal(written, logits.argmax(-1))
     assert (sampled != written).any()
     assert ((sampled >= 0) & (sampled < K)).all()
 
 
 def test_scheduled_sampling_of_a_generator():
-    model = Generator(GRU, D, K, D, N, rngs=rngs())
-    look = lambda h: XS[0]  # noqa: E731
-    start, inputs = model.start((B,)), model.inputs(SYMBOLS)
-    rest = (KEY, model.body(look), model.feed(greedy), start, inputs)
-    _, hs, _ = scheduled(*rest, jnp.ones(T, bool))
-    np.testing.assert_allclose(model.readout(hs), model(XS[0], SYMBOLS), **CLOSE)
-    _, _, own = scheduled(*rest, jnp.zeros(T, bool))
-    np.testing.assert_array_equal(own[..., 0], model.generate(KEY, XS[0], T, greedy))
+    @jax.jit
+    def everything(model, teacher):
+        start, inputs = model.start((B,)), model.inputs(SYMBOLS)
+        rest = (KEY, model.body(lambda h: XS[0]), model.feed(greedy), start, inputs)
+        _, hs, _ = scheduled(*rest, teacher)
+        _, _, own = scheduled(*rest, ~teacher)
+        followed = model.readout(hs), model(XS[0], SYMBOLS)
+        return followed, (own[..., 0], model.generate(KEY, XS[0], T, greedy))
+
+    followed, alone = everything(filled(Generator, GRU, D, K, D, N), np.ones(T, bool))
+    np.testing.assert_allclose(*followed, **CLOSE)
+    np.testing.assert_array_equal(*alone)
 
 
 def test_attention_by_its_formula():
-    model = AttentiveDecoder(GRU, GRU, (K, K), D, N, rngs=rngs())
-    memory = model.read(SYMBOLS, LENGTHS)
-    h = jax.random.normal(KEY, (B, N))
-    m = np.asarray(memory[:3, 0])
-    weights = np.exp(m @ (np.asarray(h[0]) @ np.asarray(model.query.kernel[...])))
-    seen = model.look(memory, LENGTHS)(h)
+    h = DRAWS.normal(size=(B, N)).astype(np.float32)
+
+    @jax.jit
+    def everything(model, h):
+        memory = model.read(SYMBOLS, LENGTHS)
+        return memory, model.look(memory, LENGTHS)(h)
+
+    model = filled(AttentiveDecoder, GRU, GRU, (K, K), D, N)
+    memory, seen = map(np.asarray, everything(model, h))
+    m = memory[:3, 0]
+    weights = np.exp(m @ (h[0] @ np.asarray(model.query.kernel[...])))
     np.testing.assert_allclose(seen[0], weights @ m / weights.sum(), **CLOSE)
     np.testing.assert_allclose(seen[2], 0)  # nothing was read
 
 
 MODELS = {
-    "classifier": (lambda: Classifier(DEEP, N, N, K, rngs=rngs()), lambda m: m.rnn),
+    "classifier": (lambda rngs: Classifier(DEEP, N, N, K, rngs=rngs), lambda m: m.rnn),
     "tagger": (
-        lambda: Embedded(Tagger(LSTM, N, N, K, rngs=rngs()), K, N, rngs=rngs()),
+        lambda rngs: Embedded(Tagger(LSTM, N, N, K, rngs=rngs), K, N, rngs=rngs),
         lambda m: m.model.rnn,
     ),
-    "language": (lambda: LanguageModel(GRU, K, N, N, rngs=rngs()), lambda m: m.rnn),
+    "language": (lambda rngs: LanguageModel(GRU, K, N, N, rngs=rngs), lambda m: m.rnn),
     "encoder": (
-        lambda: EncoderDecoder(GRU, LSTM, (K, K), N, N, rngs=rngs()),
+        lambda rngs: EncoderDecoder(GRU, LSTM, (K, K), N, N, rngs=rngs),
         lambda m: m.encoder,
     ),
-    "decoder": (lambda: Autoencoder(LSTM, K, N, N, rngs=rngs()), lambda m: m.decoder.rnn),
-    "planner": (lambda: HierarchicalAutoencoder(GRU, K, N, N, rngs=rngs()), lambda m: m.planner),
+    "decoder": (lambda rngs: Autoencoder(LSTM, K, N, N, rngs=rngs), lambda m: m.decoder.rnn),
+    "planner": (lambda rngs: HierarchicalAutoencoder(GRU, K, N, N, rngs=rngs), lambda m: m.planner),
 }
+
+
+@jax.jit
+def growths(rnn, xs):
+    """Recurrences of the same cell and sizes share this program."""
+    body = scan.tied(rnn.cell, rnn.values)  # the one line
+    start = rnn.cell.start(rnn.values)
+    gain = analysis.log_gain(KEY, body, start, xs)
+    return gain, analysis.log_singular_values(body, start, xs)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_recurrence_of_a_model_goes_to_an_analysis(name):
     make, of = MODELS[name]
-    rnn = of(make())
-    body = scan.tied(rnn.cell, rnn.values)  # the one line
-    start = rnn.cell.start(rnn.values)
-    xs = jax.random.normal(KEY, (T, 2 * N if name == "decoder" else N))
-    gain = analysis.log_gain(KEY, body, start, xs)
-    logs = analysis.log_singular_values(body, start, xs)
+    rnn = of(filled(make))
+    xs = np.random.default_rng(0).normal(size=(T, 2 * N if name == "decoder" else N))
+    gain, logs = map(np.asarray, growths(rnn, xs.astype(np.float32)))
     assert np.isfinite(gain).all()
     assert gain[-1] < logs[0] + 1e-4  # no vector grows by more than the first singular value
 
@@ -307,22 +354,31 @@ def test_models_are_pytrees_that_vmap_and_grad_take_whole():
     def make(key):
         return Embedded(Tagger(DEEP, D, N, K, rngs=nnx.Rngs(key)), K, D, rngs=nnx.Rngs(key))
 
-    models = jax.vmap(make)(jax.random.split(KEY, 2))
-    many = jax.jit(jax.vmap(lambda m: cross_entropy(m(SYMBOLS, LENGTHS), SYMBOLS, LENGTHS)))
-    losses = many(models)
+    @jax.jit
+    def everything(models):
+        losses = jax.vmap(lambda m: cross_entropy(m(SYMBOLS, LENGTHS), SYMBOLS, LENGTHS))(models)
+        one = jax.tree.map(lambda leaf: leaf[1], models)
+        return losses, jax.grad(lambda m: cross_entropy(m(SYMBOLS), SYMBOLS))(one)
+
+    models = jax.jit(lambda key: jax.vmap(make)(jax.random.split(key, 2)))(KEY)
+    losses, gradient = everything(models)
+    losses = np.asarray(losses)
     assert losses.shape == (2,)
     assert losses[0] != losses[1]
-    one = jax.tree.map(lambda leaf: leaf[1], models)
-    gradient = jax.jit(jax.grad(lambda m: cross_entropy(m(SYMBOLS), SYMBOLS)))(one)
     assert all((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(gradient))
 
 
-def trained(model, loss, batch, steps, rate=0.02):
-    """The model after `steps` updates on one batch."""
-    state = train.start(KEY, model, optax.adam(rate))
-    advance = jax.jit(lambda s: train.advance(loss, optax.adam(rate), lambda _: batch, s, steps))
-    state, losses = advance(state)
-    return state.params, losses
+def trained(make, loss, batch, steps, then, rate=0.02):
+    """What `then` says of a model after `steps` updates on one batch, and the losses."""
+    optimizer = optax.adam(rate)
+
+    @jax.jit
+    def everything(key, batch):
+        state = train.start(key, make(nnx.Rngs(key)), optimizer)
+        state, losses = train.advance(loss, optimizer, lambda _: batch, state, steps)
+        return then(state.params), losses
+
+    return jax.tree.map(np.asarray, everything(KEY, batch))
 
 
 CITIES = ("taipei", "paris", "lima", "oslo", "cairo", "quito")
@@ -364,11 +420,8 @@ def test_the_order_example_takes_a_recurrence():
     class FeedForward(nnx.Module):
         """A tagger that sees each word alone."""
 
-        def __init__(self):
-            self.layer, self.readout = (
-                nnx.Linear(8, 16, rngs=rngs()),
-                nnx.Linear(16, 4, rngs=rngs()),
-            )
+        def __init__(self, rngs):
+            self.layer, self.readout = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 4, rngs=rngs)
 
         def __call__(self, xs, lengths):
             return self.readout(jnp.tanh(self.layer(xs)))
@@ -376,26 +429,28 @@ def test_the_order_example_takes_a_recurrence():
     xs, ys, lengths = batch(held)
     cities = (ys == TO) | (ys == FROM)
     there = np.arange(8)[:, None] < lengths
-    right = {}
-    for name, tagger in (("gru", Tagger(GRU, 8, 16, 4, rngs=rngs())), ("alone", FeedForward())):
-        model = Embedded(tagger, len(vocabulary), 8, rngs=rngs())
-        model, _ = trained(model, loss, batch([k for k in corpus if k not in held]), 150)
-        right[name] = np.asarray(model(xs, lengths)).argmax(-1) == ys
+    taggers = {"gru": lambda rngs: Tagger(GRU, 8, 16, 4, rngs=rngs), "alone": FeedForward}
+    seen, right = batch([key for key in corpus if key not in held]), {}
+    for name, tagger in taggers.items():
+        logits, _ = trained(
+            lambda rngs, tagger=tagger: Embedded(tagger(rngs), len(vocabulary), 8, rngs=rngs),
+            loss, seen, 150, lambda model: model(xs, lengths),
+        )  # fmt: skip
+        right[name] = logits.argmax(-1) == ys
     assert right["gru"][there].all()
     assert right["alone"][there & ~cities].all()  # it learned what a word alone can say
     assert right["alone"][cities].mean() == 0.5  # both contexts of each city, one answer
 
 
 def test_a_document_goes_through_one_vector_and_back():
-    model = HierarchicalAutoencoder(GRU, K, 8, 24, rngs=rngs())
-    words = jax.random.randint(jax.random.key(2), (3, 4, 6), 0, K)
-
-    def loss(model, words):
-        return cross_entropy(model(words), words)
-
-    model, losses = trained(model, loss, words, 400)
+    words = np.random.default_rng(2).integers(K, size=(3, 4, 6), dtype=np.int32)
+    back, losses = trained(
+        lambda rngs: HierarchicalAutoencoder(GRU, K, 8, 24, rngs=rngs),
+        lambda model, words: cross_entropy(model(words), words),
+        words, 150, lambda model: model.decode(model.encode(words), 3, 4),
+    )  # fmt: skip
     assert losses[0] > 1.5  # log K = 1.8 nats before
-    np.testing.assert_array_equal(model.decode(model.encode(words), 3, 4), words)
+    np.testing.assert_array_equal(back, words)
 
 
 @pytest.mark.slow
@@ -449,31 +504,36 @@ def test_the_autoencoder_reconstructs_words_it_never_saw():
 
 
 def test_bad_inputs_say_what_to_do():
+    def refused(message, function, *arguments):  # while it is traced: nothing is compiled
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(function, *arguments)
+
     for make in (
         lambda: LanguageModel(BOTH, K, D, N, rngs=rngs()),
         lambda: Generator(Stacked(BOTH, GRU), D, K, D, N, rngs=rngs()),
         lambda: Autoencoder(BOTH, K, D, N, rngs=rngs()),
         lambda: HierarchicalAutoencoder(BOTH, K, D, N, rngs=rngs()),
     ):
-        with pytest.raises(ValueError, match=r"a Bidirectional cell has read what is to come"):
-            make()
-    coder = Autoencoder(GRU, K, D, N, rngs=rngs())
-    with pytest.raises(ValueError, match=r"symbols holds float32; symbols are integers"):
-        coder(XS[..., 0])
-    with pytest.raises(ValueError, match=r"lengths lie between 0 and T = 5; got 6 to 6"):
-        coder(SYMBOLS, np.full(B, 6))
-    with pytest.raises(ValueError, match=r"source holds float32"):
-        READERS["attention"]()(XS[..., 0], SYMBOLS)
-    with pytest.raises(ValueError, match=r"targets holds float32"):
-        coder.decoder(XS[0], XS[..., 0])
-    with pytest.raises(ValueError, match=r"words are \(S, W, ...\).*got shape \(5,\)"):
-        HierarchicalAutoencoder(GRU, K, D, N, rngs=rngs())(SYMBOLS[:, 0])
+        refused(r"a Bidirectional cell has read what is to come", make)
+
+    def coder():
+        return Autoencoder(GRU, K, D, N, rngs=rngs())
+
+    refused(r"symbols holds float32; symbols are integers", lambda: coder()(XS[..., 0]))
+    refused(r"lengths lie between 0 and T = 5; got 6 to 6", lambda: coder()(SYMBOLS, np.full(B, 6)))
+    refused(r"source holds float32", lambda: READERS["attention"](rngs=rngs())(XS[..., 0], SYMBOLS))
+    refused(r"targets holds float32", lambda: coder().decoder(XS[0], XS[..., 0]))
+    refused(
+        r"words are \(S, W, ...\).*got shape \(5,\)",
+        lambda: HierarchicalAutoencoder(GRU, K, D, N, rngs=rngs())(SYMBOLS[:, 0]),
+    )
+    logits = np.zeros((T, B, K), np.float32)
     with pytest.raises(ValueError, match=r"labels has shape \(5,\), one label a step .* \(5, 4\)"):
-        cross_entropy(jnp.zeros((T, B, K)), SYMBOLS[:, 0])
+        cross_entropy(logits, SYMBOLS[:, 0])
     with pytest.raises(ValueError, match=r"labels holds float32"):
-        cross_entropy(jnp.zeros((T, B, K)), XS[..., 0])
-    table, features = jnp.zeros((K, D)), jnp.zeros((T, B, D))
+        cross_entropy(logits, XS[..., 0])
+    table, features = np.zeros((K, D), np.float32), np.zeros((T, B, D), np.float32)
     with pytest.raises(ValueError, match=r"one sample or more; got 0"):
-        sampled_cross_entropy(KEY, features, table, SYMBOLS, jnp.zeros(K), 0)
+        sampled_cross_entropy(KEY, features, table, SYMBOLS, np.zeros(K, np.float32), 0)
     with pytest.raises(ValueError, match=r"log_q has shape \(2,\).* 6 symbols is \(6,\)"):
-        sampled_cross_entropy(KEY, features, table, SYMBOLS, jnp.zeros(2), 3)
+        sampled_cross_entropy(KEY, features, table, SYMBOLS, np.zeros(2, np.float32), 3)

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -14,8 +13,8 @@ from recur.flax.cells import from_linen, from_nnx
 
 KEY = jax.random.key(5)
 T, B, D, N = 6, 2, 3, 4
-XS = jax.random.normal(KEY, (T, B, D))
 RNG = np.random.default_rng(0)
+XS = RNG.normal(size=(T, B, D)).astype(np.float32)
 
 FLAX = {
     "lstm": (weights.flax_lstm, cells.lstm.cell, [nn.LSTMCell, nn.OptimizedLSTMCell],
@@ -25,33 +24,35 @@ FLAX = {
 }  # fmt: skip
 
 
-def shaken(tree):
-    """Weights none of which is zero: Flax's biases start there."""
-    return jax.tree.map(
-        lambda a: (
-            a + 0.3 * jnp.asarray(RNG.normal(size=a.shape), a.dtype)
-            if jnp.issubdtype(a.dtype, jnp.floating)
-            else a
-        ),
-        tree,
-    )
+def filled(cell):
+    """Its weights with numbers from NumPy: Flax's biases start at zero, and a draw is compiled."""
+
+    def fill(a):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            return KEY
+        return (RNG.normal(size=a.shape) / 2).astype(a.dtype)
+
+    return jax.tree.map(fill, jax.eval_shape(lambda key: cell.init(key, Prior(), D, N), KEY))
 
 
 @pytest.mark.parametrize("kind", FLAX)
 def test_flax_weights_give_equal_outputs(kind):
     convert, cell, linen, modules = FLAX[kind]
-    for make in linen:
-        reference = from_linen(make(N))
-        variables = shaken(reference.init(KEY, Prior(), D, N))
-        expected = scan.run(reference, variables, XS)[1]
-        for given in (variables, variables["params"]):
-            hs = scan.run(cell, convert(given), XS)[1]
-            np.testing.assert_allclose(hs, expected, atol=1e-6)  # float32
-    for make in modules:
-        reference = from_nnx(make)
-        module = shaken(reference.init(KEY, Prior(), D, N))
-        expected = scan.run(reference, module, XS)[1]
-        np.testing.assert_allclose(scan.run(cell, convert(module), XS)[1], expected, atol=1e-6)
+    references = [*(from_linen(make(N)) for make in linen), *map(from_nnx, modules)]
+
+    @jax.jit
+    def everything(drawn, xs):
+        expected, found = [], []
+        for reference, given in zip(references, drawn, strict=True):
+            hs = scan.run(reference, given, xs)[1]
+            for form in [given] if isinstance(given, nnx.Module) else [given, given["params"]]:
+                expected.append(hs)
+                found.append(scan.run(cell, convert(form), xs)[1])
+        return found, expected
+
+    found, expected = everything([filled(reference) for reference in references], XS)
+    assert len(found) == 2 * len(linen) + len(modules)
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # float32
 
 
 def sigmoid(a):
@@ -106,14 +107,15 @@ def test_torch_weights_give_equal_outputs(kind, suffix, bias):
     convert, cell, gates = TORCH[kind]
     state = torch_state(gates, D, suffix, bias)
     plain = {name.removesuffix(suffix): a for name, a in state.items()}
-    expected = torch_pass(kind, plain, np.asarray(XS))
-    np.testing.assert_allclose(scan.run(cell, convert(state), XS)[1], expected, atol=1e-5)
+    expected = torch_pass(kind, plain, XS)
+    hs = jax.jit(lambda xs: scan.run(cell, convert(state), xs)[1])(XS)
+    np.testing.assert_allclose(hs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", TORCH)
 def test_torch_layers_in_both_directions(kind):
     convert, cell, gates = TORCH[kind]
-    state, xs = {}, np.asarray(XS)
+    state, xs = {}, XS
     for layer, d in enumerate((D, 2 * N)):
         ways = []
         for way, turn in (("", slice(None)), ("_reverse", slice(None, None, -1))):
@@ -122,9 +124,10 @@ def test_torch_layers_in_both_directions(kind):
             ways.append(torch_pass(kind, part, xs[turn])[turn])
         xs = np.concatenate(ways, axis=-1)
     network = Stacked(Bidirectional(cell), Bidirectional(cell))
-    hs = scan.run(network, weights.torch_layers(convert, state), XS)[1]
+    hs = jax.jit(lambda xs: scan.run(network, weights.torch_layers(convert, state), xs)[1])(XS)
     np.testing.assert_allclose(hs, xs, atol=1e-5)
-    assert len(weights.torch_layers(convert, torch_state(gates, D))) == 1
+    one = jax.eval_shape(lambda: weights.torch_layers(convert, torch_state(gates, D)))
+    assert len(one) == 1
 
 
 def test_weights_that_do_not_fit_say_so():
@@ -144,7 +147,7 @@ def test_weights_that_do_not_fit_say_so():
     with pytest.raises(ValueError, match=r"end in _l0, _l1"):
         weights.torch_layers(weights.torch_lstm, torch_state(4, D, "_l1"))
 
-    gru = from_linen(nn.GRUCell(N)).init(KEY, Prior(), D, N)["params"]
+    gru = filled(from_linen(nn.GRUCell(N)))["params"]
     with pytest.raises(ValueError, match=r"an LSTM has the weights .*unknown: .*hr/kernel"):
         weights.flax_lstm(gru)
     with pytest.raises(ValueError, match=r"missing: hn/bias; unknown: none"):
@@ -152,4 +155,6 @@ def test_weights_that_do_not_fit_say_so():
     with pytest.raises(ValueError, match=r"has ir/bias of shape \(4,\).* got \(5,\)"):
         weights.flax_gru(gru | {"ir": gru["ir"] | {"bias": np.zeros(5)}})
     with pytest.raises(ValueError, match=r"adds its old state"):
-        weights.flax_simple(nnx.SimpleCell(D, N, residual=True, rngs=nnx.Rngs(0)))
+        jax.eval_shape(
+            lambda: weights.flax_simple(nnx.SimpleCell(D, N, residual=True, rngs=nnx.Rngs(0)))
+        )
