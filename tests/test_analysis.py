@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import draw, normal
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from recur import Prior, analysis, cells, scan
+from recur import analysis, cells, scan
+from recur.analysis.gradients import position_of_output
 
 KEY = jax.random.key(3)
 T = 5
@@ -16,47 +18,47 @@ T = 5
 
 def network(cell, d, n, steps=T):
     """A body, a state off the origin and inputs, in the precision now set."""
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
-    flat, unravel = ravel_pytree(cell.start(params))
-    state = unravel(0.3 * jax.random.normal(jax.random.key(4), flat.shape))
-    return scan.tied(cell, params), state, jax.random.normal(jax.random.key(5), (steps, d))
+    params, rng = draw(cell, d, n, seed=3), np.random.default_rng(4)
+    state = jax.tree.map(
+        lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), float),
+        jax.eval_shape(cell.start, params),
+    )
+    return scan.tied(cell, params), state, normal(steps, d, seed=5)
 
 
 def flax_lstm(d, n, steps=T):
-    """Flax's LSTM: its carry is (c, h)."""
-    module = nnx.LSTMCell(d, n, param_dtype=jnp.result_type(float), rngs=nnx.Rngs(0))
-    graph, weights = nnx.split(module)
+    """Flax's LSTM, drawn by NumPy: its carry is (c, h)."""
+    module = nnx.eval_shape(lambda: nnx.LSTMCell(d, n, rngs=nnx.Rngs(0)))
+    (graph, shapes), rng = nnx.split(module), np.random.default_rng(0)
+    weights = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(n), float), shapes
+    )
 
     def body(state, x):
         return nnx.merge(graph, weights)(state, x)
 
-    c, h = 0.3 * jax.random.normal(jax.random.key(4), (2, n))
-    return body, (c, h), jax.random.normal(jax.random.key(5), (steps, d))
+    c, h = (jnp.asarray(0.3 * rng.normal(size=n), float) for _ in range(2))
+    return body, (c, h), normal(steps, d, seed=5)
 
 
 def plain_function(d, n, steps=T):
     """What an Equinox user has: arrays in a closure, weights on the left, a dict as state."""
-    W = jax.random.normal(KEY, (n, n)) / np.sqrt(n)
-    V = jax.random.normal(jax.random.key(4), (n, d))
+    rng = np.random.default_rng(3)
+    W = jnp.asarray(rng.normal(size=(n, n)) / np.sqrt(n), float)
+    V = jnp.asarray(rng.normal(size=(n, d)), float)
 
     def body(state, x):
         h = jnp.tanh(W @ state["h"] + V @ x + 0.5 * state["trace"])
         return {"h": h, "trace": 0.9 * state["trace"] + h}, h
 
-    state = {"h": jnp.full(n, 0.2), "trace": jnp.full(n, -0.1)}
-    return body, state, jax.random.normal(jax.random.key(5), (steps, d))
+    state = {name: jnp.asarray(np.full(n, v), float) for name, v in (("h", 0.2), ("trace", -0.1))}
+    return body, state, normal(steps, d, seed=5)
 
 
 FOREIGN = [flax_lstm, plain_function]
 
 
 # --- against dense Jacobians ----------------------------------------------------------------------
-
-
-def last_state(body, state, xs):
-    """state_T as a vector, of the start as a vector and the inputs."""
-    flat, unravel = ravel_pytree(state)
-    return lambda s, xs: ravel_pytree(lax.scan(body, unravel(s), xs)[0])[0], flat
 
 
 def close_as_singular_values(logs, dense):
@@ -66,55 +68,66 @@ def close_as_singular_values(logs, dense):
     assert np.all(np.diff(logs) <= 0)
 
 
-def check_dense(body, state, xs):
-    """Gains and spectra against `jacfwd` of the unrolled map, in float64."""
+def one_step_jacobians(body, state, xs):
+    """By `jacfwd`, of each step: of the new state (m) and of h (n), by the state and by x."""
+    start, unravel = ravel_pytree(state)
+
+    def step(s, x):
+        after, h = body(unravel(s), x)
+        return ravel_pytree(after)[0], h
+
+    def advance(s, x):
+        after, h = step(s, x)
+        return after, (h, jax.jacfwd(step, (0, 1))(s, x))
+
+    return lax.scan(advance, start, xs)[1]
+
+
+def check_dense(body, replace, state, xs):
+    """Gains, spectra and gradients by lag against products of dense Jacobians, in float64.
+
+    `gradient_norms` are those of a perturbation added to h_t: replace(state, h) sets h.
+    """
     lags = [3, 0, T - 1]
+    n = jax.eval_shape(body, state, xs[0])[1].size
+    target, weight = np.asarray(normal(T, n, seed=6)), np.arange(1.0, T + 1)[:, None]
+
+    def loss(hs):
+        return jnp.sum((hs - target) ** 2 * weight)
 
     @jax.jit
     def everything(state, xs):
-        run, start = last_state(body, state, xs)
+        start, _ = ravel_pytree(state)
         return (
-            jax.jacfwd(run)(start, xs),
-            jax.jacrev(lambda xs: lax.scan(body, state, xs)[1][-1])(xs),  # (n, T, d)
+            one_step_jacobians(body, state, xs),
+            ravel_pytree(replace(jax.tree.map(jnp.zeros_like, state), jnp.ones(n)))[0],
+            jax.random.normal(KEY, start.shape, start.dtype),
             analysis.log_gain(KEY, body, state, xs),
             analysis.log_singular_values(body, state, xs),
             analysis.input_output(body, state, xs, lags),
-        )
-
-    J, dh_dx, gains, logs, rows = everything(state, xs)
-    close_as_singular_values(logs, J)
-    v = jax.random.normal(KEY, J.shape[1:])
-    assert gains.shape == (T,)
-    np.testing.assert_allclose(gains[-1], np.log(np.linalg.norm(J @ v) / np.linalg.norm(v)))
-    assert rows.shape == (len(lags), min(dh_dx.shape[0], dh_dx.shape[2]))
-    for lag, row in zip(lags, rows, strict=True):
-        close_as_singular_values(row, dh_dx[:, T - 1 - lag])
-
-
-def check_gradients(body, replace, state, xs):
-    """`gradient_norms` against perturbations added to each h_t; replace(state, h) sets h."""
-    n = jax.eval_shape(body, state, xs[0])[1].size
-    target = jax.random.normal(jax.random.key(6), (T, n))
-
-    def loss(hs):
-        return jnp.sum((hs - target) ** 2 * jnp.arange(1.0, T + 1)[:, None])
-
-    def perturbed(deltas):
-        def step(state, now):
-            x, delta = now
-            state, h = body(state, x)
-            return replace(state, h + delta), h + delta
-
-        return loss(lax.scan(step, state, (xs, deltas))[1])
-
-    gradient, logs = jax.jit(
-        lambda: (
-            jax.grad(perturbed)(jnp.zeros((T, n))),
             analysis.gradient_norms(loss, body, state, xs),
         )
-    )()
+
+    steps, position, v, gains, logs, rows, norms = jax.device_get(everything(state, xs))
+    hs, ((A, B), (C, D)) = steps
+    g, back, since = 2 * (hs - target) * weight, np.zeros(len(position)), np.eye(len(position))
+    gradient, dh_dx, push = np.empty((T, n)), [D[-1]], C[-1]  # push is dh_T/ds_{T-lag-1}
+    for t in reversed(range(T)):
+        gradient[t] = g[t] + back[position == 1]
+        back = back @ A[t] + g[t] @ C[t]
+        since = since @ A[t]
+        if t > 0:
+            dh_dx.append(push @ B[t - 1])
+            push = push @ A[t - 1]
+
+    close_as_singular_values(logs, since)
+    assert gains.shape == (T,)
+    np.testing.assert_allclose(gains[-1], np.log(np.linalg.norm(since @ v) / np.linalg.norm(v)))
+    assert rows.shape == (len(lags), min(dh_dx[0].shape))
+    for lag, row in zip(lags, rows, strict=True):
+        close_as_singular_values(row, dh_dx[lag])
     expected = np.log(np.linalg.norm(gradient, axis=1))
-    np.testing.assert_allclose(logs, expected, atol=1e-10)  # float64 rounding
+    np.testing.assert_allclose(norms, expected, atol=1e-10)  # float64 rounding
 
 
 @pytest.mark.parametrize("name", ["gru.reset_before", "lstm", "minimal", "vanilla.relu"])
@@ -128,24 +141,20 @@ def test_every_cell_against_dense_jacobians(cell, sizes, x64):
 
 
 def check_cell_against_dense(cell, sizes):
-    body, state, xs = network(cell, *sizes)
-    check_dense(body, state, xs)
-
     def replace(state, h):
         return state._replace(h=h) if isinstance(state, tuple) else h
 
-    check_gradients(body, replace, state, xs)
+    body, state, xs = network(cell, *sizes)
+    check_dense(body, replace, state, xs)
 
 
 @pytest.mark.parametrize("make", FOREIGN)
 def test_foreign_bodies_against_dense_jacobians(make, x64):
-    body, state, xs = make(3, 5)
-    check_dense(body, state, xs)
-
     def replace(state, h):
         return {**state, "h": h} if isinstance(state, dict) else (state[0], h)
 
-    check_gradients(body, replace, state, xs)
+    body, state, xs = make(3, 5)
+    check_dense(body, replace, state, xs)
 
 
 @pytest.mark.parametrize("make", FOREIGN)
@@ -181,7 +190,7 @@ def test_foreign_exponents_maps_and_fixed_points(make, x64):
             jax.vmap(lambda state: jacobian(ravel_pytree(state)[0], xs[0]))(points.states),
         )
 
-    logdet, exponents, logs, norms, points, after, about, J = everything()
+    logdet, exponents, logs, norms, points, after, about, J = jax.device_get(everything())
     np.testing.assert_allclose(exponents.sum(), logdet, rtol=1e-6)  # some digits are spent
     np.testing.assert_allclose(logs[-1], norms[::-1], atol=1e-10)  # float64 rounding
     assert points.speed.max() < 1e-25  # squares of rounding
@@ -192,15 +201,16 @@ def test_foreign_exponents_maps_and_fixed_points(make, x64):
 
 @pytest.mark.parametrize(("d", "n"), [(7, 2), (2, 7), (1, 1)])
 def test_the_output_may_be_wider_or_narrower_than_the_input(d, n, x64):
-    body, state, xs = network(cells.vanilla.cell, d, n)
-    dh_dx, rows = jax.jit(
-        lambda xs: (
-            jax.jacrev(lambda xs: lax.scan(body, state, xs)[1][-1])(xs),
-            analysis.input_output(body, state, xs, [2, 0]),
-        )
-    )(xs)
-    for lag, row in zip([2, 0], rows, strict=True):
-        close_as_singular_values(row, dh_dx[:, T - 1 - lag])
+    """Against dh_T/dx_{T-lag} = D_T W' ... D_{T-lag} V' with D_t = diag(1 - h_t^2), by NumPy."""
+    body, h, xs = network(cells.vanilla.cell, d, n)
+    rows = jax.jit(lambda xs: analysis.input_output(body, h, xs, [2, 0]))(xs)
+    (W, V, b), h, into = map(np.asarray, body.params), np.asarray(h), []  # dh_t/dx_s, s <= t
+    for x in np.asarray(xs):
+        h = np.tanh(h @ W + x @ V + b)
+        slope = (1 - h**2)[:, None]
+        into = [slope * (W.T @ J) for J in into] + [slope * V.T]
+    for lag, row in zip([2, 0], np.asarray(rows), strict=True):
+        close_as_singular_values(row, into[T - 1 - lag])
 
 
 @pytest.mark.slow
@@ -257,7 +267,7 @@ def test_products_of_known_singular_values(case, x64):
     """Every value within 1e-6 nats, not the largest alone. The rounding of 200 factors of condition
     1e4 is 200 * 1e-16 * 1e4 = 2e-10."""
     factors, expected = known(*KNOWN[case])
-    logs = singular_values(product, jnp.zeros(len(expected)), factors)
+    logs = singular_values(product, jnp.asarray(np.zeros(len(expected)), float), factors)
     np.testing.assert_allclose(logs, expected, rtol=0, atol=1e-9)
 
 
@@ -271,7 +281,7 @@ def test_products_of_known_singular_values_large(x64):
 def test_float32_reaches_as_far():
     """10^-50 to 10^50: 50 factors of condition 100, so a rounding of 50 * 6e-8 * 100 nats."""
     factors, expected = known(10 ** np.linspace(1, -1, 16), 50)
-    logs = singular_values(product, jnp.zeros(16), factors)
+    logs = singular_values(product, jnp.asarray(np.zeros(16), float), factors)
     assert logs.dtype == jnp.float32
     np.testing.assert_allclose(logs, expected, rtol=0, atol=3e-4)
 
@@ -286,9 +296,13 @@ def test_input_output_of_known_products(x64):
         h = A @ h + x
         return h, h
 
-    xs = (factors, jnp.ones((steps, 8)))
     lags = [0, 1, 50, steps - 1]
-    rows = jax.jit(lambda: analysis.input_output(body, jnp.zeros(8), xs, lags))()
+
+    @jax.jit
+    def found(factors):
+        return analysis.input_output(body, jnp.zeros(8), (factors, jnp.ones((steps, 8))), lags)
+
+    rows = found(factors)
     np.testing.assert_allclose(rows, np.outer(lags, expected / steps), rtol=0, atol=1e-9)
 
 
@@ -303,57 +317,72 @@ def test_a_narrow_input_sees_what_its_own_matrix_lets_through(x64):
         h = A @ h + B @ x
         return h, h
 
-    rows = analysis.input_output(body, jnp.zeros(8), jnp.ones((steps, 2)), [99])
-    np.testing.assert_allclose(rows[0], 99 * np.log(scales[:2]), rtol=0, atol=1e-9)
+    @jax.jit
+    def found():
+        return analysis.input_output(body, jnp.zeros(8), jnp.ones((steps, 2)), [99])
+
+    np.testing.assert_allclose(found()[0], 99 * np.log(scales[:2]), rtol=0, atol=1e-9)
 
 
 def test_exact_zeros_give_minus_infinity():
-    factors = jnp.ones((6, 3, 3)).at[4].set(0)
-    start = jnp.ones(3)
-    gains = analysis.log_gain(KEY, product, start, factors)
-    assert np.isfinite(gains[:4]).all()
-    np.testing.assert_array_equal(gains[4:], -np.inf)
-    np.testing.assert_array_equal(singular_values(product, start, factors), -np.inf)
-    # rank one: the other values are zero up to the rounding of each step, and no NaN
-    logs = singular_values(product, start, jnp.ones((4, 3, 3)))
-    np.testing.assert_allclose(logs[0], 4 * np.log(3), rtol=1e-5)  # float32
-    assert (logs[1:] < logs[0] - 40).all()
-
-    norms = analysis.gradient_norms(lambda hs: hs[2].sum(), product, start, factors)
-    assert np.isfinite(norms[:3]).all()
-    np.testing.assert_array_equal(norms[3:], -np.inf)
+    ones, start = np.ones((6, 3, 3), "f"), np.ones(3, "f")
+    factors = ones * (np.arange(6) != 4)[:, None, None].astype("f")
 
     def forgetful(h, x):
         h = x + 0 * h
         return h, h
 
-    rows = analysis.input_output(forgetful, start, jnp.ones((4, 3)), [0, 1, 3])
+    @jax.jit
+    def everything(factors, start):
+        return (
+            analysis.log_gain(KEY, product, start, factors),
+            analysis.gradient_norms(lambda hs: hs[2].sum(), product, start, factors),
+            analysis.input_output(forgetful, start, jnp.ones((4, 3)), [0, 1, 3]),
+        )
+
+    gains, norms, rows = jax.device_get(everything(factors, start))
+    assert np.isfinite(gains[:4]).all()
+    np.testing.assert_array_equal(gains[4:], -np.inf)
+    assert np.isfinite(norms[:3]).all()
+    np.testing.assert_array_equal(norms[3:], -np.inf)
     np.testing.assert_allclose(rows[0], 0, atol=1e-6)  # float32
     np.testing.assert_array_equal(rows[1:], -np.inf)
 
+    np.testing.assert_array_equal(singular_values(product, start, factors), -np.inf)
+    # rank one: the other values are zero up to the rounding of each step, and no NaN
+    logs = np.asarray(singular_values(product, start, ones))
+    np.testing.assert_allclose(logs[0], 6 * np.log(3), rtol=1e-5)  # float32
+    assert (logs[1:] < logs[0] - 40).all()
+
 
 # --- long sequences -------------------------------------------------------------------------------
+
+
+@jax.jit
+def of_a_rotation(rate, xs):
+    """Gains, singular values and gradient norms of h = rate * (rotation by 0.3) h."""
+    A = jnp.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]], float)
+
+    def body(h, x):
+        h = rate * (A @ h) + 0 * x  # stays at zero, so no state overflows
+        return h, h
+
+    return (
+        analysis.log_gain(KEY, body, jnp.zeros(2), xs),
+        analysis.log_singular_values(body, jnp.zeros(2), xs),
+        analysis.gradient_norms(lambda hs: hs[-1].sum(), body, jnp.zeros(2), xs),
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_a_hundred_thousand_steps(rate):
     """Powers 2^(+-1e5) of a rotation, in float32: exact up to the rounding of 1e5 additions."""
     steps = 100_000
-    angle = 0.3
-    A = jnp.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], float)
-
-    def body(h, x):
-        h = rate * (A @ h) + 0 * x  # stays at zero, so no state overflows
-        return h, h
-
-    xs, start = jnp.zeros((steps, 2)), jnp.zeros(2)
     expected = steps * np.log(rate)
     tolerance = {"rtol": 1e-3}  # 1e5 additions, each rounded by 6e-8 of a total of 7e4
-    gains = jax.jit(lambda: analysis.log_gain(KEY, body, start, xs))()
+    gains, logs, norms = jax.device_get(of_a_rotation(np.float32(rate), np.zeros((steps, 2), "f")))
     np.testing.assert_allclose(gains[-1], expected, **tolerance)
-    logs = jax.jit(lambda: analysis.log_singular_values(body, start, xs))()
     np.testing.assert_allclose(logs, expected, **tolerance)
-    norms = jax.jit(lambda: analysis.gradient_norms(lambda hs: hs[-1].sum(), body, start, xs))()
     np.testing.assert_allclose(norms[0] - norms[-1], expected, **tolerance)
 
 
@@ -361,7 +390,7 @@ def test_a_hundred_thousand_steps_of_a_network():
     body, state, xs = network(cells.lstm.cell, 2, 2, steps=100_000)
 
     @jax.jit
-    def everything():
+    def everything(xs):
         return (
             analysis.log_gain(KEY, body, state, xs),
             analysis.log_singular_values(body, state, xs),
@@ -369,7 +398,7 @@ def test_a_hundred_thousand_steps_of_a_network():
             analysis.input_output(body, state, xs, [99_999]),
         )
 
-    for values in everything():
+    for values in jax.device_get(everything(xs)):
         assert np.isfinite(values).all()
         assert values.min() < -1000  # far beyond float32, so the logs are at work
 
@@ -386,17 +415,25 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_bad_states_and_inputs_are_refused_when_traced(function):
-    body, state, xs = network(cells.gru.cell, 3, 4)
-    for state_, xs_, message in [
-        (state, xs[:, :2], r"take inputs with d = 3, got d = 2"),
-        (state, xs[:0], r"T = 0"),
-        (state[:2], xs, r"cell.start gives a state float32\[4\]"),
-        (jnp.zeros(4, int), xs, r"floating point and of one dtype; got int32\[4\]"),
-        (state.astype(jnp.bfloat16), xs, r"takes float32 or float64.*got bfloat16\[4\]"),
-        ((state, state.astype(jnp.float16)), xs, r"of one dtype; got \(float32\[4\], float16"),
+    body, _, _ = network(cells.gru.cell, 3, 4)
+
+    def array(*shape, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    for state, xs, message in [
+        (array(4), array(T, 2), r"take inputs with d = 3, got d = 2"),
+        (array(4), array(0, 3), r"T = 0"),
+        (array(2), array(T, 3), r"cell.start gives a state float32\[4\]"),
+        (array(4, dtype=int), array(T, 3), r"floating point and of one dtype; got int32\[4\]"),
+        (array(4, dtype=jnp.bfloat16), array(T, 3), r"takes float32 or float64.*got bfloat16\[4\]"),
+        (
+            (array(4), array(4, dtype=jnp.float16)),
+            array(T, 3),
+            r"of one dtype; got \(float32\[4\], float16",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
-            jax.eval_shape(lambda s, xs: function(body, s, xs), state_, xs_)
+            jax.eval_shape(lambda s, xs: function(body, s, xs), state, xs)
 
 
 @pytest.mark.parametrize("lags", [[], [-1], [0, T]])
@@ -409,7 +446,7 @@ def test_lags_must_lie_within_the_sequence(lags):
 def test_inputs_that_have_no_derivative_are_refused():
     body, state, _ = network(cells.gru.cell, 3, 4)
     with pytest.raises(ValueError, match="embed symbols first"):
-        analysis.input_output(body, state, jnp.ones((4, 3), int), [0])
+        analysis.input_output(body, state, np.ones((4, 3), "i"), [0])
 
 
 def test_gradients_need_an_output_that_is_part_of_the_state():
@@ -426,6 +463,5 @@ def test_gradients_need_an_output_that_is_part_of_the_state():
 
 
 def test_the_hidden_state_is_found_wherever_it_stands():
-    body, state, xs = flax_lstm(3, 4)
-    logs = analysis.gradient_norms(lambda hs: hs[-1].sum(), body, state, xs)
-    np.testing.assert_allclose(logs[-1], np.log(2.0), rtol=1e-6)  # |(1,1,1,1)| = 2, float32
+    """Flax's LSTM has it behind c; that gradients are then right, the dense Jacobians say above."""
+    assert position_of_output(*flax_lstm(3, 4)) == slice(4, 8)

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import draw, normal
 from jax import lax
 
-from recur import Prior, analysis, cells, scan
+from recur import analysis, cells, scan
 
 KEY = jax.random.key(3)
 T = 6
@@ -16,8 +17,11 @@ T = 6
 
 def setup(which, d=2, n=3):
     cell = cells.named(which)
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
-    return cell, params, cell.start(params), jax.random.normal(KEY, (T, d))
+    params = draw(cell, d, n, seed=3)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.asarray(np.zeros(leaf.shape), float), jax.eval_shape(cell.start, params)
+    )
+    return cell, params, zeros, normal(T, d)
 
 
 def losses(hs):
@@ -45,7 +49,7 @@ def test_map_against_dense_derivatives(which, x64):
             analysis.gradient_map(losses, body, state, xs, T - 1),
         )
     )()
-    norms = np.linalg.norm(dense, axis=-1)
+    norms, logs = np.linalg.norm(dense, axis=-1), np.asarray(logs)
     for t in range(T):
         for lag in range(T):
             if lag > t:
@@ -79,9 +83,19 @@ def test_terms_by_lag_are_the_gradient_with_older_states_cut(which, x64):
             jax.grad(cut)(params, 1),
         )
     )(params)
-    for term, g, g1 in zip(*map(jax.tree.leaves, (terms, full, first)), strict=True):
+    found = jax.device_get((terms, full, first))
+    for term, g, g1 in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(term.sum(0), g, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(term[:2].sum(0), g1, rtol=1e-9, atol=1e-12)
+
+
+@jax.jit
+def map_of_a_rotation(rate, Q, xs):
+    def body(h, x):
+        h = rate * (Q @ h) + x
+        return h, h
+
+    return analysis.gradient_map(lambda hs: hs.sum(-1), body, jnp.zeros(4), xs, 20)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +103,8 @@ def test_terms_by_lag_are_the_gradient_with_older_states_cut(which, x64):
 )
 def test_verdict_of_scaled_rotations(rate, word):
     """h = rate * (rotation) h: every gradient changes by log(rate) a step, exactly."""
-    Q = jnp.linalg.qr(jax.random.normal(KEY, (4, 4)))[0]
-
-    def body(h, x):
-        h = rate * (Q @ h) + x
-        return h, h
-
-    xs = jax.random.normal(KEY, (40, 4))
-    logs = analysis.gradient_map(lambda hs: hs.sum(-1), body, jnp.zeros(4), xs, 20)
+    Q = np.linalg.qr(normal(4, 4))[0]
+    logs = np.asarray(map_of_a_rotation(np.float32(rate), Q, normal(40, 4)))
     found = analysis.verdict(logs)
     assert found.word == word
     np.testing.assert_allclose(found.rate, np.log(rate) if rate else -np.inf, atol=1e-5)  # float32
@@ -107,23 +115,30 @@ def test_verdict_of_scaled_rotations(rate, word):
     ("factor", "word"), [(9.5, "preserve"), (10.5, "explode"), (1 / 10.5, "vanish")]
 )
 def test_preserved_is_less_than_tenfold(factor, word):
-    logs = jnp.log(factor) * jnp.linspace(0, 1, 21)[None]
+    logs = np.float32(np.log(factor) * np.linspace(0, 1, 21)[None])
     assert analysis.verdict(logs).word == word
 
 
 def test_long_sequences_stay_finite():
     cell, params, state, _ = setup("gru")
-    xs = jax.random.normal(KEY, (100_000, 2))
-    logs = analysis.gradient_map(losses, scan.tied(cell, params), state, xs, 30)
-    assert np.isfinite(logs[30:]).all()
-    logs = analysis.gradient_map(losses, scan.tied(cell, params), state, xs[:1000], 500)
-    assert np.isfinite(logs[500:]).all()
-    assert logs[500:, 500].min() < -90  # below the smallest float32
+    body = scan.tied(cell, params)
+
+    @jax.jit
+    def both(xs):
+        return (
+            analysis.gradient_map(losses, body, state, xs, 30),
+            analysis.gradient_map(losses, body, state, xs[:1000], 500),
+        )
+
+    near, far = jax.device_get(both(normal(100_000, 2)))
+    assert np.isfinite(near[30:]).all()
+    assert np.isfinite(far[500:]).all()
+    assert far[500:, 500].min() < -90  # below the smallest float32
 
 
 def test_quantiles_over_a_batch():
-    logs = jnp.array([[0.0, -jnp.inf], [1.0, -jnp.inf], [2.0, 3.0], [jnp.nan, 4.0]])
-    low, middle, high = analysis.quantiles(logs, [0.0, 0.5, 1.0])
+    logs = np.array([[0.0, -np.inf], [1.0, -np.inf], [2.0, 3.0], [np.nan, 4.0]], "f")
+    low, middle, high = np.asarray(analysis.quantiles(logs, [0.0, 0.5, 1.0]))
     np.testing.assert_array_equal(low, [0, -np.inf])
     assert middle[0] == 1
     np.testing.assert_array_equal(high, [2, 4])
@@ -132,12 +147,16 @@ def test_quantiles_over_a_batch():
 def test_bad_arguments_are_refused():
     cell, params, state, xs = setup("gru")
     body = scan.tied(cell, params)
+
+    def traced(losses, body, lags):
+        jax.eval_shape(lambda xs: analysis.gradient_map(losses, body, state, xs, lags), xs)
+
     for lags in (-1, T):
         with pytest.raises(ValueError, match=rf"furthest lag, within 0 .. T-1 = 5, got {lags}"):
-            analysis.gradient_map(losses, body, state, xs, lags)
+            traced(losses, body, lags)
     with pytest.raises(ValueError, match=r"one loss a step, \(6,\), but it returned \(\)"):
-        analysis.gradient_map(jnp.sum, body, state, xs, 2)
+        traced(jnp.sum, body, 2)
     with pytest.raises(ValueError, match=r"no part of its new state"):
-        analysis.gradient_map(losses, lambda s, x: (s, 2 * s), state, xs, 2)
+        traced(losses, lambda s, x: (s, 2 * s), 2)
     with pytest.raises(ValueError, match=r"rate needs two lags or more, got 1"):
-        analysis.verdict(jnp.zeros((T, 1)))
+        analysis.verdict(np.zeros((T, 1)))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import draw, normal
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -15,11 +16,16 @@ from recur.analysis.qr import lq
 KEY = jax.random.key(3)
 
 
+def some(shapes):
+    """Numbers of these shapes, mostly within -1 .. 1."""
+    rng = np.random.default_rng(4)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), float), shapes)
+
+
 def network(cell, d, n, steps, prior=None):
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior, d, n)
-    flat, unravel = ravel_pytree(cell.start(params))
-    state = unravel(0.3 * jax.random.normal(jax.random.key(4), flat.shape))
-    return scan.tied(cell, params), state, jax.random.normal(jax.random.key(5), (steps, d))
+    params = draw(cell, d, n, prior, seed=3)
+    state = some(jax.eval_shape(cell.start, params))
+    return scan.tied(cell, params), state, normal(steps, d, seed=6)
 
 
 def logistic(h, x):
@@ -34,8 +40,12 @@ def test_logistic_map(x64):
     """log 2 at r = 4. The growth of T steps is log|dx_T/dx_0| = T log 2 + O(1), so the mean errs by
     about 1/T; the standard error is then smaller than for independent steps."""
     steps = 20_000
-    xs, start = jnp.zeros((steps, 1)), jnp.full(1, 0.3)
-    found = jax.jit(lambda: analysis.lyapunov_details(KEY, logistic, start, xs, discard=100))()
+
+    @jax.jit
+    def details(xs):
+        return analysis.lyapunov_details(KEY, logistic, jnp.full(1, 0.3), xs, discard=100)
+
+    found = jax.device_get(details(np.zeros((steps, 1))))
     np.testing.assert_allclose(found.exponents, np.log(2), atol=10 / steps)
     assert found.history.shape == (steps - 100, 1)
     np.testing.assert_allclose(found.history[-1], found.exponents)
@@ -47,14 +57,21 @@ def test_logistic_map(x64):
 def test_random_linear_maps_give_the_moduli_of_the_eigenvalues(x64):
     n, steps = 6, 4000
     W = np.random.default_rng(0).normal(size=(n, n)) / np.sqrt(n)
-    params = cells.vanilla.Params(jnp.asarray(W), jnp.ones((1, n)), jnp.zeros(n))
+    params = cells.vanilla.Params(*map(jnp.asarray, (W, np.ones((1, n)), np.zeros(n))))
     body = scan.tied(cells.vanilla.linear, params)
     expected = np.sort(np.log(np.abs(np.linalg.eigvals(W))))[::-1]
-    xs = jnp.zeros((steps, 1))
-    found = jax.jit(lambda: analysis.lyapunov(KEY, body, jnp.zeros(n), xs, discard=steps // 2))()
+
+    @jax.jit
+    def both(xs):
+        h, discard = jnp.zeros(n), steps // 2
+        return (
+            analysis.lyapunov(KEY, body, h, xs, discard=discard),
+            analysis.lyapunov(KEY, body, h, xs, k=2, discard=discard, every=4),
+        )
+
+    found, two = both(np.zeros((steps, 1)))
     # the frame turns within complex pairs, so the mean over S steps errs by O(1/S)
     np.testing.assert_allclose(found, expected, atol=5 / steps)
-    two = analysis.lyapunov(KEY, body, jnp.zeros(n), xs, k=2, discard=steps // 2, every=4)
     np.testing.assert_allclose(two, expected[:2], atol=5 / steps)
 
 
@@ -88,7 +105,7 @@ def check_sum(cell, sizes):
             analysis.lyapunov(KEY, body, state, xs),
         )
 
-    logdet, one, three, measured = everything(state, xs)
+    logdet, one, three, measured = jax.device_get(everything(state, xs))
     if not np.isfinite(logdet) or logdet < -30:  # singular steps: a direction dies out
         assert one[-1] < -1
         assert not np.isnan(one).any()
@@ -142,8 +159,12 @@ def test_cells_without_chaos(which):
         body = scan.tied(cell, params)
         return analysis.lyapunov(key, body, start, xs, k=1, discard=200, every=1)[0]
 
-    sigmas = jnp.tile(jnp.array([0.5, 1.0, 2.0, 10.0]), 4)
-    exponents = jax.jit(jax.vmap(largest))(jax.random.split(KEY, 16), sigmas)
+    @jax.jit
+    def all_of_them(sigmas):
+        return jax.vmap(largest)(jax.random.split(KEY, sigmas.size), sigmas)
+
+    sigmas = np.tile(np.array([0.5, 1.0, 2.0, 10.0], "f"), 4)
+    exponents = np.asarray(all_of_them(sigmas))
     assert (exponents[sigmas < 10] < 0).all(), exponents
     assert (exponents < 10 / 400).all(), exponents
 
@@ -167,38 +188,49 @@ def test_the_structured_push_equals_the_generic_one(cell, sizes, x64):
     """Few directions take a product a gate, many the sum over the gates; each against jvp."""
     if not hasattr(cell, "update"):
         pytest.skip("no structure")
-    body, state, xs = network(cell, *sizes, 1)
-    step, start = flatten(body, state, xs)
-    Q = jax.random.normal(KEY, (push.WORTH, start.size))
-    expected_s, expected_Q = push.generic(step)(start, Q, xs[0])
-    for k in (3, push.WORTH):
-        s, pushed = push.unitwise(body.cell, body.params, state, k)(start, Q[:k], xs[0])
+    d, n = sizes
+    params = some(jax.eval_shape(lambda: cell.init(KEY, Prior(), d, n)))
+    state = some(jax.eval_shape(cell.start, params))
+    Q, few = normal(push.WORTH, sum(leaf.size for leaf in jax.tree.leaves(state))), 3
+
+    @jax.jit
+    def everything(params, state, xs, Q):
+        step, start = flatten(scan.tied(cell, params), state, xs)
+        return push.generic(step)(start, Q, xs[0]), [
+            push.unitwise(cell, params, state, k)(start, Q[:k], xs[0]) for k in (few, push.WORTH)
+        ]
+
+    (expected_s, expected_Q), ours = jax.device_get(
+        everything(params, state, normal(1, d, seed=5), Q)
+    )
+    for k, (s, pushed) in zip((few, push.WORTH), ours, strict=True):
+        assert len(pushed) == k
         np.testing.assert_allclose(s, expected_s, rtol=1e-12)
         np.testing.assert_allclose(pushed, expected_Q[:k], rtol=1e-9, atol=1e-12)
 
 
 def test_flossing_gradient_against_finite_differences(x64):
+    """The values, at two points beside that of the gradient, are of the same program."""
     cell = cells.gru.cell
-    params = cell.init(KEY, Prior(1.5, 0.5, 0.3, 0.2), 2, 5)
-    point, unravel = ravel_pytree(params)
-    xs = jax.random.normal(KEY, (30, 2))
+    params, xs = draw(cell, 2, 5, Prior(1.5, 0.5, 0.3, 0.2), seed=3), normal(30, 2)
+    point = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
 
     @jax.jit
+    @jax.value_and_grad
     def loss(point):
-        body = scan.tied(cell, unravel(point))
+        body = scan.tied(cell, ravel_pytree(params)[1](point))
         return analysis.flossing(KEY, body, jnp.zeros(5), xs, k=3, discard=5, every=2)
 
-    direction = jax.random.normal(jax.random.key(1), point.shape)
+    direction = np.random.default_rng(1).normal(size=point.shape)
     eps = 1e-6  # error eps^2 + 1e-16/eps
-    numeric = (loss(point + eps * direction) - loss(point - eps * direction)) / (2 * eps)
-    exact = jax.jit(jax.grad(loss))(point) @ direction
-    np.testing.assert_allclose(exact, numeric, rtol=1e-6)
+    above, below = (float(loss(point + e * direction)[0]) for e in (eps, -eps))
+    exact = np.asarray(loss(point)[1]) @ direction
+    np.testing.assert_allclose(exact, (above - below) / (2 * eps), rtol=1e-6)
 
 
 def test_flossing_brings_the_exponents_to_zero():
     cell = cells.vanilla.cell
-    params = cell.init(KEY, Prior(0.5, 0.3), 2, 8)
-    xs = jax.random.normal(KEY, (50, 2))
+    params, xs = draw(cell, 2, 8, Prior(0.5, 0.3), seed=3), normal(50, 2)
 
     def loss(params):
         return analysis.flossing(KEY, scan.tied(cell, params), jnp.zeros(8), xs, k=2, discard=10)
@@ -207,7 +239,8 @@ def test_flossing_brings_the_exponents_to_zero():
         value, gradient = jax.value_and_grad(loss)(params)
         return jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient), value
 
-    losses = jax.jit(lambda params: lax.scan(descend, params, None, length=100)[1])(params)
+    descent = jax.jit(lambda params: lax.scan(descend, params, None, length=100)[1])
+    losses = np.asarray(descent(params))
     assert losses[0] > 0.1
     assert losses[-1] < 0.02 * losses[0]
 
@@ -222,7 +255,7 @@ def test_factors_by_halves_are_those_of_lapack(k, m, x64):
     rng = np.random.default_rng(0)
     size = 10.0 ** np.linspace(0, -8, k)[:, None]
     a = rng.normal(size=(k, 3)) @ rng.normal(size=(3, m)) + size * rng.normal(size=(k, m))
-    L, Q = jax.jit(lq)(jnp.asarray(a))
+    L, Q = jax.device_get(jax.jit(lq)(a))
     np.testing.assert_allclose(L @ Q, a, atol=1e-13)
     np.testing.assert_array_equal(L, np.tril(L))
     growth, expected = np.diagonal(L), np.diagonal(np.linalg.qr(a.T)[1])
@@ -231,6 +264,11 @@ def test_factors_by_halves_are_those_of_lapack(k, m, x64):
 
 
 # --- dimension, entropy, error --------------------------------------------------------------------
+
+
+@jax.jit
+def dimension_and_entropy(exponents):
+    return analysis.kaplan_yorke(exponents), analysis.entropy_rate(exponents)
 
 
 @pytest.mark.parametrize(
@@ -245,22 +283,23 @@ def test_factors_by_halves_are_those_of_lapack(k, m, x64):
     ],
 )
 def test_dimension_and_entropy(exponents, dimension, entropy):
-    exponents = jnp.array(exponents, float)
-    np.testing.assert_allclose(analysis.kaplan_yorke(exponents), dimension, rtol=1e-5)
-    np.testing.assert_allclose(analysis.entropy_rate(exponents), entropy, rtol=1e-5)
+    found = dimension_and_entropy(np.array(exponents, "f"))
+    np.testing.assert_allclose(found[0], dimension, rtol=1e-5)
+    np.testing.assert_allclose(found[1], entropy, rtol=1e-5)
 
 
 def test_too_few_exponents_do_not_tell_the_dimension():
-    body = scan.tied(
-        cells.vanilla.linear,
-        cells.vanilla.Params(jnp.diag(jnp.array([2.0, 0.5, 0.1])), jnp.ones((1, 3)), jnp.zeros(3)),
-    )
-    xs = jnp.zeros((20, 1))
+    @jax.jit
+    def details(W, xs):
+        params = cells.vanilla.Params(W, jnp.ones((1, 3)), jnp.zeros(3))
+        body = scan.tied(cells.vanilla.linear, params)
+        return [
+            analysis.lyapunov_details(KEY, body, jnp.zeros(3), xs, k=k, discard=discard)
+            for k, discard in ((1, 10), (2, 10), (3, 19))
+        ]
 
-    def found(k, discard):
-        return analysis.lyapunov_details(KEY, body, jnp.zeros(3), xs, k=k, discard=discard)
-
-    one, two, three = jax.jit(lambda: (found(1, 10), found(2, 10), found(3, 19)))()
+    W = np.diag(np.array([2.0, 0.5, 0.1], "f"))
+    one, two, three = jax.device_get(details(W, np.zeros((20, 1), "f")))
     assert np.isnan([one.dimension, one.entropy, two.dimension]).all()
     np.testing.assert_allclose(two.entropy, np.log(2), atol=1e-4)
     np.testing.assert_allclose(three.dimension, 2, atol=1e-2)
@@ -271,14 +310,20 @@ def test_the_error_is_that_of_independent_steps():
     """Growth exp(a_t), a_t ~ N(.1, 1): the error of T = 4000 steps is 1/sqrt(T), itself known from
     10 blocks to 1/sqrt(18) = 24 % (three of them here); the estimate lies within four errors."""
     steps = 4000
-    a = 0.1 + jax.random.normal(KEY, (steps, 1))
+    a = np.float32(0.1) + np.asarray(normal(steps, 1))
 
     def body(h, x):
         h = jnp.exp(x) * h
         return h, h
 
-    for every in (7, None):
-        found = analysis.lyapunov_details(KEY, body, jnp.zeros(1), a, every=every)
+    @jax.jit
+    def details(a):
+        return [
+            analysis.lyapunov_details(KEY, body, jnp.zeros(1), a, every=every)
+            for every in (7, None)
+        ]
+
+    for found in jax.device_get(details(a)):
         np.testing.assert_allclose(found.exponents[0], a.mean(), rtol=1e-3)  # float32 sums
         assert 0.3 < found.error[0] * np.sqrt(steps) < 1.75
         assert abs(found.exponents[0] - 0.1) < 4 * found.error[0]
@@ -289,26 +334,31 @@ def test_exact_zeros_and_long_runs():
         h = x + 0 * h
         return h, h
 
-    found = analysis.lyapunov_details(KEY, forgetful, jnp.ones(2), jnp.ones((5, 2)))
+    details = jax.jit(analysis.lyapunov_details, static_argnums=1)
+    found = details(KEY, forgetful, np.ones(2, "f"), np.ones((5, 2), "f"))
     np.testing.assert_array_equal(found.exponents, -np.inf)
     assert found.dimension == 0
     body, state, xs = network(cells.gru.cell, 2, 3, 100_000)
-    found = jax.jit(lambda: analysis.lyapunov_details(KEY, body, state, xs))()
+    found = jax.device_get(details(KEY, body, state, xs))
     assert np.isfinite(found.exponents).all()
     assert np.isfinite(found.history).all()
 
 
 def test_batches_by_vmap(x64):
     body, state, xs = network(cells.lstm.cell, 3, 3, 12)
-    many = jnp.stack([xs, xs[::-1]])
-    for every, rtol in ((2, 1e-9), (None, 1e-7)):  # None may spend two fifths of them: 4e-10
+    many = np.stack([xs, xs[::-1]])
+    tolerances = {2: 1e-9, None: 1e-7}  # None may spend two fifths of the digits: 4e-10
 
-        def one(xs, every=every):
-            return analysis.lyapunov(KEY, body, state, xs, discard=2, every=every)
+    def both(xs):
+        return [
+            analysis.lyapunov(KEY, body, state, xs, discard=2, every=every) for every in tolerances
+        ]
 
-        together = jax.jit(jax.vmap(one))(many)
-        one_by_one = jax.jit(lambda many, one=one: lax.map(one, many))(many)
-        np.testing.assert_allclose(together, one_by_one, rtol=rtol)
+    together = jax.device_get(jax.jit(jax.vmap(both))(many))
+    alone = jax.jit(both)
+    one_by_one = zip(*(jax.device_get(alone(xs)) for xs in many), strict=True)
+    for found, expected, rtol in zip(together, one_by_one, tolerances.values(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=rtol)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +373,11 @@ def test_batches_by_vmap(x64):
 )
 def test_sizes_out_of_range_are_refused(arguments, message):
     body, state, xs = network(cells.gru.cell, 3, 4, 6)
+
+    def traced(xs, **arguments):
+        jax.eval_shape(lambda xs: analysis.lyapunov(KEY, body, state, xs, **arguments), xs)
+
     with pytest.raises(ValueError, match=message):
-        analysis.lyapunov(KEY, body, state, xs, **arguments)
+        traced(xs, **arguments)
     with pytest.raises(ValueError, match=r"take inputs with d = 3, got d = 2"):
-        analysis.lyapunov(KEY, body, state, xs[:, :2])
+        traced(jax.ShapeDtypeStruct((6, 2), xs.dtype))

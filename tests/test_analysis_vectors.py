@@ -4,26 +4,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import draw, normal
 from jax import lax
 
-from recur import Prior, analysis, cells, scan
+from recur import analysis, cells, scan
 
-KEY = jax.random.key(3)
 T = 5
+
+
+def network(which, d, n):
+    """A body and its start, drawn with every field of the prior at work."""
+    body = scan.tied(cells.named(which), draw(cells.named(which), d, n, seed=3))
+    return body, jax.jit(body.cell.start)(body.params)
 
 
 @pytest.mark.parametrize(("which", "d", "n"), [("lstm", 3, 4), ("gru", 6, 4)])
 def test_input_directions_against_a_dense_decomposition(which, d, n, x64):
-    cell = cells.named(which)
-    body = scan.tied(cell, cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n))
-    state, xs = body.cell.start(body.params), jax.random.normal(KEY, (T, d))
+    body, state = network(which, d, n)
     lags = (0, 1, 3)
-    dense, found = jax.jit(
-        lambda: (
+
+    @jax.jit
+    def everything(xs):
+        return (
             jax.jacrev(lambda xs: lax.scan(body, state, xs)[1][-1])(xs),
             [analysis.input_directions(body, state, xs, lag) for lag in lags],
         )
-    )()
+
+    dense, found = jax.device_get(everything(normal(T, d)))
     for lag, (logs, inputs) in zip(lags, found, strict=True):
         _, values, Vt = np.linalg.svd(dense[:, T - 1 - lag], full_matrices=False)
         np.testing.assert_allclose(np.exp(logs), values, rtol=1e-8)
@@ -41,30 +48,40 @@ def test_directions_of_a_known_product(x64):
         h = A @ h + x
         return h, h
 
-    logs, inputs = analysis.input_directions(body, jnp.zeros(n), jnp.zeros((lag + 3, n)), lag)
+    @jax.jit
+    def found():
+        return analysis.input_directions(body, jnp.zeros(n), jnp.zeros((lag + 3, n)), lag)
+
+    logs, inputs = jax.device_get(found())
     np.testing.assert_allclose(logs, lag * np.log(scales), atol=1e-8)
     np.testing.assert_allclose(np.abs(inputs @ Q), np.eye(n), atol=1e-9)  # up to the sign
 
 
 @pytest.mark.parametrize("which", ["gru.reset_before", "lstm"])
 def test_one_step_spectra_against_dense_jacobians(which, x64):
-    cell, d, n = cells.named(which), 3, 4
-    body = scan.tied(cell, cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n))
-    state, xs = cell.start(body.params), jax.random.normal(KEY, (T, d))
-    spectra = jax.jit(lambda: analysis.one_step_spectra(body, state, xs))()
-    for x, spectrum in zip(xs, spectra, strict=True):
-        J = jax.jacfwd(lambda s, x=x: body(s, x)[0])(state)
-        if which == "lstm":
-            J = np.block([[J.h.h, J.h.c], [J.c.h, J.c.c]])
-        np.testing.assert_allclose(spectrum, np.linalg.svd(J, compute_uv=False), atol=1e-12)
-        state, _ = body(state, x)
+    body, start = network(which, 3, 4)
+
+    @jax.jit
+    def both(xs):
+        def one(state, x):
+            return body(state, x)[0], jax.jacfwd(lambda s: body(s, x)[0])(state)
+
+        return lax.scan(one, start, xs)[1], analysis.one_step_spectra(body, start, xs)
+
+    J, spectra = jax.device_get(both(normal(T, 3)))
+    if which == "lstm":
+        J = np.block([[J.h.h, J.h.c], [J.c.h, J.c.c]])
+    np.testing.assert_allclose(spectra, np.linalg.svd(J, compute_uv=False), atol=1e-12)
 
 
 def test_a_lag_outside_the_sequence_is_refused():
-    cell = cells.gru.cell
-    body, xs = scan.tied(cell, cell.init(KEY, Prior(), 2, 3)), jnp.ones((T, 2))
+    body, state = network("gru", 2, 3)
+
+    def traced(xs, lag):
+        jax.eval_shape(lambda xs: analysis.input_directions(body, state, xs, lag), xs)
+
     for lag in (-1, T):
         with pytest.raises(ValueError, match=rf"within 0 .. T-1 = 4, got {lag}"):
-            analysis.input_directions(body, jnp.zeros(3), xs, lag)
+            traced(jax.ShapeDtypeStruct((T, 2), float), lag)
     with pytest.raises(ValueError, match="embed symbols first"):
-        analysis.input_directions(body, jnp.zeros(3), jnp.ones((T, 2), int), 0)
+        traced(jax.ShapeDtypeStruct((T, 2), int), 0)

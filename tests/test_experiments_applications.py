@@ -157,7 +157,7 @@ def test_the_recommender_beats_both_baselines(ratings, tmp_path, record):
     harness.save(tmp_path, result, figure, rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_recommender_resumes_to_the_same_end(ratings, tmp_path):
     config = toy(ratings, updates=40)
     packed = ranking.pack(data.histories(ratings), config.longest)
@@ -242,7 +242,7 @@ def test_a_signal_in_a_batch_is_heard_as_if_alone(signals):
         np.testing.assert_allclose(heard[[0, 5]], expected, atol=1e-6)  # float32, values ~ 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_classifier_resumes_to_the_same_end(signals, tmp_path):
     config = speakers(signals, cells=("minimal",), updates=40)
     require_resumed(partial(classify.run, config), tmp_path)
@@ -319,7 +319,7 @@ def test_a_wave_is_foreseen(wave, tmp_path, record):
     harness.save(tmp_path, result, forecast.plot(result), forecast.table(result))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_forecast_resumes_to_the_same_end(wave, tmp_path):
     config = waves(wave, updates=40)
     require_resumed(partial(forecast.run, config), tmp_path)

@@ -143,7 +143,7 @@ def test_lyapunov_spectra(record, tmp_path):
     harness.save(tmp_path, result, figure, table)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_spectra_resume_to_the_same_end(tmp_path):
     config = digits(cells=("minimal",), sigmas=(2.0,))
     require_resumed(partial(lyapunov_spectra.run, config), tmp_path)
@@ -199,7 +199,7 @@ def test_flossing(record, tmp_path):
     harness.save(tmp_path, result, figure, table)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_flossing_resumes_to_the_same_end(tmp_path):
     config = xor(updates=30, every=10, flossings=10)
     require_resumed(partial(flossing.run, config), tmp_path, part="flossed-4")

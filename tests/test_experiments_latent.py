@@ -165,7 +165,7 @@ def test_minimal_remembers_features_one_by_one(stripes, tmp_path):
     harness.save(tmp_path, result, latent_states.plot(result), latent_states.table(result))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_resumed_ends_the_same(stripes, tmp_path):
     config = toy(cells=("lstm",))
     require_resumed(lambda record: latent_states.run(config, record), tmp_path)

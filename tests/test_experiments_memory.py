@@ -16,7 +16,7 @@ def short(**changes):
     return temporal_order.Config(**values | changes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_temporal_order_resumes_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.setattr(temporal_order, "METHODS", ("SGD + clip",))
     result = require_resumed(lambda record: temporal_order.run(short(), record), tmp_path)
@@ -92,7 +92,7 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
     assert found["identity"] > 3 * found["orthogonal"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_long_memory_resumes_to_the_same_end(tmp_path):
     config = tiny(recurrences=("linear",))
     run = partial(long_memory.run, config)

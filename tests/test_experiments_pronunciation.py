@@ -279,7 +279,7 @@ def test_the_toy_language_is_learned(trained):
     harness.save(place, result, s2s.plot(result), s2s.table(result))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_resumed_ends_the_same(trained):
     place, config, whole = trained
     require_resumed(lambda record: s2s.run(config, record), place, whole=whole)

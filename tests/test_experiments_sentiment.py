@@ -123,7 +123,7 @@ def test_order_is_what_a_recurrence_adds(path, tmp_path):
     harness.save(tmp_path, result, sentiment.plot(result), sentiment.table(result))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_resumes_to_the_same_end(path, tmp_path):
     config = toy(path, epochs=3, word_dropout=0.2, dropout=0.3)
     require_resumed(partial(sentiment.run, config), tmp_path)

@@ -20,6 +20,7 @@ def record(tmp_path):
     return harness.Record(tmp_path)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_phase_diagram(record, tmp_path):
     config = phase_diagram.Config(cells=("vanilla", "minimal.bare"), fine=31)
@@ -63,6 +64,7 @@ def test_isometry(record, tmp_path):
     harness.save(tmp_path, result, isometry.plot(result), isometry.table(result))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_critical_gain(record, tmp_path, monkeypatch):
     """E log is below log E by -2.5/n: -.005 at n = 512. Tied networks are above that by .02."""
@@ -78,6 +80,7 @@ def test_critical_gain(record, tmp_path, monkeypatch):
     harness.save(tmp_path, result, critical_gain.plot(result), critical_gain.table(result))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_tied_weights(record, tmp_path):
     """At 32 units as at any number: tied theory is that of these networks, redrawn is not."""

@@ -70,6 +70,7 @@ def test_bad_flags_are_refused_before_any_work():
 # --- theory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_three_theories_of_one_timescale():
     """Where weights act once on what is remembered, tied and redrawn ones forget alike."""
@@ -102,7 +103,7 @@ def slow_and_fast(**changes):
     return learning_speed.Config(**(values | changes))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_learning_speed_resumes_to_the_same_end(tmp_path, monkeypatch):
     config = slow_and_fast()
     members = learning_speed.start("vanilla", learning_speed.read(config)[0], config)

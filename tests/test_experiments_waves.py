@@ -139,6 +139,7 @@ def trained(tmp_path_factory):
     return place, waves.run(toy(), harness.Record(place / "whole"))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_a_wave_learns_to_tell_voices_apart(trained):
     place, result = trained
@@ -160,7 +161,7 @@ def test_a_wave_learns_to_tell_voices_apart(trained):
     harness.save(place, result, waves.plot(result), waves.table(result))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_resumed_ends_the_same(trained):
     place, whole = trained
     require_resumed(partial(waves.run, toy()), place, part="lstm", whole=whole)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from recur import core
@@ -25,8 +26,13 @@ def layer_of(module):
     return "core" if hasattr(core, rest[0]) else rest[0]  # `from recur import Prior`
 
 
+@cache
 def imports():
     """(importing layer, imported module, where) of every import in the library and its scripts."""
+    return list(each_import())
+
+
+def each_import():
     for folder in ("recur", "experiments", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts

@@ -227,6 +227,7 @@ def test_ctc_refuses_targets_longer_than_inputs():
     refused(r"labels has shape \(2,\).*batch axes \(2,\)", np.array([1, 2]))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_the_sampled_softmax_has_an_unbiased_sum():
     model = LanguageModel(GRU, K, D, N, rngs=rngs())
@@ -453,6 +454,7 @@ def test_a_document_goes_through_one_vector_and_back():
     np.testing.assert_array_equal(back, words)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_the_autoencoder_reconstructs_words_it_never_saw():
     """Against a decoder of the same size that is told which letters a word has, not their order.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import normal
 
 from experiments import tied_weights
 from recur import Prior, cells, theory
@@ -20,26 +21,29 @@ CRITICAL = Prior(6.88, 1.39, 0.0, 0.0)
 # --- a matrix that comes into being as it is used -------------------------------------------------
 
 
+@jax.jit
 def recalled(scale, xs):
     """Products of xs (T, k, n), one after the other, and what is known of W in the end."""
     T, k, n = xs.shape
     memory = Memory(
         jnp.zeros((T * k, n)), jnp.zeros((T * k, scale.size * n)), jnp.zeros((), jnp.int32)
     )
-    ys = []
-    for x, key in zip(xs, jax.random.split(KEY, T), strict=True):
-        y, memory = recall(memory, key, scale, x)
-        ys.append(y)
-    return jnp.stack(ys), memory
+
+    def one(memory, now):
+        y, memory = recall(memory, now[0], scale, now[1])
+        return memory, y
+
+    memory, ys = jax.lax.scan(one, memory, (jax.random.split(KEY, T), xs))
+    return ys, memory
 
 
 def test_all_products_are_those_of_one_matrix():
     """W = basis^T images, once n vectors are known: it gives every product, and its entries have
     the moments of a drawn one (5 standard errors)."""
-    n, scale = 48, jnp.array([2.0, 0.5])
-    xs = jax.random.normal(KEY, (n, 1, n))
-    xs = jnp.concatenate([xs, 3 * xs[:2] - xs[2:4]])  # the last two lie in the span
-    ys, memory = recalled(scale, xs)
+    n, scale = 48, np.array([2.0, 0.5], "f")
+    xs = np.asarray(normal(n, 1, n))
+    xs = np.concatenate([xs, 3 * xs[:2] - xs[2:4]])  # the last two lie in the span
+    ys, memory = jax.device_get(recalled(scale, xs))
     np.testing.assert_allclose(memory.basis[:n] @ memory.basis[:n].T, np.eye(n), atol=1e-4)
     W = memory.basis.T @ memory.images
     # float32, amplified by the condition of a square Gaussian matrix, about n
@@ -51,8 +55,8 @@ def test_all_products_are_those_of_one_matrix():
 
 
 def test_equal_copies_stay_equal_and_zero_gives_zero():
-    x = jax.random.normal(KEY, (1, 20))
-    ys, memory = recalled(jnp.ones(1), jnp.stack([jnp.zeros((2, 20)), jnp.concatenate([x, x])]))
+    x = np.asarray(normal(20))
+    ys, memory = jax.device_get(recalled(np.ones(1, "f"), np.stack([[0 * x, 0 * x], [x, x]])))
     np.testing.assert_array_equal(ys[0], 0)
     np.testing.assert_array_equal(ys[1, 0], ys[1, 1])
     assert np.sum(np.any(memory.basis != 0, axis=1)) == 1  # one vector seen, one kept
