@@ -109,7 +109,7 @@ def field(key: Array, body: Body, k: int, n: int) -> dict[str, Callable[..., Arr
         PLAIN: lambda s, xs: plain(key, body, s, xs, k),
         "recur, every = 1": ours(1),
         **({} if few else {"recur, every = 2": ours(2)}),
-        "recur, every by growth": ours(None),
+        "recur, every = 5": ours(5),
     }
 
 

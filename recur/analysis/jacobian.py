@@ -9,7 +9,6 @@ from jax import Array, lax
 from recur import scan
 from recur.analysis import product
 from recur.analysis.flat import Step, flatten, precise
-from recur.analysis.frame import next_gap
 from recur.analysis.push import push_forward
 from recur.analysis.qr import lq, qr
 from recur.core import Body, Tree
@@ -68,26 +67,21 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
         logs = product.log_singular_values(product.times(qr(CB.T)[1], total))
         return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
 
-    def factored(C: Array, total: product.Graded, gap: Array) -> tuple:
-        L, Q = lq(C)
-        return Q, product.times(L.T, total), next_gap(jnp.log(jnp.abs(jnp.diagonal(L)))[:k], gap)
-
     def back(carry: tuple, now: tuple) -> tuple[tuple, Array]:
-        C, total, gap, last = carry
+        C, total = carry
         lag, wanted = now
         CJ, CB = pull(lag, 0, C)
         row = lax.cond(wanted, spectrum, lambda *_: jnp.zeros(k, start.dtype), CB, total)
-        due = lag - last >= gap
-        C, total, gap = lax.cond(due, factored, lambda *same: same, CJ, total, gap)
-        return (C, total, gap, jnp.where(due, lag, last)), row
+        L, C = lq(CJ)
+        return (C, product.times(L.T, total)), row
 
     # dh_T/ds_{T-lag} = U total' C, with U a rotation that no singular value sees
     CJ, CB = pull(jnp.asarray(0), 1, product.orthogonal(h.size, h.dtype))
     one = product.graded(jnp.eye(h.size, dtype=h.dtype))
     Q, R = qr(CJ.T)  # h may be wider than the state
-    carry = (Q.T, product.times(R, one), jnp.asarray(1), jnp.asarray(0))
     later = jnp.arange(1, reach + 1)
-    _, rows = lax.scan(back, carry, (later, jnp.isin(later, jnp.asarray(lags))))
+    wanted = jnp.isin(later, jnp.asarray(lags))
+    _, rows = lax.scan(back, (Q.T, product.times(R, one)), (later, wanted))
     return jnp.vstack([spectrum(CB, one), rows])[jnp.asarray(lags)]
 
 

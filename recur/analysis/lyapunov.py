@@ -45,11 +45,11 @@ def lyapunov(
     """The k largest Lyapunov exponents of a driven trajectory, (k,); nats per step, descending.
 
     All m of them without `k`, m the size of the state. The first `discard` steps align the frame
-    and are not counted. The frame is made orthonormal every `every` steps; without a number, as
-    seldom as the growth measured on the way allows, so that a direction loses about two fifths
-    of its digits (under `vmap` give one: a choice for each trajectory costs as much as it saves).
-    -inf where a direction dies out exactly. Differentiable where it does not. Raises ValueError
-    for k, discard and every out of range, and where the body does not fit state and xs.
+    and are not counted. The frame is made orthonormal at each step (`every` None or 1), or every
+    `every` steps: that is cheaper, and loses the small exponents where directions grow apart by
+    more than the digits of a float within so many steps. -inf where a direction dies out exactly.
+    Differentiable where it does not. Raises ValueError for k, discard and every out of range, and
+    where the body does not fit state and xs.
     """
     return lyapunov_details(key, body, state, xs, k, discard, every).exponents
 
