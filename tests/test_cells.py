@@ -1,5 +1,6 @@
 """The contract that every cell keeps, and each cell against its formula or another library."""
 
+import functools
 import itertools
 
 import flax.linen as nn
@@ -8,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import MADE, build
-from jax.flatten_util import ravel_pytree
 
 from recur import Prior, Unitwise, cells, hidden, scan
 
@@ -18,12 +18,58 @@ ALL = [*cells.names(), *MADE]
 
 
 def inputs(d, *batch, steps=T):
-    return jax.random.normal(KEY, (steps, *batch, d))
+    return np.asarray(np.random.default_rng(7).normal(size=(steps, *batch, d)), float_now())
 
 
-def random_state(cell, params, batch=()):
-    flat, unravel = ravel_pytree(cell.start(params, batch))
-    return unravel(jax.random.normal(jax.random.key(8), flat.shape, flat.dtype) / 2)
+def float_now():
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+class Shapes(Prior):
+    """A prior for those who ask for nothing but shapes: it has no random numbers to trace."""
+
+    def draw(self, key, d, n, gates=1):
+        return jnp.zeros((n, gates * n)), jnp.zeros((d, gates * n)), jnp.zeros(gates * n)
+
+
+def drawn(cell, d, n, batch=()):
+    """Parameters and a state of the sizes that a prior gives them, without a program to compile."""
+    rng = np.random.default_rng(8)
+
+    def begin():
+        params = cell.init(KEY, Shapes(), d, n)
+        return params, cell.start(params, batch)
+
+    def matrix_or_bias(p):
+        draw = rng.normal(size=p.shape)
+        return np.asarray(1.1 * draw / len(p) ** 0.5 if p.ndim > 1 else 0.4 + 0.3 * draw, p.dtype)
+
+    params, state = jax.eval_shape(begin)
+    params = jax.tree.map(matrix_or_bias, params)
+    return params, jax.tree.map(lambda s: np.asarray(rng.normal(size=s.shape) / 2, s.dtype), state)
+
+
+@pytest.fixture(params=ALL, scope="module")
+def name(request):
+    """Every cell; one after the other takes all tests, so that they share what `runs` made."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def cell(name):
+    return build(name)
+
+
+@pytest.fixture(scope="module")
+def sizes(name):
+    if name.startswith("wave."):
+        return 3, 9
+    return (5, 5) if name == "minimal.bare" else (3, 5)
+
+
+@pytest.fixture(scope="module")
+def params(cell, sizes):
+    return drawn(cell, *sizes)[0]
 
 
 # --- the contract ---------------------------------------------------------------------------------
@@ -33,7 +79,7 @@ def test_shapes_and_state_type(cell, params, sizes):
     d, n = sizes
     for batch in [(), (4,), (2, 3)]:
         state = jax.eval_shape(lambda batch=batch: cell.start(params, batch))
-        after, h = jax.eval_shape(cell.step, params, state, jnp.ones((*batch, d)))
+        after, h = jax.eval_shape(cell.step, params, state, np.ones((*batch, d), np.float32))
         assert h.shape == (*batch, n)
         assert scan.describe(after) == scan.describe(state)
         after, hs = jax.eval_shape(lambda xs: scan.run(cell, params, xs), inputs(d, *batch))
@@ -41,11 +87,17 @@ def test_shapes_and_state_type(cell, params, sizes):
         assert scan.describe(after) == scan.describe(state)
 
 
-def test_params_are_a_named_tuple_of_documented_shapes(name, params, sizes):
+def test_params_are_a_named_tuple_of_documented_shapes(name, cell, sizes):
     """W and V end on whole gates; not every cell has every gate in both, and some lack one."""
     d, n = sizes
-    assert isinstance(params, tuple)
-    assert all(isinstance(p, jax.Array) for p in params)
+
+    def init(key):
+        params = cell.init(key, Prior(), d, n)
+        assert isinstance(params, tuple)
+        assert all(isinstance(p, jax.Array) for p in params)
+        return params
+
+    params = jax.eval_shape(init, KEY)
     fields = params._asdict()
     if "b" in fields:
         assert params.b.ndim == 1
@@ -63,11 +115,38 @@ NO_W = ("mingru", "minlstm", "wave.saturable")
 NO_V = ("wave.saturable",)
 
 
+@functools.cache
+def priors(init, d, n):
+    """Of one program: a draw from a prior with every field, and one of a mean for each gate.
+
+    Standard normal numbers are NumPy's, but for the LSTM, and cost no program.
+    """
+    rng = np.random.default_rng(5)
+
+    def normal(key, shape=(), dtype=float):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    def both(key):
+        params = init(key, Prior(2.0, 3.0, 0.5, 0.7), d, n)
+        if not hasattr(params, "b"):
+            return params, ()
+        mu = np.arange(1, params.b.size // n + 1, dtype=np.float32)
+        return params, init(key, Prior(0.0, 0.0, mu, 0.0), d, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if init is not cells.lstm.cell.init:
+            patch.setattr(jax.random, "normal", normal)
+        return jax.device_get(jax.jit(both)(KEY))
+
+
+def draws(name, cell):
+    return priors(cell.init, *((3, 9) if name in NO_V else (200, 200)))
+
+
 def test_prior_sets_the_moments(name, cell):
     """Empirical moments of 200 x 200 draws; 5 standard errors of the worst (the n biases)."""
     d, n = (3, 9) if name in NO_V else (200, 200)
-    prior = Prior(2.0, 3.0, 0.5, 0.7)
-    p = cell.init(KEY, prior, d, n)
+    p, _ = draws(name, cell)
     if name not in NO_W:
         m = p.W.shape[0]
         assert np.isclose(p.W.std() * np.sqrt(m), 2.0, rtol=5 / np.sqrt(2 * m * n))
@@ -79,92 +158,123 @@ def test_prior_sets_the_moments(name, cell):
 
 
 def test_prior_per_gate(name, cell, sizes):
-    d, n = sizes
     if name in NO_V:
         pytest.skip("a medium has no gates")
-    gates = cell.init(KEY, Prior(), d, n).b.size // n
-    mu = jnp.arange(1.0, gates + 1)
-    p = cell.init(KEY, Prior(0.0, 0.0, mu, 0.0), d, n)
-    np.testing.assert_array_equal(p.b.reshape(gates, n), np.tile(mu[:, None], n))
+    _, p = draws(name, cell)
+    n = 200
+    gates = p.b.size // n
+    np.testing.assert_array_equal(
+        p.b.reshape(gates, n), np.tile(np.arange(1.0, gates + 1)[:, None], n)
+    )
     assert name in NO_W or not p.W.any()
     assert not p.V.any()
     if gates > 1:
+        too_many = Prior(np.ones(gates + 1, np.float32))
         with pytest.raises(ValueError, match=rf"Prior.sigma_w .* one value per gate.*\({gates},\)"):
-            cell.init(KEY, Prior(jnp.ones(gates + 1)), d, n)
+            jax.eval_shape(lambda: cell.init(KEY, too_many, *sizes))
 
 
-def test_scanning_equals_iterating(cell, params, sizes):
-    xs = inputs(sizes[0])
-    state, hs = jax.jit(lambda: scan.run(cell, params, xs))()
-    np.testing.assert_array_equal(hidden(state), hs[-1])
-    looped, step = cell.start(params), jax.jit(cell.step)
-    for t in range(T):
-        looped, h = step(params, looped, xs[t])
-        np.testing.assert_allclose(hs[t], h, atol=1e-6)  # float32, order of additions
-    np.testing.assert_allclose(hidden(state), hidden(looped), atol=1e-6)
+@pytest.fixture(scope="module")
+def runs(cell, params, sizes):
+    """One program of all passes over six sequences, (2, 3); [:, 1] are those of [:, 0] backward."""
 
-
-def test_pieces_equal_one_pass_and_reverse_equals_flipping(cell, params, sizes):
     @jax.jit
-    def both_ways(xs):
-        middle, first = scan.run(cell, params, xs[:2])
-        end, second = scan.run(cell, params, xs[2:], middle)
-        pieces = end, jnp.concatenate([first, second])
-        _, backward = scan.run(cell, params, xs, reverse=True, unroll=2)
-        _, flipped = scan.run(cell, params, xs[::-1])
-        return scan.run(cell, params, xs), pieces, backward[::-1], flipped
+    def program(params, xs):
+        def alone(xs):
+            state, hs = scan.run(cell, params, xs)
+            return hidden(state), hs
 
-    (state, hs), (end, pieces), backward, flipped = both_ways(inputs(sizes[0], 2))
+        step, half = jax.jit(cell.step), jax.jit(lambda *a: scan.run(cell, params, *a))
+
+        def looped(xs):
+            state, hs = cell.start(params), []
+            for x in xs:
+                state, h = step(params, state, x)
+                hs.append(h)
+            return hidden(state), jnp.stack(hs)
+
+        def each(f):
+            return jax.vmap(jax.vmap(f, 1, (0, 1)), 1, (0, 1))
+
+        middle, first = half(xs[:3], cell.start(params, (2, 3)))
+        end, second = half(xs[3:], middle)
+        return {
+            "run": alone(xs),
+            "each alone": each(alone)(xs),
+            "each looped": each(looped)(xs),
+            "pieces": (hidden(end), jnp.concatenate([first, second])),
+            "reverse": scan.run(cell, params, xs, reverse=True, unroll=2)[1],
+        }
+
+    xs = inputs(sizes[0], 2, 3)
+    xs[:, 1] = xs[::-1, 0]
+    return jax.device_get(program(params, xs))
+
+
+def test_scanning_equals_iterating(runs):
+    """Without batch axes."""
+    (last, hs), (looped, steps) = runs["each alone"], runs["each looped"]
+    np.testing.assert_array_equal(last, hs[-1])
+    np.testing.assert_allclose(hs, steps, atol=1e-6)  # float32, order of additions
+    np.testing.assert_allclose(last, looped, atol=1e-6)
+
+
+def test_pieces_equal_one_pass_and_reverse_equals_flipping(runs):
+    (last, hs), (end, pieces), backward = runs["run"], runs["pieces"], runs["reverse"]
     # float32 at each of six steps; the linear network's states grow to 30, hence relative too
     close = {"rtol": 2e-6, "atol": 1e-6}
     np.testing.assert_allclose(pieces, hs, **close)
-    np.testing.assert_allclose(hidden(end), hidden(state), **close)
-    np.testing.assert_allclose(backward, flipped, **close)
+    np.testing.assert_allclose(end, last, **close)
+    np.testing.assert_allclose(backward[::-1, 0], hs[:, 1], **close)
 
 
-def test_batch_axes_equal_vmap(cell, params, sizes):
-    xs = inputs(sizes[0], 2, 3)
-    _, hs = jax.jit(lambda xs: scan.run(cell, params, xs))(xs)
-    one = jax.vmap(jax.vmap(lambda xs: scan.run(cell, params, xs)[1], 1, 1), 2, 2)
-    np.testing.assert_allclose(hs, jax.jit(one)(xs), atol=1e-6)  # float32, order of additions
+def test_batch_axes_equal_vmap(runs):
+    for ours, each in zip(runs["run"], runs["each alone"], strict=True):
+        np.testing.assert_allclose(ours, each, atol=1e-6)  # float32, order of additions
 
 
-@pytest.mark.parametrize("name", [c for c in ALL if type(build(c)) is Unitwise])
+@pytest.mark.parametrize(
+    "name", [c for c in ALL if type(build(c)) is Unitwise], indirect=True, scope="module"
+)
 def test_update_is_unitwise_and_mix_is_linear(cell, sizes, x64):
     d, n = sizes
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
-    state = random_state(cell, params)
-    r, z = jax.jit(cell.mix)(params, hidden(state)), jax.jit(cell.drive)(params, inputs(d)[0])
-    for jacobian in jax.tree.leaves(
-        jax.jit(jax.jacfwd(cell.update, (1, 2, 3)))(params, state, r, z)
-    ):
+    params, state = drawn(cell, d, n)
+    a, b = np.random.default_rng(9).normal(size=(2, n))
+
+    @jax.jit
+    def jacobians_and_mixes(params, state, x, *hs):
+        r, z = cell.mix(params, hidden(state)), cell.drive(params, x)
+        jacobians = jax.jacfwd(cell.update, (1, 2, 3))(params, state, r, z)
+        return jacobians, [cell.mix(params, h) for h in hs]
+
+    jacobians, (both, of_a, of_b) = jax.device_get(
+        jacobians_and_mixes(params, state, inputs(d)[0], 2 * a - 3 * b, a, b)
+    )
+    for jacobian in jax.tree.leaves(jacobians):
         assert jacobian.shape == (n, n)
         np.testing.assert_array_equal(jacobian, np.diag(np.diag(jacobian)))
-    a, b = jax.random.normal(KEY, (2, n))
-    mix = jax.jit(cell.mix)
-    both = mix(params, 2 * a - 3 * b)
-    apart = jax.tree.map(lambda p, q: 2 * p - 3 * q, mix(params, a), mix(params, b))
+    apart = jax.tree.map(lambda p, q: 2 * p - 3 * q, of_a, of_b)
     for x, y in zip(jax.tree.leaves(both), jax.tree.leaves(apart), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-12)  # float64 rounding of n products
 
 
 def test_gradient_against_finite_differences(cell, sizes, x64):
     """Central differences along a random direction of all parameters, inputs and states."""
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), *sizes)
-    xs = inputs(sizes[0], 2)
-    point, unravel = ravel_pytree((params, random_state(cell, params, (2,)), xs))
-    weights = jax.random.normal(jax.random.key(9), (T, 2, sizes[1]))
+    rng = np.random.default_rng(10)
+    point = (*drawn(cell, *sizes, (2,)), inputs(sizes[0], 2))
+    direction = jax.tree.map(lambda a: rng.normal(size=a.shape), point)
+    weights = rng.normal(size=(T, 2, sizes[1]))
+    eps = 1e-5  # error about eps^2 + 1e-16/eps = 1e-10, relative to a derivative of order 1
 
-    @jax.jit
-    @jax.value_and_grad
     def loss(point):
-        params, state, xs = unravel(point)
+        params, state, xs = point
         return jnp.sum(weights * scan.run(cell, params, xs, state)[1])
 
-    direction = jax.random.normal(jax.random.key(10), point.shape)
-    eps = 1e-5  # error about eps^2 + 1e-16/eps = 1e-10, relative to a derivative of order 1
-    numeric = (loss(point + eps * direction)[0] - loss(point - eps * direction)[0]) / (2 * eps)
-    np.testing.assert_allclose(loss(point)[1] @ direction, numeric, rtol=1e-6)
+    points = jax.tree.map(lambda a, v: np.stack([a, a + eps * v, a - eps * v]), point, direction)
+    values, gradients = jax.device_get(jax.jit(jax.vmap(jax.value_and_grad(loss)))(points))
+    _, above, below = values
+    along = sum(jax.tree.leaves(jax.tree.map(lambda g, v: np.vdot(g[0], v), gradients, direction)))
+    np.testing.assert_allclose(along, (above - below) / (2 * eps), rtol=1e-6)
 
 
 def test_two_priors_compile_once(cell, sizes):
@@ -209,14 +319,14 @@ def numpy_sigmoid(a):
 
 def run_both(cell, d, n, step):
     """hs of a cell and of a NumPy step (params, h, x) -> h, in float64 for the latter."""
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
-    xs = inputs(d, 2)
+    params, xs = drawn(cell, d, n)[0], inputs(d, 2)
     P = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
     h, expected = np.zeros((2, n)), []
     for x in np.asarray(xs, np.float64):
         h = step(P, h, x)
         expected.append(h)
-    np.testing.assert_allclose(scan.run(cell, params, xs)[1], expected, atol=2e-6)  # float32
+    _, hs = jax.jit(functools.partial(scan.run, cell))(params, xs)
+    np.testing.assert_allclose(hs, expected, atol=2e-6)  # float32
 
 
 def test_minimal_against_numpy():
@@ -264,72 +374,87 @@ def test_vanilla_variants_against_numpy():
         run_both(cell, 3, 5, lambda P, h, x, phi=phi: phi(h @ P.W + x @ P.V + P.b))
 
 
-def flax_outputs(module, kernels, xs):
-    """Outputs of a Flax linen cell whose parameters are given by name."""
-    carry = module.initialize_carry(KEY, xs.shape[1:])
-    variables, hs = {"params": kernels}, []
-    for x in xs:
-        carry, h = module.apply(variables, carry, x)
-        hs.append(h)
-    return jnp.stack(hs)
+def equals_flax(cell, module, kernels_of):
+    """Outputs are those of a Flax linen cell, whose parameters `kernels_of` names."""
+
+    @jax.jit
+    def both(params, xs):
+        carry = module.initialize_carry(KEY, xs.shape[1:])
+        variables, hs = {"params": kernels_of(params)}, []
+        for x in xs:
+            carry, h = module.apply(variables, carry, x)
+            hs.append(h)
+        return scan.run(cell, params, xs)[1], jnp.stack(hs)
+
+    ours, expected = both(drawn(cell, 3, 5)[0], inputs(3, 2))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_vanilla_equals_flax():
-    cell, d, n = cells.vanilla.cell, 3, 5
-    p, xs = cell.init(KEY, Prior(1, 1, 0, 0.5), d, n), inputs(d, 2)
-    kernels = {"i": {"kernel": p.V, "bias": p.b}, "h": {"kernel": p.W}}
-    expected = flax_outputs(nn.SimpleCell(n), kernels, xs)
-    np.testing.assert_allclose(scan.run(cell, p, xs)[1], expected, atol=1e-5)
+    def kernels(p):
+        return {"i": {"kernel": p.V, "bias": p.b}, "h": {"kernel": p.W}}
+
+    equals_flax(cells.vanilla.cell, nn.SimpleCell(5), kernels)
 
 
 def test_lstm_equals_flax():
-    cell, d, n = cells.lstm.cell, 3, 5
-    p, xs = cell.init(KEY, Prior(1, 1, 0, 0.5), d, n), inputs(d, 2)
-    W, V, b = (np.split(a, 4, axis=-1) for a in p)
-    kernels = {}
-    for gate, letter in enumerate("ifgo"):
-        kernels["i" + letter] = {"kernel": V[gate]}
-        kernels["h" + letter] = {"kernel": W[gate], "bias": b[gate]}
-    expected = flax_outputs(nn.LSTMCell(n), kernels, xs)
-    np.testing.assert_allclose(scan.run(cell, p, xs)[1], expected, atol=1e-5)
+    def kernels(p):
+        W, V, b = (jnp.split(a, 4, axis=-1) for a in p)
+        named = {}
+        for gate, letter in enumerate("ifgo"):
+            named["i" + letter] = {"kernel": V[gate]}
+            named["h" + letter] = {"kernel": W[gate], "bias": b[gate]}
+        return named
+
+    equals_flax(cells.lstm.cell, nn.LSTMCell(5), kernels)
 
 
 def test_gru_equals_flax():
-    cell, d, n = cells.gru.cell, 3, 5
-    p, xs = cell.init(KEY, Prior(1, 1, 0, 0.5), d, n), inputs(d, 2)
-    W, V, b = (np.split(a, 3, axis=-1) for a in p)
-    kernels = {}
-    for gate, letter in enumerate("zrn"):  # Flax's z keeps the old state, as our u does
-        kernels["i" + letter] = {"kernel": V[gate], "bias": b[gate]}
-        kernels["h" + letter] = {"kernel": W[gate]}
-    kernels["hn"]["bias"] = jnp.zeros(n)
-    expected = flax_outputs(nn.GRUCell(n), kernels, xs)
-    np.testing.assert_allclose(scan.run(cell, p, xs)[1], expected, atol=1e-5)
+    def kernels(p):
+        W, V, b = (jnp.split(a, 3, axis=-1) for a in p)
+        named = {}
+        for gate, letter in enumerate("zrn"):  # Flax's z keeps the old state, as our u does
+            named["i" + letter] = {"kernel": V[gate], "bias": b[gate]}
+            named["h" + letter] = {"kernel": W[gate]}
+        named["hn"]["bias"] = jnp.zeros(5)
+        return named
+
+    equals_flax(cells.gru.cell, nn.GRUCell(5), kernels)
 
 
 # --- what theory says of them ---------------------------------------------------------------------
 
 
+@jax.jit
+def minimal_states(sigma, xs):
+    cell, n = cells.minimal.bare, xs.shape[-1]
+    return scan.run(cell, cell.init(KEY, Prior(sigma, sigma), n, n), xs)[1]
+
+
 @pytest.mark.parametrize("sigma", [1.0, 10.0])
 def test_minimal_states_stay_within_the_embedded_inputs(sigma):
-    cell, d, n = cells.minimal.bare, 8, 8
-    params = cell.init(KEY, Prior(sigma, sigma), d, n)
-    xs = inputs(d, 3, steps=40)
-    _, hs = scan.run(cell, params, xs)
-    so_far = jax.lax.cummax(jnp.abs(xs))
-    assert jnp.all(jnp.abs(hs) <= so_far * (1 + 1e-6))  # a convex combination, up to rounding
+    xs = inputs(8, 3, steps=40)
+    so_far = np.maximum.accumulate(np.abs(xs))
+    hs = np.asarray(minimal_states(sigma, xs))
+    assert np.all(np.abs(hs) <= so_far * (1 + 1e-6))  # a convex combination, up to rounding
+
+
+@jax.jit
+def cfn_states(sigma, quiet, loud):
+    cell, n = cells.cfn.cell, 16
+    params = cell.init(KEY, Prior(sigma, 1.0, 2.0), loud.shape[-1], n)
+    _, alone = scan.run(cell, params, quiet, jnp.full(n, 2.0))
+    return alone[-1], scan.run(cell, params, loud)[1]
 
 
 @pytest.mark.parametrize("sigma", [1.0, 10.0])
 def test_cfn_forgets_without_input_and_is_bounded(sigma):
-    cell, d, n = cells.cfn.cell, 4, 16
-    params = cell.init(KEY, Prior(sigma, 1.0, 2.0), d, n)
     # |h| shrinks at least as the map h <- tanh(h), whose t-th iterate is below sqrt(3 / 2t)
-    steps = 2000
-    _, hs = scan.run(cell, params, jnp.zeros((steps, d)), jnp.full(n, 2.0))
-    assert jnp.abs(hs[-1]).max() < np.sqrt(3 / (2 * steps))
-    _, hs = scan.run(cell, params, 100 * inputs(d, steps=50))
-    assert jnp.abs(hs).max() <= 2
+    steps, d = 2000, 4
+    quiet = np.zeros((steps, d), np.float32)
+    last, hs = jax.device_get(cfn_states(sigma, quiet, 100 * inputs(d, steps=50)))
+    assert np.abs(last).max() < np.sqrt(3 / (2 * steps))
+    assert np.abs(hs).max() <= 2
 
 
 # --- worked examples ------------------------------------------------------------------------------
@@ -337,25 +462,30 @@ def test_cfn_forgets_without_input_and_is_bounded(sigma):
 
 def test_memory_and_order_worked_by_hand():
     """All weights 1, two linear units, output the sum of both: order matters through the memory."""
-    params = cells.vanilla.Params(jnp.ones((2, 2)), jnp.ones((2, 2)), jnp.zeros(2))
+    ones = np.ones((2, 2), np.float32)
+    params = cells.vanilla.Params(ones, ones, ones[0] * 0)
+    run = jax.jit(functools.partial(scan.run, cells.vanilla.linear, params))
 
     def outputs(*xs):
-        _, hs = scan.run(cells.vanilla.linear, params, jnp.array(xs, jnp.float32))
-        return (hs @ jnp.ones((2, 2))).tolist()
+        return (np.asarray(run(np.array(xs, np.float32))[1]) @ ones).tolist()
 
     assert outputs((1, 1), (1, 1), (2, 2)) == [[4, 4], [12, 12], [32, 32]]
     assert outputs((2, 2), (1, 1), (1, 1)) == [[8, 8], [20, 20], [44, 44]]
     assert outputs((1, 1), (2, 2), (1, 1)) == [[4, 4], [16, 16], [36, 36]]
 
 
+@jax.jit
+@jax.value_and_grad
+def last_of_a_thousand(w):
+    params = cells.vanilla.Params(w.reshape(1, 1), np.ones((1, 1)), np.zeros(1))
+    xs = np.zeros((1000, 1))
+    xs[0] = 1
+    return scan.run(cells.vanilla.linear, params, xs)[1][-1, 0]
+
+
 @pytest.mark.parametrize("w", [0.99, 1.0, 1.01])
 def test_one_linear_unit_gives_w_to_the_999(w, x64):
-    def last(w):
-        params = cells.vanilla.Params(w.reshape(1, 1), jnp.ones((1, 1)), jnp.zeros(1))
-        xs = jnp.zeros((1000, 1)).at[0].set(1)
-        return scan.run(cells.vanilla.linear, params, xs)[1][-1, 0]
-
-    value, slope = jax.value_and_grad(last)(jnp.array(w))
+    value, slope = last_of_a_thousand(np.array(w))
     # 1000 multiplications in float64: 1000 eps = 2e-13
     np.testing.assert_allclose(value, w**999, rtol=1e-12)
     np.testing.assert_allclose(slope, 999 * w**998, rtol=1e-12)
@@ -376,11 +506,11 @@ def test_gradient_of_a_classifier_equals_the_sum_over_paths(x64):
 
     def loss(U, W, V, b, c):
         params = cells.vanilla.Params(W.T, U.T, b)
-        _, hs = scan.run(cells.vanilla.cell, params, jnp.asarray(xs))
+        _, hs = scan.run(cells.vanilla.cell, params, xs)
         logs = jax.nn.log_softmax(hs @ V.T + c)
         return -sum(logs[t, label] for t, label in enumerate(labels))
 
-    gradient = jax.grad(loss, (0, 1, 2, 3, 4))(*map(jnp.asarray, (U, W, V, b, c)))
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4)))(U, W, V, b, c)
 
     hs = [np.zeros(n)]
     for x in xs:

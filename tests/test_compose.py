@@ -31,17 +31,38 @@ MINIMAL, LSTM, GRU = cells.minimal.cell, cells.lstm.cell, cells.gru.cell
 BEFORE = cells.gru.reset_before  # a plain Cell
 
 
+def rng(seed):
+    return np.random.default_rng(seed)
+
+
 def flags(batch):
-    return jax.random.bernoulli(jax.random.key(6), 0.5, (T, *batch))
+    return rng(6).random((T, *batch)) < 0.5
+
+
+def filled(shapes, seed, draw):
+    """A tree of draw(rng, shape) in the shapes and dtypes that a function would return."""
+    source = rng(seed)
+    return jax.tree.map(lambda a: np.asarray(draw(source, a.shape), a.dtype), shapes)
+
+
+def zeros_and_ones(source, shape):
+    return source.random(shape) < 0.4
 
 
 def state_keep(cell, batch):
-    state = cell.start(cell.init(KEY, Prior(), N, N), batch)
-    return zoneout_keep(jax.random.key(7), 0.4, T, state)
+    """Structured as `zoneout_keep` makes it; drawn without a program."""
+
+    def keep():
+        state = cell.start(cell.init(KEY, Prior(), N, N), batch)
+        return zoneout_keep(KEY, 0.4, T, state)
+
+    return filled(jax.eval_shape(keep), 7, zeros_and_ones)
 
 
 def unit_keep(batch):
-    return sequence_keep(jax.random.key(8), 0.4, T, jnp.zeros((*batch, N)))
+    shapes = jax.eval_shape(lambda: sequence_keep(KEY, 0.4, T, jnp.zeros((*batch, N))))
+    keep = filled(shapes, 8, lambda source, shape: (source.random(shape) > 0.4) / 0.6)
+    return np.broadcast_to(keep[0], keep.shape)
 
 
 COMPOSITIONS = {  # a builder of the cell, and what goes beside its input
@@ -84,14 +105,28 @@ def cell(name):
     return COMPOSITIONS[name][0]()
 
 
+def random_params(cell):
+    """Parameters of the sizes that a prior gives them, learned starts and gains too."""
+
+    def matrix_or_bias(source, shape):
+        draw = source.normal(size=shape)
+        return 1.1 * draw / shape[0] ** 0.5 if len(shape) > 1 else 0.4 + 0.4 * draw
+
+    return filled(jax.eval_shape(lambda: cell.init(KEY, Prior(), N, N)), 15, matrix_or_bias)
+
+
+def random_inputs(*batch, seed=4):
+    return np.asarray(rng(seed).normal(size=(T, *batch, N)), jax.dtypes.canonicalize_dtype(float))
+
+
 def draw(name, *batch):
     """Parameters (learned starts too), a state and inputs, all drawn at random."""
     build, beside = COMPOSITIONS[name]
     cell = build()
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), N, N)
-    point, unravel = ravel_pytree((params, cell.start(params, batch), jnp.zeros((T, *batch, N))))
-    noise = jax.random.normal(jax.random.key(9), point.shape, point.dtype)
-    params, state, x = unravel(point + noise / 2)
+    params = random_params(cell)
+    states = jax.eval_shape(lambda: cell.start(params, batch))
+    state = filled(states, 10, lambda source, shape: source.normal(size=shape) / 2)
+    x = random_inputs(*batch)
     if beside is None:
         return params, state, x
     return (
@@ -99,6 +134,11 @@ def draw(name, *batch):
         state,
         (PerLayer if name == "noise in each layer" else tuple_of)(beside(batch), x),
     )
+
+
+def run(cell, *args, **how):
+    """A run as one program; NumPy arrays."""
+    return jax.device_get(jax.jit(lambda *a: scan.run(cell, *a, **how))(*args))
 
 
 def tuple_of(*parts):
@@ -117,43 +157,56 @@ def close(ours, expected, **tolerance):
 
 
 def test_running_equals_stepping_and_pieces_equal_one_pass(name, cell):
-    params, state, xs = draw(name, 2)
-    final, hs = scan.run(cell, params, xs, state)
-    stepped = state
-    for t in range(T):
-        before, (stepped, h) = stepped, cell.step(params, stepped, at(t, xs))
-        assert scan.describe(stepped) == scan.describe(before)
-        np.testing.assert_allclose(hs[t], h, atol=1e-6)  # float32, order of additions
-    close(final, stepped, atol=1e-6)
-    middle, first = scan.run(cell, params, at(slice(0, 2), xs), state)
-    end, second = scan.run(cell, params, at(slice(2, 4), xs), middle)
-    close((end, jnp.concatenate([first, second])), (final, hs), atol=1e-6)
+    @jax.jit
+    def all_ways(params, state, xs):
+        stepped, outputs = state, []
+        for t in range(T):
+            before, (stepped, h) = stepped, cell.step(params, stepped, at(t, xs))
+            assert scan.describe(stepped) == scan.describe(before)
+            outputs.append(h)
+        middle, first = scan.run(cell, params, at(slice(0, 2), xs), state)
+        end, second = scan.run(cell, params, at(slice(2, 4), xs), middle)
+        return (
+            scan.run(cell, params, xs, state),
+            (stepped, jnp.stack(outputs)),
+            (end, jnp.concatenate([first, second])),
+        )
+
+    whole, stepped, pieces = all_ways(*draw(name, 2))
+    close(whole, stepped, atol=1e-6)  # float32, order of additions
+    close(pieces, whole, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_batch_axes_equal_vmap(name, cell):
-    params, state, xs = draw(name, 2)
-    one = jax.vmap(lambda state, xs: scan.run(cell, params, xs, state)[1], (0, 1), 1)
-    np.testing.assert_allclose(scan.run(cell, params, xs, state)[1], one(state, xs), atol=1e-6)
+    @jax.jit
+    def both(params, state, xs):
+        one = jax.vmap(lambda state, xs: scan.run(cell, params, xs, state)[1], (0, 1), 1)
+        return scan.run(cell, params, xs, state)[1], one(state, xs)
+
+    close(*both(*draw(name, 2)), atol=1e-6)
 
 
 def test_gradient_against_finite_differences(name, cell, x64):
     """Central differences along a random direction of all parameters, states and inputs."""
     params, state, xs = draw(name)
     leaves, structure = jax.tree.flatten(xs)
-    point, unravel = ravel_pytree((params, state, leaves[-1]))
-    weights = jax.random.normal(KEY, (T, N))
+    point, weights = (params, state, leaves[-1]), rng(11).normal(size=(T, N))
+    direction = filled(point, 12, lambda source, shape: source.normal(size=shape))
+    eps = 1e-5  # error about eps^2 + 1e-16/eps = 1e-10, relative to a derivative of order 1
 
-    @jax.jit
-    def loss(point):
-        params, state, x = unravel(point)
+    def loss(params, state, x):
         xs = jax.tree.unflatten(structure, [*leaves[:-1], x])
         return jnp.sum(weights * scan.run(cell, params, xs, state)[1])
 
-    direction = jax.random.normal(jax.random.key(10), point.shape)
-    eps = 1e-5  # error about eps^2 + 1e-16/eps = 1e-10, relative to a derivative of order 1
-    numeric = (loss(point + eps * direction) - loss(point - eps * direction)) / (2 * eps)
-    np.testing.assert_allclose(jax.grad(loss)(point) @ direction, numeric, rtol=1e-6)
+    @jax.jit
+    def gradient_and_ends(point):
+        ends = jax.vmap(lambda e: loss(*jax.tree.map(lambda a, v: a + e * v, point, direction)))
+        return jax.grad(loss, (0, 1, 2))(*point), ends(np.array([eps, -eps]))
+
+    gradient, (above, below) = jax.device_get(gradient_and_ends(point))
+    along = sum(jax.tree.leaves(jax.tree.map(np.vdot, gradient, direction)))
+    np.testing.assert_allclose(along, (above - below) / (2 * eps), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -169,14 +222,20 @@ def test_a_unitwise_cell_stays_one_where_it_can(name, stays, x64):
     assert type(cell) is (Unitwise if stays else Cell)
     if not stays:
         return
-    params, state, xs = draw(name)
-    for t in range(2):
-        r, z = cell.mix(params, hidden(state)), cell.drive(params, at(t, xs))
-        for jacobian in jax.tree.leaves(jax.jacfwd(cell.update, (1, 2, 3))(params, state, r, z)):
-            assert jacobian.shape == (N, N)
-            np.testing.assert_array_equal(jacobian, np.diag(np.diag(jacobian)))
-    zs, z = cell.drive(params, xs), cell.drive(params, at(1, xs))
-    close(at(1, zs), z, atol=1e-14)  # all T at once, as a fast pass drives it
+
+    @jax.jit
+    def at_each(params, state, xs):
+        jacobians, zs = [], cell.drive(params, xs)
+        for t in range(2):
+            r, z = cell.mix(params, hidden(state)), cell.drive(params, at(t, xs))
+            jacobians.append(jax.jacfwd(cell.update, (1, 2, 3))(params, state, r, z))
+        return jacobians, at(1, zs), z
+
+    jacobians, z_of_all, z = at_each(*draw(name))
+    for jacobian in map(np.asarray, jax.tree.leaves(jacobians)):
+        assert jacobian.shape == (N, N)
+        np.testing.assert_array_equal(jacobian, np.diag(np.diag(jacobian)))
+    close(z_of_all, z, atol=1e-14)  # all T at once, as a fast pass drives it
 
 
 def test_compositions_are_constants():
@@ -185,13 +244,13 @@ def test_compositions_are_constants():
 
     def call(cell):
         traces.append(1)
-        return jnp.zeros(())
+        return 0
 
     compiled = jax.jit(call, static_argnums=0)
     for build, _ in COMPOSITIONS.values():
         assert build() == build()
-        compiled(build())
-        compiled(build())
+        compiled.trace(build())
+        compiled.trace(build())
     assert len(traces) == len(COMPOSITIONS)
 
     every = [build() for build, _ in COMPOSITIONS.values()]
@@ -212,42 +271,50 @@ def test_analyses_take_compositions(name, x64):
     """Singular values of d state_T / d state_0 against the dense Jacobian of the run."""
     params, state, xs = draw(name)
     cell = COMPOSITIONS[name][0]()
-    start, unravel = ravel_pytree(state)
 
-    def last(start):
-        return ravel_pytree(scan.run(cell, params, xs, unravel(start))[0])[0]
+    @jax.jit
+    def jacobian_and_logs(params, state, xs):
+        start, unravel = ravel_pytree(state)
 
-    expected = np.linalg.svd(jax.jacfwd(last)(start), compute_uv=False)
-    logs = analysis.log_singular_values(scan.tied(cell, params), state, xs)
+        def last(start):
+            return ravel_pytree(scan.run(cell, params, xs, unravel(start))[0])[0]
+
+        logs = analysis.log_singular_values(scan.tied(cell, params), state, xs)
+        return jax.jacfwd(last)(start), logs
+
+    jacobian, logs = jax.device_get(jacobian_and_logs(params, state, xs))
+    expected = np.linalg.svd(jacobian, compute_uv=False)
     kept = expected > 1e-10  # float64 rounding drowns the logs of the rest
     np.testing.assert_allclose(logs[kept], np.log(expected[kept]), atol=1e-5)
 
 
 def test_gradient_norms_find_the_output_of_a_stack(x64):
     """Against the derivative with respect to numbers added to the highest layer's h."""
-    params, state, xs = draw("stacked")
-    cell = Stacked(LSTM, GRU)
-    weights = jax.random.normal(KEY, (T, N))
+    cell, weights = Stacked(LSTM, GRU), rng(11).normal(size=(T, N))
 
     def loss(hs):
         return jnp.sum(weights * hs**2)
 
-    def perturbed(added):
-        s, hs = state, []
-        for t in range(T):
-            (low, _), h = cell.step(params, s, xs[t])
-            h += added[t]
-            s = (low, h)
-            hs.append(h)
-        return loss(jnp.stack(hs))
+    @jax.jit
+    def gradient_and_norms(params, state, xs):
+        def perturbed(added):
+            s, hs = state, []
+            for t in range(T):
+                (low, _), h = cell.step(params, s, xs[t])
+                h += added[t]
+                s = (low, h)
+                hs.append(h)
+            return loss(jnp.stack(hs))
 
-    expected = jnp.linalg.norm(jax.grad(perturbed)(jnp.zeros((T, N))), axis=-1)
-    norms = analysis.gradient_norms(loss, scan.tied(cell, params), state, xs)
-    np.testing.assert_allclose(norms, jnp.log(expected), atol=1e-10)
-    norms = analysis.gradient_norms(
-        loss, scan.tied(masked(cell), params), state, (jnp.ones(T, bool), xs)
-    )
-    np.testing.assert_allclose(norms, jnp.log(expected), atol=1e-10)
+        there = np.ones(T, bool)
+        return jax.grad(perturbed)(jnp.zeros((T, N))), [
+            analysis.gradient_norms(loss, scan.tied(cell, params), state, xs),
+            analysis.gradient_norms(loss, scan.tied(masked(cell), params), state, (there, xs)),
+        ]
+
+    gradient, both = jax.device_get(gradient_and_norms(*draw("stacked")))
+    for norms in both:
+        np.testing.assert_allclose(norms, np.log(np.linalg.norm(gradient, axis=-1)), atol=1e-10)
 
 
 # --- each composition against its formula ---------------------------------------------------------
@@ -258,38 +325,46 @@ def sigmoid(a):
 
 
 def test_skips_and_stacks_against_layers_run_by_hand():
+    @jax.jit
+    def both(params, state, xs):
+        _, hs = scan.run(COMPOSITIONS["stack of skips"][0](), params, xs, state)
+        _, h = scan.run(LSTM, params[0], xs, state[0])
+        x = xs + h
+        _, h = scan.run(BEFORE, params[1].cell, x, state[1])
+        return hs, h, x
+
     params, state, xs = draw("stack of skips", 2)
-    _, hs = scan.run(COMPOSITIONS["stack of skips"][0](), params, xs, state)
-    _, h = scan.run(LSTM, params[0], xs, state[0])
-    x = xs + h
-    _, h = scan.run(BEFORE, params[1].cell, x, state[1])
-    g = sigmoid(np.asarray(x @ params[1].V + params[1].b))
+    hs, h, x = jax.device_get(both(params, state, xs))
+    g = sigmoid(x @ params[1].V + params[1].b)
     np.testing.assert_allclose(hs, g * h + (1 - g) * x, atol=1e-5)  # float32
-    fresh = HighwaySkip(GRU).init(KEY, Prior(), N, N)
-    np.testing.assert_array_equal(fresh.b, -np.ones(N, np.float32))
+    fresh = jax.jit(lambda: HighwaySkip(GRU).init(KEY, Prior(), N, N).b)()
+    np.testing.assert_array_equal(fresh, -np.ones(N, np.float32))
 
 
 def test_bidirectional_is_two_runs_side_by_side():
     network = Stacked(Bidirectional(LSTM, GRU), BEFORE)
-    params = network.init(KEY, Prior(), N, N)
+    params = random_params(network)
     assert params[1].V.shape == (2 * N, 3 * N)
-    xs = jax.random.normal(KEY, (T, 2, N))
-    _, forward = scan.run(LSTM, params[0].forward, xs)
-    _, backward = scan.run(GRU, params[0].backward, xs[::-1])
-    both = jnp.concatenate([forward, backward[::-1]], -1)
-    _, expected = scan.run(BEFORE, params[1], both)
-    np.testing.assert_allclose(scan.run(network, params, xs)[1], expected, atol=1e-6)
+
+    @jax.jit
+    def both(params, xs):
+        _, forward = scan.run(LSTM, params[0].forward, xs)
+        _, backward = scan.run(GRU, params[0].backward, xs[::-1])
+        side_by_side = jnp.concatenate([forward, backward[::-1]], -1)
+        return scan.run(network, params, xs)[1], scan.run(BEFORE, params[1], side_by_side)[1]
+
+    close(*both(params, random_inputs(2)), atol=1e-6)
 
 
 def test_zoneout_lstm_against_its_paper():
     """c = d_c c + (1 - d_c) c', h = d_h h + (1 - d_h) o tanh(c'), arXiv:1606.01305, eq. 5-6."""
-    params, state, (keep, xs) = draw("zoneout LSTM")
-    P, (h, c) = jax.tree.map(np.asarray, (params, state))
-    _, hs = scan.run(zoneout(LSTM), params, (keep, xs), state)
+    P, state, (keep, xs) = draw("zoneout LSTM")
+    _, hs = run(zoneout(LSTM), P, (keep, xs), state)
+    h, c = state
     for t in range(T):
-        i, f, g, o = np.split(h @ P.W + np.asarray(xs[t]) @ P.V + P.b, 4)
+        i, f, g, o = np.split(h @ P.W + xs[t] @ P.V + P.b, 4)
         new = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        d_h, d_c = np.asarray(keep.h[t]), np.asarray(keep.c[t])
+        d_h, d_c = keep.h[t], keep.c[t]
         h = d_h * h + (1 - d_h) * sigmoid(o) * np.tanh(new)
         c = d_c * c + (1 - d_c) * new
         np.testing.assert_allclose(hs[t], h, atol=1e-5)  # float32
@@ -299,23 +374,29 @@ def test_dropout_hides_units_from_the_others():
     """keep = 0 for unit 0: the run is that of a W whose row 0 is zero; keep scales rows."""
     params, state, xs = draw("stacked")
     params, state = params[0], state[0]
-    keep = jnp.array([0.0, 1.0, 2.0])
-    _, hs = scan.run(recurrent_dropout(LSTM), params, (jnp.tile(keep, (T, 1)), xs), state)
-    _, expected = scan.run(LSTM, params._replace(W=keep[:, None] * params.W), xs, state)
-    np.testing.assert_allclose(hs, expected, atol=1e-6)
+    keep = np.array([0.0, 1.0, 2.0], np.float32)
+    beside = np.tile(keep, (T, 1))
+    scaled = params._replace(W=keep[:, None] * params.W)
+
+    @jax.jit
+    def both():
+        _, hs = scan.run(recurrent_dropout(LSTM), params, (beside, xs), state)
+        return hs, scan.run(LSTM, scaled, xs, state)[1]
+
+    close(*both(), atol=1e-6)
 
 
 def test_layer_normed_lstm_against_numpy():
-    params, state, xs = draw("layer-normed LSTM")
-    P, (h, c) = jax.tree.map(np.asarray, (params, state))
+    P, state, xs = draw("layer-normed LSTM")
+    h, c = state
 
     def normal(a):
         return (a - a.mean()) / np.sqrt(a.var() + 1e-5)
 
-    _, hs = scan.run(layer_normed(LSTM), params, xs, state)
+    _, hs = run(layer_normed(LSTM), P, xs, state)
     for t in range(T):
         r = np.split(h @ P.cell.W, 4)
-        z = np.split(np.asarray(xs[t]) @ P.cell.V + P.cell.b, 4)
+        z = np.split(xs[t] @ P.cell.V + P.cell.b, 4)
         i, f, g, o = (
             P.gain_r[k] * normal(r[k]) + P.gain_z[k] * normal(z[k]) + P.shift[k] for k in range(4)
         )
@@ -325,73 +406,93 @@ def test_layer_normed_lstm_against_numpy():
 
 
 def test_layer_norm_keeps_a_bias_of_the_prior():
-    mu_b = jnp.array([0.0, 3.0, 0.0, 0.0])
-    params = layer_normed(LSTM).init(KEY, Prior(1.0, 1.0, mu_b, 0.0), N, N)
-    np.testing.assert_allclose(jnp.array([s.mean() for s in params.shift]), mu_b, atol=1e-6)
+    mu_b = np.array([0.0, 3.0, 0.0, 0.0], np.float32)
+    init = jax.jit(lambda: layer_normed(LSTM).init(KEY, Prior(1.0, 1.0, mu_b, 0.0), N, N).shift)
+    np.testing.assert_allclose([np.mean(s) for s in init()], mu_b, atol=1e-6)
 
 
 def test_a_learned_start_is_learned():
     """At first it is the cell's; then gradients reach it, through a reset too."""
-    cell = learned_start(LSTM)
-    params = cell.init(KEY, Prior(), N, N)
-    xs = jax.random.normal(KEY, (T, 2, N))
-    np.testing.assert_array_equal(scan.run(cell, params, xs)[1], scan.run(LSTM, params.cell, xs)[1])
-    reset = jnp.zeros((T, 2), bool).at[2].set(True)
-    given = LSTM.start(params.cell, (2,))
+    cell, given = learned_start(LSTM), np.zeros((2, N), np.float32)
+    reset = np.zeros((T, 2), bool)
+    reset[2] = True
 
-    def late(params):
-        return scan.run(cell, params, xs, given, reset=reset)[1][2:].sum()
+    @jax.jit
+    def all_of(xs):
+        params = cell.init(KEY, Prior(), N, N)
 
-    gradient = jax.grad(late)(params)
-    assert all(jnp.abs(g).min() > 0 for g in gradient.start)
+        def late(params):
+            state = cells.lstm.State(given, given)
+            return scan.run(cell, params, xs, state, reset=reset)[1][2:].sum()
+
+        first = scan.run(cell, params, xs)[1], scan.run(LSTM, params.cell, xs)[1]
+        return first, jax.grad(late)(params)
+
+    (ours, theirs), gradient = all_of(random_inputs(2))
+    np.testing.assert_array_equal(ours, theirs)
+    assert all(np.abs(g).min() > 0 for g in gradient.start)
 
 
 def test_a_masked_cell_carries_its_output():
     """The h of a masked step is the last one; the output of a skip, no part of the state, zero."""
-    xs = jax.random.normal(KEY, (2, N))
-    mask = jnp.array([True, False])
-    for cell in (LSTM, BEFORE, Stacked(LSTM, GRU)):
-        params = cell.init(KEY, Prior(), N, N)
-        _, hs = scan.run(masked(cell), params, (mask, xs))
+    xs, mask = random_inputs()[:2], np.array([True, False])
+    found = (LSTM, BEFORE, Stacked(LSTM, GRU), Residual(GRU))
+    every = [random_params(cell) for cell in found]
+
+    @jax.jit
+    def outputs(every):
+        return [
+            scan.run(masked(cell), params, (mask, xs))[1]
+            for cell, params in zip(found, every, strict=True)
+        ]
+
+    *carried, skip = jax.device_get(outputs(every))
+    for hs in carried:
         np.testing.assert_array_equal(hs[0], hs[1])
-    params = GRU.init(KEY, Prior(), N, N)
-    _, hs = scan.run(masked(Residual(GRU)), params, (mask, xs))
-    assert (hs[0] != 0).all()
-    assert not hs[1].any()
+    assert (skip[0] != 0).all()
+    assert not skip[1].any()
 
 
 def test_resetting_a_masked_cell_resets_where_no_step_is():
     cell = resetting(masked(LSTM))
     params, state, xs = draw("stacked")
     params, state = params[0], state[0]
-    off = jnp.zeros(T, bool)
-    final, _ = scan.run(cell, params, (off.at[1].set(True), (off, xs)), state)
-    assert not final.h.any()
-    final, _ = scan.run(cell, params, (off, (off, xs)), state)
-    np.testing.assert_array_equal(final.c, state.c)
+    off = np.zeros(T, bool)
+    program = jax.jit(lambda reset: scan.run(cell, params, (reset, (off, xs)), state)[0])
+    assert not np.any(program(np.arange(T) == 1).h)
+    np.testing.assert_array_equal(program(off).c, state.c)
 
 
 def test_draws_of_noise():
     """5 standard errors of 20,000 draws."""
-    h = jnp.zeros((100, 200))
-    keep = sequence_keep(KEY, 0.2, 3, h)
-    np.testing.assert_array_equal(keep[0], keep[2])
-    np.testing.assert_allclose(np.unique(keep), [0, 1.25])
-    assert np.isclose(keep[0].mean(), 1, atol=5 * 0.5 / np.sqrt(h.size))
-    keep = zoneout_keep(KEY, 0.2, 3, cells.lstm.State(h, h))
+
+    @jax.jit
+    def draws():
+        h = jnp.zeros((100, 200))
+        return sequence_keep(KEY, 0.2, 3, h), zoneout_keep(KEY, 0.2, 3, cells.lstm.State(h, h))
+
+    drop, keep = jax.device_get(draws())
+    size = 100 * 200
+    np.testing.assert_array_equal(drop[0], drop[2])
+    np.testing.assert_allclose(np.unique(drop), [0, 1.25])
+    assert np.isclose(drop[0].mean(), 1, atol=5 * 0.5 / np.sqrt(size))
     for drawn in keep:
         assert drawn.shape == (3, 100, 200)
-        assert np.isclose(drawn[1].mean(), 0.2, atol=5 * 0.4 / np.sqrt(h.size))
+        assert np.isclose(drawn[1].mean(), 0.2, atol=5 * 0.4 / np.sqrt(size))
     agree = (keep.h == keep.c).mean()  # .68 if h and c, and times, draw for themselves
     assert np.isclose(agree, 0.68, atol=0.01)
-    assert np.isclose((keep.h[0] == keep.h[1]).mean(), 0.68, atol=5 * 0.47 / np.sqrt(h.size))
+    assert np.isclose((keep.h[0] == keep.h[1]).mean(), 0.68, atol=5 * 0.47 / np.sqrt(size))
 
 
 # --- bad input ------------------------------------------------------------------------------------
 
 
 X = jnp.ones((T, N))
-PARAMS = Stacked(GRU, GRU).init(KEY, Prior(), N, N)
+PARAMS = random_params(Stacked(GRU, GRU))
+
+
+def of_two_inputs(params):
+    return params._replace(V=params.V[:2])
 
 
 @pytest.mark.parametrize(
@@ -410,7 +511,7 @@ PARAMS = Stacked(GRU, GRU).init(KEY, Prior(), N, N)
         (lambda: scan.run(Stacked(GRU), PARAMS, X), r"stack of 1 layers takes params .* of 2"),
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, X, X[0]), r"takes state as a tuple"),
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, PerLayer((X,), X)), r"takes noise .* of 1"),
-        (lambda: scan.run(Residual(GRU), GRU.init(KEY, Prior(), 2, N), X[:, :2]), r"d = 2 and n"),
+        (lambda: scan.run(Residual(GRU), of_two_inputs(PARAMS[0]), X[:, :2]), r"d = 2 and n"),
         (lambda: scan.run(Bidirectional(GRU), PARAMS, X, X[0]), r"starts from BothWays"),
         (
             lambda: scan.tied(Bidirectional(GRU), PARAMS)(X[0], X[0]),
@@ -432,19 +533,24 @@ def test_bad_input(call, message):
 )
 @pytest.mark.parametrize("steps", [5, 40])
 def test_noise_has_a_number_for_each_unit_of_each_sequence(network, steps):
-    params, xs = network.init(KEY, Prior(), N, N), jnp.ones((steps, N, N))  # as many as units
-    for keep in (jnp.ones(steps), jnp.ones((steps, 1, 1)), jnp.ones((steps, N)), 0.5):
+    params, xs = random_params(network), np.ones((steps, N, N), np.float32)  # as many as units
+
+    def outputs(keep):
+        return scan.run(network, params, (keep, xs))[1]
+
+    for shape in ((steps,), (steps, 1, 1), (steps, N)):
         with pytest.raises(ValueError, match=r"jnp.broadcast_to|share their first axis"):
-            scan.run(network, params, (keep, xs))
-    expected = scan.run(network, params, (jnp.ones((steps, N, N)), xs))[1]
-    assert expected.shape == (steps, N, N)
+            jax.eval_shape(outputs, np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match=r"jnp.broadcast_to|share their first axis"):
+        jax.eval_shape(lambda: outputs(0.5))
+    assert jax.eval_shape(outputs, xs).shape == (steps, N, N)
 
 
 def test_the_state_of_one_layer_is_not_that_of_two():
     lstm = cells.lstm.cell
     stack = Stacked(cells.vanilla.cell, cells.vanilla.cell)
-    params = stack.init(KEY, Prior(), N, N)
-    alone = lstm.start(lstm.init(KEY, Prior(), N, N))
+    params = random_params(stack)
+    alone = lstm.start(random_params(lstm))
     with pytest.raises(
         ValueError, match="takes state as a tuple with one entry a layer; got State"
     ):

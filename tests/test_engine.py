@@ -4,11 +4,12 @@ import importlib
 import os
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import MADE, build
 
@@ -23,14 +24,25 @@ UNITWISE = [name for name in (*cells.names(), *MADE) if isinstance(build(name), 
 ROUNDING = 1e-12  # float64, sums of some hundred terms of order one
 
 
-def double(tree):
-    return jax.tree.map(lambda a: a.astype(jnp.float64), tree)
+class Shapes(Prior):
+    """A prior for those who ask for nothing but shapes: it has no random numbers to trace."""
+
+    def draw(self, key, d, n, gates=1):
+        return jnp.zeros((n, gates * n)), jnp.zeros((d, gates * n)), jnp.zeros(gates * n)
 
 
 def setting(cell, d, n, steps, batch=()):
-    params = double(cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n))
-    xs = jax.random.normal(KEY, (steps, *batch, d), jnp.float64)
-    return params, jax.tree.map(lambda s: s + 0.1, cell.start(params, batch)), xs
+    """Parameters, a state and inputs, drawn without a program: any numbers will do here."""
+    rng = np.random.default_rng(0)
+
+    def begin():
+        params = cell.init(KEY, Shapes(), d, n)
+        return params, cell.start(params, batch)
+
+    params, state = jax.tree.map(
+        lambda a: np.asarray(rng.normal(size=a.shape) / 2, a.dtype), jax.eval_shape(begin)
+    )
+    return params, state, np.asarray(rng.normal(size=(steps, *batch, d)), float)
 
 
 def plain(cell, params, state, xs):
@@ -49,7 +61,16 @@ def chunks(steps, ahead=False, keep_mix=True):
 def score(final, states):
     """Reads the last state and every state, each entry with a weight of its own."""
     parts = [*jax.tree.leaves(final), *jax.tree.leaves(states)]
-    return sum(jnp.sum(jnp.sin(a + jnp.arange(1.0 * a.size).reshape(a.shape))) for a in parts)
+    return sum(jnp.sum(jnp.sin(a + np.arange(1.0 * a.size).reshape(a.shape))) for a in parts)
+
+
+def graded(*runs, which=(0, 1, 2)):
+    """One program: the score of each run, and its gradient in those arguments."""
+
+    def of(run):
+        return jax.value_and_grad(lambda *point: score(*run(*point)), which)
+
+    return jax.jit(lambda *point: [of(run)(*point) for run in runs])
 
 
 def assert_close(ours, expected):
@@ -58,36 +79,44 @@ def assert_close(ours, expected):
 
 @pytest.mark.parametrize("name", UNITWISE, indirect=True)
 def test_gradients_of_every_cell(cell, sizes, x64):
-    """In parameters, start and inputs; seven steps in chunks of three, so one is left over."""
-    point = setting(cell, *sizes, 7, (2,))
+    """In parameters, start and inputs; six steps in chunks of three."""
+    point = setting(cell, *sizes, 6, (2,))
+    runs = partial(trajectory, cell, chunks(3, ahead=True)), partial(plain, cell)
+    assert_close(*graded(*runs)(*point))
 
-    def both(params, state, xs):
-        ours = score(*trajectory(cell, chunks(3, ahead=True), params, state, xs))
-        return ours, score(*plain(cell, params, state, xs))
 
-    pulled = [
-        jax.jit(jax.value_and_grad(lambda *p, i=i: both(*p)[i], (0, 1, 2)))(*point) for i in (0, 1)
-    ]
-    assert_close(*pulled)
+@cache
+def one_sequence():
+    """A peephole LSTM, its point without batch axes, and what the plain scan makes of it."""
+    cell = cells.lstm.peephole
+    point = setting(cell, 3, 4, 6)
+    return cell, point, jax.device_get(graded(partial(plain, cell))(*point)[0])
 
 
 @pytest.mark.parametrize(("chunk", "batch"), [(1, ()), (4, (1,)), (6, (1, 1)), (9, ())])
 def test_any_chunk_and_one_sequence_alone(chunk, batch, x64):
-    cell = cells.lstm.peephole
-    point = setting(cell, 3, 4, 6, batch)
+    """A chunk may leave steps over, or be longer than all; batch axes of one are no others."""
+    cell, (params, state, xs), expected = one_sequence()
+    state, xs = jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *batch, a.shape[-1]), (state, xs))
     run = partial(trajectory, cell, chunks(chunk, keep_mix=chunk % 2 == 0))
-    ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), (0, 1, 2)))(*point)
-    assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), (0, 1, 2)))(*point))
+    (ours,) = jax.device_get(graded(run)(params, state, xs))
+    assert jax.tree.map(jnp.shape, ours[1]) == jax.tree.map(jnp.shape, (params, state, xs))
+    assert_close(jax.tree.map(lambda a, b: a.reshape(b.shape), ours, expected), expected)
+
+
+@cache
+def four_sequences():
+    cell = cells.gru.cell
+    point = setting(cell, 3, 4, 5, (2, 2))
+    return cell, point, jax.device_get(graded(partial(plain, cell))(*point)[0][1])
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_gradient_in_one_argument_alone(which, x64):
     """The other tangents are symbolic zeros, and take another way through the rule."""
-    cell = cells.gru.cell
-    point = setting(cell, 3, 4, 5, (2, 2))
+    cell, point, expected = four_sequences()
     run = partial(trajectory, cell, chunks(2, keep_mix=False))
-    ours = jax.jit(jax.grad(lambda *p: score(*run(*p)), which))(*point)
-    assert_close(ours, jax.jit(jax.grad(lambda *p: score(*plain(cell, *p)), which))(*point))
+    assert_close(graded(run, which=which)(*point)[0][1], expected[which])
 
 
 @pytest.mark.slow
@@ -125,26 +154,33 @@ def short_chunks(monkeypatch):
     module = importlib.import_module("recur.scan.plan")
     monkeypatch.setattr(module, "CHUNK", 3)
     monkeypatch.setattr(module, "ROWS", 8)
-    assert scan.plan(cells.gru.cell, jnp.zeros((11, 2, 3)), "chunked")[1:3] == (4, True)
+    assert scan.plan(cells.gru.cell, np.zeros((11, 2, 3)), "chunked")[1:3] == (4, True)
 
 
 def test_inputs_that_many_states_share(x64):
     """One sequence, twenty starts; and no example at all."""
-    params, _, xs = setting(cells.gru.cell, 3, 4, 100)
-    starts = jax.random.normal(KEY, (4, 5, 4))
+    cell = cells.gru.cell
+    params, _, xs = setting(cell, 3, 4, 100)
+    starts = np.random.default_rng(1).normal(size=(4, 5, 4))
+    nobody = np.zeros((100, 0, 3))
 
     def last(start, engine):
-        return scan.run(cells.gru.cell, params, xs, start, engine=engine)[1][-1]
+        return scan.run(cell, params, xs, start, engine=engine)[1][-1]
 
     each = jax.vmap(jax.vmap(partial(last, engine="scan")))
-    ours, expected = (
-        jax.jit(jax.grad(lambda s, f=f: jnp.sum(f(s) ** 2)))(starts)
-        for f in (partial(last, engine="auto"), each)
-    )
+
+    @jax.jit
+    def gradients(params, starts):
+        ours, expected = (
+            jax.grad(lambda s, f=f: jnp.sum(f(s) ** 2))(starts)
+            for f in (partial(last, engine="auto"), each)
+        )
+        nothing = jax.grad(lambda p: jnp.sum(scan.run(cell, p, nobody)[1]))(params)
+        return ours, expected, nothing
+
+    ours, expected, nothing = gradients(params, starts)
     assert_close(ours, expected)
-    nobody = jnp.zeros((100, 0, 3))
-    nothing = jax.jit(jax.grad(lambda p: jnp.sum(scan.run(cells.gru.cell, p, nobody)[1])))(params)
-    assert_close(nothing, jax.tree.map(jnp.zeros_like, params))
+    assert_close(nothing, jax.tree.map(np.zeros_like, params))
 
 
 def test_arrays_without_the_batch_axis_of_one(x64):
@@ -160,9 +196,33 @@ def test_arrays_without_the_batch_axis_of_one(x64):
     drive = lambda p, x: base.drive(p, x[0] + x[1])  # noqa: E731
     cell = Unitwise(base.init, start, drive, base.mix, update)
     params, _, xs = setting(base, 3, 4, 40, (1,))
-    states, inputs = cell.start(params, (1,)), (xs[:, 0], xs)
-    ours = trajectory(cell, chunks(8), params, states, inputs)
-    assert_close(ours, plain(cell, params, states, inputs))
+
+    @jax.jit
+    def both():
+        states, inputs = cell.start(params, (1,)), (xs[:, 0], xs)
+        ours = trajectory(cell, chunks(8), params, states, inputs)
+        return ours, plain(cell, params, states, inputs)
+
+    assert_close(*both())
+
+
+def masked_loss(name, reverse, **how):
+    """Loss and gradients of a run with masks and resets."""
+    cell, steps = build(name), 11
+    rng = np.random.default_rng(2)
+    mask = rng.random((steps, 2)) < 0.7
+    reset = np.zeros((steps, 2), bool)
+    reset[6, 1] = True
+
+    def run(params, state, xs):
+        return scan.run(cell, params, xs, state, mask=mask, reset=reset, reverse=reverse, **how)
+
+    return graded(run)(*setting(cell, 3, 4, steps, (2,)))[0]
+
+
+@cache
+def masked_loss_of_the_plain_scan(name, reverse):
+    return jax.device_get(masked_loss(name, reverse, engine="scan"))
 
 
 @pytest.mark.parametrize(
@@ -171,66 +231,76 @@ def test_arrays_without_the_batch_axis_of_one(x64):
 @pytest.mark.parametrize("memory", ["mix", pytest.param("states", marks=pytest.mark.slow), "sqrt"])
 def test_run_with_masks_and_resets(name, reverse, memory, short_chunks, x64):
     """Whatever the engine and the memory: results and gradients of the plain scan."""
-    cell, steps = build(name), 11
-    params, state, xs = setting(cell, 3, 4, steps, (2,))
-    mask = jax.random.bernoulli(KEY, 0.7, (steps, 2))
-    reset = jnp.zeros((steps, 2), bool).at[6, 1].set(True)
-
-    def loss(how):
-        def f(params, state, xs):
-            state, hs = scan.run(
-                cell, params, xs, state, mask=mask, reset=reset, reverse=reverse, **how
-            )
-            return score(state, hs)
-
-        return jax.jit(jax.value_and_grad(f, (0, 1, 2)))(params, state, xs)
-
-    engine = "chunked" if isinstance(cell, Unitwise) else "auto"
-    assert_close(loss({"engine": engine, "memory": memory}), loss({"engine": "scan"}))
+    engine = "chunked" if isinstance(build(name), Unitwise) else "auto"
+    ours = masked_loss(name, reverse, engine=engine, memory=memory)
+    assert_close(ours, masked_loss_of_the_plain_scan(name, reverse))
 
 
 def test_stacks_and_both_directions(short_chunks, x64):
     cell = Stacked(cells.gru.cell, Bidirectional(cells.cfn.cell))
-    params = double(cell.init(KEY, Prior(), 3, 4))
-    xs = jax.random.normal(KEY, (10, 2, 3), jnp.float64)
+    params, _, xs = setting(cell, 3, 4, 10, (2,))
 
-    def gradient(engine):
-        return jax.jit(jax.grad(lambda p: score(*scan.run(cell, p, xs, engine=engine))))(params)
+    @jax.jit
+    def gradients(params):
+        return [
+            jax.grad(lambda p, e=e: score(*scan.run(cell, p, xs, engine=e)))(params)
+            for e in ("chunked", "scan")
+        ]
 
-    assert_close(gradient("chunked"), gradient("scan"))
+    assert_close(*gradients(params))
 
 
 def test_every_state_is_that_of_the_plain_scan(x64):
     cell = cells.lstm.cell
-    params, state, xs = setting(cell, 3, 4, 10)
-    ours = scan.states(cell, params, xs, state, engine="chunked", memory="sqrt")
-    assert_close(ours, plain(cell, params, state, xs)[1])
+
+    @jax.jit
+    def both(params, state, xs):
+        ours = scan.states(cell, params, xs, state, engine="chunked", memory="sqrt")
+        return ours, plain(cell, params, state, xs)[1]
+
+    assert_close(*both(*setting(cell, 3, 4, 10)))
+
+
+class Summed:
+    """A loss of all outputs: of a readout, with lengths."""
+
+    cell = Stacked(cells.gru.cell, cells.gru.reset_before)
+    lengths = np.array([11, 5])
+
+    @staticmethod
+    def read(readout):
+        return lambda hs, targets: jnp.sum((jnp.tanh(hs @ readout) - targets) ** 2)
+
+    @classmethod
+    def gradient(cls, summed):
+        """Value and gradient of summed(read, params, xs, targets), a final state and a total."""
+        params, _, xs = setting(cls.cell, 3, 4, 11, (2,))
+
+        def loss(params, readout):
+            state, value = summed(cls.read(readout), params, xs, xs[..., :2])
+            return value + score(state, ())
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, np.ones((4, 2)))
+
+    @classmethod
+    @cache
+    def whole(cls):
+        def summed(read, params, xs, targets):
+            state, hs = scan.run(cls.cell, params, xs, lengths=cls.lengths)
+            return state, read(hs, targets)
+
+        return jax.device_get(cls.gradient(summed))
 
 
 @pytest.mark.parametrize("piece", [None, 4])
 def test_total_is_the_loss_of_all_outputs(piece, x64):
     """A readout piece by piece, its own gradient too; lengths and a piece that is left over."""
-    cell = Stacked(cells.gru.cell, cells.gru.reset_before)
-    params = double(cell.init(KEY, Prior(), 3, 4))
-    xs = jax.random.normal(KEY, (11, 2, 3), jnp.float64)
-    targets, readout = xs[..., :2], jnp.ones((4, 2))
-    how = {"lengths": jnp.array([11, 5])}
 
-    def read(readout):
-        return lambda hs, targets: jnp.sum((jnp.tanh(hs @ readout) - targets) ** 2)
+    def summed(read, params, xs, targets):
+        how = {"lengths": Summed.lengths, "piece": piece}
+        return scan.total(read, Summed.cell, params, xs, targets, **how)
 
-    def ours(params, readout):
-        state, value = scan.total(read(readout), cell, params, xs, targets, piece=piece, **how)
-        return value + score(state, ())
-
-    def whole(params, readout):
-        state, hs = scan.run(cell, params, xs, **how)
-        return read(readout)(hs, targets) + score(state, ())
-
-    found, expected = (
-        jax.jit(jax.value_and_grad(f, (0, 1)))(params, readout) for f in (ours, whole)
-    )
-    assert_close(found, expected)
+    assert_close(Summed.gradient(summed), Summed.whole())
 
 
 @pytest.mark.parametrize(
@@ -242,14 +312,14 @@ def test_total_is_the_loss_of_all_outputs(piece, x64):
     ],
 )
 def test_total_is_of_sums_and_whole_pieces(read, piece, message):
-    params = cells.gru.cell.init(KEY, Prior(), 3, 4)
+    params, _, xs = setting(cells.gru.cell, 3, 4, 9, (2,))
     with pytest.raises(ValueError, match=message):
-        scan.total(read, cells.gru.cell, params, jnp.ones((9, 2, 3)), (), piece=piece)
+        jax.eval_shape(lambda: scan.total(read, cells.gru.cell, params, xs, (), piece=piece))
 
 
 def test_total_needs_no_future():
     with pytest.raises(ValueError, match="Bidirectional layer needs the whole sequence"):
-        scan.total(jnp.sum, Bidirectional(cells.gru.cell), (), jnp.ones((3, 2)), ())
+        scan.total(jnp.sum, Bidirectional(cells.gru.cell), (), np.ones((3, 2)), ())
 
 
 SHARDED = """
@@ -258,24 +328,24 @@ from jax.sharding import AxisType, PartitionSpec as P
 from recur import Prior, cells, scan, train
 jax.config.update("jax_enable_x64", True)
 assert jax.device_count() == 2
-cell, key = cells.lstm.cell, jax.random.key(0)
-params = jax.tree.map(lambda a: a.astype("float64"), cell.init(key, Prior(), 3, 4))
-xs, ys = jax.random.normal(key, (40, 4, 3)), jax.random.normal(key, (4, 4))
+cell, rng = cells.lstm.cell, np.random.default_rng(0)
+shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), Prior(), 3, 4))
+params = jax.tree.map(lambda a: rng.normal(size=a.shape) / 2, shapes)
+xs, ys = rng.normal(size=(40, 4, 3)), rng.normal(size=(4, 4))
 
 def loss(params, batch):
     xs, ys = batch
-    return jnp.mean((scan.run(cell, params, xs)[1][-1] - ys) ** 2)
+    return jnp.mean((scan.run(cell, params, xs)[1] - ys) ** 2)
 
-one = jax.jit(jax.value_and_grad(loss))(params, (xs, ys))
+value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, (xs, ys))
 two = jax.jit(train.value_and_grad(loss, (1, 0)))(params, (xs, ys))
 same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10)  # float64, another order of sums
-jax.tree.map(same, one, two)
+jax.tree.map(same, two, (value, gradients[0]))
 
 mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))  # and under JAX's own checks
-split = jax.shard_map(lambda p, xs: jax.lax.psum(jnp.sum(scan.run(cell, p, xs)[1] ** 2), "b"),
-                      mesh=mesh, in_specs=(P(), P(None, "b")), out_specs=P())
-whole = lambda p, xs: jnp.sum(scan.run(cell, p, xs)[1] ** 2)
-jax.tree.map(same, *(jax.jit(jax.grad(f, (0, 1)))(params, xs) for f in (split, whole)))
+split = jax.shard_map(lambda p, batch: jax.lax.pmean(loss(p, batch), "b"), mesh=mesh,
+                      in_specs=(P(), (P(None, "b"), P("b"))), out_specs=P())
+jax.tree.map(same, jax.jit(jax.grad(split, (0, 1)))(params, (xs, ys)), gradients)
 for axes, batch in (((1, 0), (xs[:, :3], ys[:3])), ((-2, 0), (xs, ys))):
     try:
         train.value_and_grad(loss, axes)(params, batch)
@@ -286,7 +356,9 @@ for axes, batch in (((1, 0), (xs[:, :3], ys[:3])), ((-2, 0), (xs, ys))):
 
 def test_a_batch_over_two_devices():
     """Gradients equal those of one device; a batch that cannot be shared is refused."""
+    quick = str(jax.config.values["jax_disable_most_optimizations"])  # as this process compiles
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = quick
     done = subprocess.run(
         [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
     )
@@ -308,6 +380,7 @@ def memory_of(how, steps=512, n=64, read_all=True):
     return stats.temp_size_in_bytes, 4 * steps * batch * n
 
 
+@pytest.mark.optimised
 @pytest.mark.slow  # sizes of temporary buffers are those of optimised programs
 def test_memory_of_a_backward_pass():
     """What the backward pass holds, in units of one array of outputs."""
@@ -353,15 +426,14 @@ def agree(cell, sums):
     """The sums that are found, and the gradients."""
     params, state, xs = setting(cell, 3, 4, 7, (2,))
     assert sums_of(cell, params, state, xs[0]) == sums
-    ours, expected = (
-        jax.jit(jax.grad(lambda *a, f=f: score(*f(*a)), (0, 1, 2)))(params, state, xs)
-        for f in (partial(trajectory, cell, chunks(3)), partial(plain, cell))
+    ours, expected = graded(partial(trajectory, cell, chunks(3)), partial(plain, cell))(
+        params, state, xs
     )
     assert_close(ours, expected)
 
 
 def test_parameters_that_are_no_arrays(x64):
-    """A number that `mix` and `drive` read as a number, an integer matrix; nothing is jitted."""
+    """A number that `mix` and `drive` read as a number, an integer matrix; W alone is traced."""
     base = cells.vanilla.cell
 
     def shift(params, h):
@@ -373,10 +445,13 @@ def test_parameters_that_are_no_arrays(x64):
     params, state, xs = setting(base, 3, 4, 7, (2,))
     order = jnp.array([[3, 1, 0, 2]])
 
-    def gradient(f):
-        return jax.grad(lambda W: score(*f((W, params.V, 2, order), state, xs)))(params.W)
+    def gradients(W):
+        return [
+            jax.grad(lambda W, f=f: score(*f((W, params.V, 2, order), state, xs)))(W)
+            for f in (partial(trajectory, cell, chunks(3)), partial(plain, cell))
+        ]
 
-    assert_close(gradient(partial(trajectory, cell, chunks(3))), gradient(partial(plain, cell)))
+    assert_close(*jax.jit(gradients)(params.W))
 
 
 def test_parameters_that_are_not_there(x64):
@@ -386,10 +461,8 @@ def test_parameters_that_are_not_there(x64):
                     lambda p, h: h @ p[2], base.update)  # fmt: skip
     params, state, xs = setting(base, 3, 4, 7, (2,))
 
-    def gradient(f):
-        return jax.grad(lambda p: score(*f(p, state, xs)))((None, params.V, params.W))
-
-    assert_close(gradient(partial(trajectory, cell, chunks(3))), gradient(partial(plain, cell)))
+    runs = partial(trajectory, cell, chunks(3)), partial(plain, cell)
+    assert_close(*graded(*runs, which=0)((None, params.V, params.W), state, xs))
 
 
 def test_sums_of_our_cells(x64):
@@ -440,20 +513,20 @@ def innermost_loops(jaxpr):
 
 
 def test_plan_says_what_runs(caplog):
-    xs = jnp.zeros((100, 2, 3))
     cell, other = cells.gru.cell, cells.gru.reset_before
+    params, _, xs = setting(cell, 3, 4, 100, (2,))
     assert scan.plan(cell, xs) == scan.Plan("chunked", 25, True, 1, True)  # 32 does not divide 100
     assert scan.plan(cell, xs[:97]) == scan.Plan("chunked", 32, True, 1, True)  # nor is there any
-    assert scan.plan(cell, jnp.zeros((97, 4, 5, 3))) == scan.Plan("chunked", 8, False, 1, True)
-    assert scan.plan(cell, jnp.zeros((100, 8, 3))) == scan.Plan("chunked", 10, False, 1, True)
+    assert scan.plan(cell, np.zeros((97, 4, 5, 3))) == scan.Plan("chunked", 8, False, 1, True)
+    assert scan.plan(cell, np.zeros((100, 8, 3))) == scan.Plan("chunked", 10, False, 1, True)
     assert scan.plan(cell, xs[:5]) == scan.Plan("scan", 5, False, 1, False)
     assert scan.plan(other, xs, memory="sqrt") == scan.Plan("scan", 10, False, 10, False)
     with caplog.at_level("DEBUG", "recur.scan"):
-        scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs[:5])
+        jax.eval_shape(lambda: scan.run(cell, params, xs[:5]))
     assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, ahead=False" in caplog.text
     with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
         scan.plan(cells.gru.cell, xs, engine="fast")
     with pytest.raises(ValueError, match="memory is one of mix, states, chunks, sqrt"):
-        scan.run(cells.gru.cell, cells.gru.cell.init(KEY, Prior(), 3, 4), xs, memory="all")
+        jax.eval_shape(lambda: scan.run(cell, params, xs, memory="all"))
     with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is none"):
         scan.plan(cells.gru.reset_before, xs, engine="chunked")

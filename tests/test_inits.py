@@ -31,26 +31,46 @@ def blocks(W):
     return np.split(np.asarray(W), W.shape[1] // W.shape[0], axis=1)
 
 
-def everything_else(cell, changed, new, prior):
+class Numbers(Prior):
+    """A prior that draws by NumPy: quick to compile, where what an initialiser draws is tested."""
+
+    def draw(self, key, d, n, gates=1):
+        rng = np.random.default_rng(0)
+        sigma_w, sigma_v, mu_b, sigma_b = (
+            np.repeat(np.broadcast_to(value, gates), n) for value in self
+        )
+        W = sigma_w * rng.normal(size=(n, gates * n)) / np.sqrt(n)
+        V = sigma_v * rng.normal(size=(d, gates * n)) / np.sqrt(d)
+        b = mu_b + sigma_b * rng.normal(size=gates * n)
+        return tuple(jnp.asarray(a, float) for a in (W, V, b))
+
+
+def drawn(*cells_, prior=None, d=D, n=N):
+    """NumPy parameters of each cell, of one key and prior, drawn by one program."""
+    prior = Numbers() if prior is None else prior
+    return jax.device_get(jax.jit(lambda: [cell.init(KEY, prior, d, n) for cell in cells_])())
+
+
+def everything_else(cell, changed, new, old, params):
     """The recurrence is the cell's, and of the parameters only `changed` has another law."""
-    old = cell.init(KEY, prior, D, N)
     assert new.start is cell.start
     assert type(new) is type(cell)
-    params = new.init(KEY, prior, D, N)
     assert scan.describe(params) == scan.describe(old)
     for name in set(old._fields) - set(changed):
         np.testing.assert_allclose(getattr(params, name).std(), getattr(old, name).std(), rtol=0.5)
-    return params
 
 
 def test_orthogonal_and_identity():
-    sigma = jnp.array([0.5, 1.0, 2.0, 3.0])
-    prior = Prior(sigma, 0.7, 0.1, 0.2)
+    sigma = np.array([0.5, 1.0, 2.0, 3.0], np.float32)
     cell = cells.lstm.cell
-    rotated = everything_else(cell, "W", compose.orthogonal(cell), prior)
+    new = compose.orthogonal(cell)
+    old, rotated, same = drawn(
+        cell, new, compose.identity(cell), prior=Numbers(sigma, 0.7, 0.1, 0.2)
+    )
+    everything_else(cell, "W", new, old, rotated)
     for s, Q in zip(sigma, blocks(rotated.W), strict=True):
         np.testing.assert_allclose(Q.T @ Q, s**2 * np.eye(N), atol=1e-5)  # float32, n products
-    for s, W in zip(sigma, blocks(compose.identity(cell).init(KEY, prior, D, N).W), strict=True):
+    for s, W in zip(sigma, blocks(same.W), strict=True):
         np.testing.assert_array_equal(W, s * np.eye(N))
     one, other = blocks(rotated.W)[:2]
     assert np.abs(one / 0.5 - other).max() > 0.1  # each gate has its own
@@ -60,7 +80,12 @@ def test_orthogonal_is_uniform(x64):
     """Haar: E[Q_ij^2] = 1/n, E[Q_ij^4] = 3 / (n (n + 2)), and the determinant has either sign."""
     n, draws = 4, 2000
     init = compose.orthogonal(cells.vanilla.cell).init
-    Q = np.asarray(jax.vmap(lambda k: init(k, Prior(), 1, n).W)(jax.random.split(KEY, draws)))
+
+    @jax.jit
+    def many(key):
+        return jax.vmap(lambda k: init(k, Numbers(), 1, n).W)(jax.random.split(key, draws))
+
+    Q = np.asarray(many(KEY))
     error = 5 / np.sqrt(draws)  # of five standard errors, the entries bounded by 1
     np.testing.assert_allclose((Q**2).mean(0), 1 / n, atol=error * 0.3)
     np.testing.assert_allclose((Q**4).mean(0), 3 / (n * (n + 2)), atol=error * 0.25)
@@ -70,41 +95,44 @@ def test_orthogonal_is_uniform(x64):
 def test_one_value_of_sigma_where_a_matrix_is_shared():
     """The gated antisymmetric cell has two gates and one W, drawn with the first sigma_w."""
     cell = compose.identity(cells.antisymmetric.gated)
-    W = cell.init(KEY, Prior(jnp.array([2.0, 3.0])), D, N).W
-    np.testing.assert_array_equal(W, 2 * np.eye(N))
+    (params,) = drawn(cell, prior=Numbers(np.array([2.0, 3.0], np.float32)))
+    np.testing.assert_array_equal(params.W, 2 * np.eye(N))
 
 
 def test_an_irnn_is_a_rectified_network_with_identity():
     ours = compose.identity(cells.vanilla.relu)
     assert ours.update is cells.irnn.cell.update
-    np.testing.assert_array_equal(
-        ours.init(KEY, Prior(0.5), D, N).W, cells.irnn.cell.init(KEY, Prior(0.5), D, N).W
-    )
+    one, other = drawn(ours, cells.irnn.cell, prior=Numbers(0.5))
+    np.testing.assert_array_equal(one.W, other.W)
 
 
 def test_glorot():
     """Uniform: bounds and variance, each matrix with its own fans and sigma."""
     d, n = 300, 100
-    prior = Prior(jnp.array([1.0, 2.0, 3.0]), 0.5, 0.1, 0.2)
-    params = compose.glorot(cells.gru.cell).init(KEY, prior, d, n)
+    prior = Numbers(np.array([1.0, 2.0, 3.0], np.float32), 0.5, 0.1, 0.2)
+    (params,) = drawn(compose.glorot(cells.gru.cell), prior=prior, d=d, n=n)
     for sigma, W in zip((1, 2, 3), blocks(params.W), strict=True):
         bound = sigma * np.sqrt(6 / (n + n))
         assert 0.999 * bound < np.abs(W).max() <= bound * (1 + 1e-6)
         np.testing.assert_allclose(W.std(), sigma * np.sqrt(1 / n), rtol=5 / np.sqrt(2 * W.size))
     np.testing.assert_allclose(params.V.std(), 0.5 * np.sqrt(2 / (d + n)), rtol=0.02)
     np.testing.assert_allclose(params.b.mean(), 0.1, atol=5 * 0.2 / np.sqrt(3 * n))
-    assert compose.glorot(cells.mingru.cell).init(KEY, Prior(), D, N).V.shape == (D, 2 * N)
+    without_W = jax.eval_shape(lambda: compose.glorot(cells.mingru.cell).init(KEY, Prior(), D, N))
+    assert without_W.V.shape == (D, 2 * N)
 
 
 @pytest.mark.parametrize(("n", "density"), [(50, 0.1), (7, 0.01), (20, 1.0)])
 def test_sparse(n, density):
-    cell = compose.sparse(cells.gru.cell, density, 0.8)
-    for W in blocks(cell.init(KEY, Prior(17.0), D, n).W):
+    (params,) = drawn(compose.sparse(cells.gru.cell, density, 0.8), prior=Numbers(17.0), n=n)
+    for W in blocks(params.W):
         np.testing.assert_array_equal((W != 0).sum(0), max(1, round(density * n)))
         radius = np.abs(np.linalg.eigvals(W.astype(np.float64))).max()
         np.testing.assert_allclose(radius, 0.8, rtol=1e-3)  # float32 eigenvalues, ill-conditioned
-    rows = compose.sparse(cells.vanilla.cell, 0.5, 1.0).init(KEY, Prior(), D, 40).W != 0
-    assert len({tuple(column) for column in np.asarray(rows).T}) == 40  # not the same units for all
+
+
+def test_each_unit_of_a_sparse_network_hears_others():
+    (params,) = drawn(compose.sparse(cells.vanilla.cell, 0.5, 1.0), n=40)
+    assert len({tuple(column) for column in (params.W != 0).T}) == 40  # not the same units for all
 
 
 # which gate keeps, with which sign, and which writes besides: from the equations, by hand
@@ -148,22 +176,24 @@ def test_the_forget_bias_decides_what_is_kept(name):
 
     def kept(value):
         cell = compose.forget_bias(cells.named(name), value)
-        params = cell.init(KEY, Prior(0.05), d, N)  # units hardly hear one another
+        params = cell.init(KEY, Numbers(0.05), d, N)  # units hardly hear one another
         rest = cell.start(params)
         memory = rest._replace(c=rest.c + 0.1) if isinstance(rest, tuple) else rest + 0.1
-        state, _ = jax.jit(cell.step)(params, memory, jnp.zeros(d))
-        return np.asarray(state.c if isinstance(state, tuple) else state) / 0.1
+        state, _ = cell.step(params, memory, jnp.zeros(d))
+        return (state.c if isinstance(state, tuple) else state) / 0.1
 
+    high, middle, low = jax.device_get(jax.jit(lambda: [kept(b) for b in (8.0, 0.0, -8.0)])())
     # sigmoid(8) = 1 - 3e-4, and CFN's tanh(0.1) = 0.1 - 3e-4
-    np.testing.assert_allclose(kept(8.0), 1, atol=0.01)
-    assert kept(0.0).max() < 0.9
-    assert kept(-8.0).max() < kept(0.0).min()
+    np.testing.assert_allclose(high, 1, atol=0.01)
+    assert middle.max() < 0.9
+    assert low.max() < middle.min()
 
 
 def test_forget_bias_sets_one_gate():
-    params = compose.forget_bias(cells.lstm.cell, 1.5).init(KEY, Prior(1, 1, 0.2, 0.0), D, N)
+    lstm = compose.forget_bias(cells.lstm.cell, 1.5)
+    (params,) = drawn(lstm, prior=Numbers(1, 1, 0.2, 0.0))
     np.testing.assert_array_equal(params.b.reshape(4, N)[:, 0], np.float32([0.2, 1.5, 0.2, 0.2]))
-    params = compose.forget_bias(cells.mgu.cell).init(KEY, Prior(), D, N)
+    (params,) = drawn(compose.forget_bias(cells.mgu.cell))
     np.testing.assert_array_equal(params.b.reshape(2, N)[:, 0], [-1, 0])
 
 
@@ -192,8 +222,8 @@ def test_chrono_biases_follow_their_law(name, rows, signs, x64):
 
 
 def test_they_compose_in_any_order():
-    for name in ("both", "other order"):
-        params = VARIANTS[name](cells.gru.cell).init(KEY, Prior(1.5), D, N)
+    two = [VARIANTS[name](cells.gru.cell) for name in ("both", "other order")]
+    for params in drawn(*two, prior=Numbers(1.5)):
         for Q in blocks(params.W):
             np.testing.assert_allclose(Q.T @ Q, 2.25 * np.eye(N), atol=1e-5)
         assert (params.b[:N] > 0).all()
@@ -216,7 +246,8 @@ def test_the_prior_stays_traced_and_variants_compile_once():
         compiled.trace(variant(lstm), Prior(2.0))
         assert len(traces) == 1
     assert compose.forget_bias(lstm) == compose.forget_bias(lstm, value=1.0)
-    swept = jax.vmap(lambda s: total(compose.orthogonal(lstm), Prior(s)))(jnp.array([1.0, 2.0]))
+    sweep = jax.jit(jax.vmap(lambda s: total(compose.orthogonal(lstm), Prior(s))))
+    swept = np.asarray(sweep(np.array([1.0, 2.0], np.float32)))
     np.testing.assert_allclose(swept[1], 2 * swept[0], rtol=1e-5)
 
 
@@ -232,7 +263,14 @@ def test_any_two_variants_are_unequal():
 
 def test_chrono_can_be_built_inside_a_trace():
     b = jax.jit(lambda: compose.chrono(cells.ugrnn.cell, 20).init(KEY, Prior(), D, N).b)()
-    assert (b[:N] > 0).all()
+    assert (np.asarray(b)[:N] > 0).all()
+
+
+SQUARE = cells.wave.Medium((4, 4), (), border=0)
+
+
+def shapes(cell, d, n):
+    return jax.eval_shape(lambda: cell.init(KEY, Prior(), d, n))
 
 
 @pytest.mark.parametrize(
@@ -243,23 +281,19 @@ def test_chrono_can_be_built_inside_a_trace():
         (lambda: compose.sparse(cells.lstm.cell, 0.1, -1.0), r"got .*spectral_radius=-1.0"),
         (lambda: compose.orthogonal(cells.lstm), r"takes a Cell or a Unitwise, got module"),
         (
-            lambda: compose.orthogonal(cells.mingru.cell).init(KEY, Prior(), D, N),
+            lambda: shapes(compose.orthogonal(cells.mingru.cell), D, N),
             r"recurrent W \(n, gates\*n\) for n = 16; .*\(Params\) have none",
         ),
         (
-            lambda: compose.identity(cells.jordan.outputs(cells.jordan.cell, 4)).init(
-                KEY, Prior(), D, N
-            ),
+            lambda: shapes(compose.identity(cells.jordan.outputs(cells.jordan.cell, 4)), D, N),
             r"\(Params\) have W \(4, 16\)",
         ),
         (
-            lambda: compose.glorot(cells.wave.linear(cells.wave.Medium((4, 4), (), border=0))).init(
-                KEY, Prior(), 0, 16
-            ),
+            lambda: shapes(compose.glorot(cells.wave.linear(SQUARE)), 0, 16),
             r"glorot draws W and V; these parameters have only \('rho',\)",
         ),
         (
-            lambda: compose.chrono(cells.wave.linear(cells.wave.Medium((4, 4), (), border=0)), 9),
+            lambda: compose.chrono(cells.wave.linear(SQUARE), 9),
             r"gates of a cell are found by running it on d = 1.*n=1",
         ),
         (lambda: compose.chrono(compose.masked(cells.gru.cell), 9), r"this one does not run so"),

@@ -1,5 +1,7 @@
 """Each further cell against its formula in NumPy, a closed form or another library; bad input."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,17 @@ def sigmoid(a):
 
 
 def draw(cell, d=D, n=N):
-    """Parameters in which nothing is zero, and inputs of two sequences."""
-    params = cell.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), d, n)
-    noise = [
-        0.1 * jax.random.normal(jax.random.fold_in(KEY, i), p.shape) for i, p in enumerate(params)
-    ]
-    return jax.tree.map(jnp.add, params, type(params)(*noise)), jax.random.normal(KEY, (T, 2, d))
+    """Parameters in which nothing is zero, and inputs of two sequences, all drawn by NumPy."""
+    rng = np.random.default_rng(11)
+
+    def matrix_or_bias(p):
+        draw = rng.normal(size=p.shape)
+        draw = 1.1 * draw / len(p) ** 0.5 if p.ndim > 1 else 0.4 + 0.3 * draw
+        return np.asarray(draw, p.dtype)
+
+    params = jax.eval_shape(lambda: cell.init(KEY, Prior(), d, n))
+    xs = rng.normal(size=(T, 2, d)).astype(np.float32)
+    return jax.tree.map(matrix_or_bias, params), xs
 
 
 def agrees(cell, step, memory=False, sizes=(D, N)):
@@ -37,7 +44,7 @@ def agrees(cell, step, memory=False, sizes=(D, N)):
     for x in np.asarray(xs, np.float64):
         state = step(P, state, x)
         expected.append(state[0] if memory else state)
-    last, hs = jax.jit(lambda: scan.run(cell, params, xs))()
+    last, hs = jax.device_get(jax.jit(partial(scan.run, cell))(params, xs))
     np.testing.assert_allclose(hs, expected, atol=2e-6)  # float32
     if memory:
         np.testing.assert_allclose(last[1], state[1], atol=2e-6)
@@ -59,11 +66,11 @@ def test_jordan():
 
 
 def test_jordan_reads_its_outputs():
-    h = jax.random.normal(KEY, (4, N))
+    h = np.random.default_rng(1).normal(size=(4, N)).astype(np.float32)
     for cell, phi in ((cells.jordan.cell, lambda a: a), (cells.jordan.squashed, np.tanh)):
         params, _ = draw(cells.jordan.outputs(cell, 2))
         expected = phi(h @ params.Y + getattr(params, "c", np.float32(0)))
-        np.testing.assert_allclose(cells.jordan.output(params, h), expected, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(cells.jordan.output)(params, h), expected, atol=1e-6)
 
 
 def test_lstm_with_peepholes():
@@ -90,17 +97,17 @@ def test_lstm_with_coupled_gates():
 def test_one_lstm_cell_whose_gates_are_set_by_hand():
     """x_2 = 1 writes x_1, x_2 = -1 forgets, x_3 = 1 reads; weights of 100 saturate the gates."""
     #             input     forget      candidate  output
-    V = jnp.array([[0.0, 0, 1, 0], [100, 100, 0, 0], [0, 0, 0, 100]])
-    b = jnp.array([-50.0, 50, 0, -50])
-    params = cells.lstm.Params(jnp.zeros((1, 4)), V, b)
-    xs = jnp.array([(3.0, 1, 0), (4, 1, 0), (2, 0, 0), (1, 0, 1), (3, -1, 0)])
+    V = np.float32([[0, 0, 1, 0], [100, 100, 0, 0], [0, 0, 0, 100]])
+    b = np.float32([-50, 50, 0, -50])
+    params = cells.lstm.Params(np.zeros((1, 4), np.float32), V, b)
+    xs = np.float32([(3, 1, 0), (4, 1, 0), (2, 0, 0), (1, 0, 1), (3, -1, 0)])
     cell = cells.lstm.long_short(cells.vanilla.identity)
 
     def step(state, x):
         state, h = cell.step(params, state, x)
         return state, (h[0], state.c[0])
 
-    _, (outputs, memory) = jax.lax.scan(step, cell.start(params), xs)
+    outputs, memory = jax.jit(lambda: jax.lax.scan(step, cell.start(params), xs)[1])()
     # gates within sigmoid(-50) = 2e-22 of 0 and 1: float32 rounding alone remains
     np.testing.assert_allclose(outputs, [0, 0, 0, 7, 0], atol=1e-6)
     np.testing.assert_allclose(memory, [3, 7, 7, 7, 0], atol=1e-6)
@@ -115,11 +122,18 @@ def test_gru_with_two_biases_equals_flax():
         kernels["i" + letter] = {"kernel": V[gate], "bias": b[gate]}
         kernels["h" + letter] = {"kernel": W[gate]}
     kernels["hn"]["bias"] = p.b_h
-    carry, module = jnp.zeros((2, N)), nn.GRUCell(N)
-    _, hs = scan.run(cell, p, xs)
-    for x, h in zip(xs, hs, strict=True):
-        carry, _ = module.apply({"params": kernels}, carry, x)
-        np.testing.assert_allclose(h, carry, atol=1e-5)
+    module = nn.GRUCell(N)
+
+    @jax.jit
+    def both(params, xs):
+        carry, hs = jnp.zeros((2, N)), []
+        for x in xs:
+            carry, _ = module.apply({"params": kernels}, carry, x)
+            hs.append(carry)
+        return scan.run(cell, params, xs)[1], jnp.stack(hs)
+
+    ours, expected = both(p, xs)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_mgu():
@@ -188,8 +202,14 @@ def test_antisymmetric():
 def test_antisymmetric_neither_grows_nor_decays(x64):
     """Without diffusion each eigenvalue of the Jacobian at 0 is 1 + i eps w, w real."""
     cell = cells.antisymmetric.euler(0.01, 0.0)
-    params = cell.init(KEY, Prior(), 20, 20)
-    J = jax.jacfwd(lambda h: cell.step(params, h, jnp.zeros(20))[0])(jnp.zeros(20))
+    zeros = np.zeros(20)
+
+    @jax.jit
+    def jacobian():
+        params = cell.init(KEY, Prior(), 20, 20)
+        return jax.jacfwd(lambda h: cell.step(params, h, zeros)[0])(zeros)
+
+    J = np.asarray(jacobian())
     np.testing.assert_allclose(np.linalg.eigvals(J).real, 1, atol=1e-12)
 
 
@@ -206,17 +226,17 @@ def test_one_free_oscillator_is_a_damped_sine(x64):
     """y'' = -gamma y - epsilon y' from y = 1 at rest, in the limit of small steps."""
     dt, gamma, epsilon, steps = 1e-4, 4.0, 0.4, 20_000
     cell = cells.cornn.oscillators(dt, gamma, epsilon)
-    params = jax.tree.map(jnp.zeros_like, cell.init(KEY, Prior(), 1, 1))
-    start = cells.cornn.State(jnp.ones(1), jnp.zeros(1))
-    _, hs = jax.jit(lambda: scan.run(cell, params, jnp.zeros((steps, 1)), start))()
+    params = jax.tree.map(lambda p: np.zeros(p.shape), draw(cell, 1, 1)[0])
+    start = cells.cornn.State(np.ones(1), np.zeros(1))
+    _, hs = jax.device_get(jax.jit(partial(scan.run, cell))(params, np.zeros((steps, 1)), start))
     t, w = dt * np.arange(1, steps + 1), np.sqrt(gamma - epsilon**2 / 4)
     exact = np.exp(-epsilon * t / 2) * (np.cos(w * t) + epsilon / (2 * w) * np.sin(w * t))
     np.testing.assert_allclose(hs[:, 0], exact, atol=5 * dt)  # an Euler method of first order
 
 
 def test_irnn_copies_its_state():
-    params = cells.irnn.cell.init(KEY, Prior(0.5), D, N)
-    np.testing.assert_array_equal(params.W, 0.5 * np.eye(N))
+    W = jax.jit(lambda: cells.irnn.cell.init(KEY, Prior(0.5), D, N).W)()
+    np.testing.assert_array_equal(W, 0.5 * np.eye(N))
     agrees(cells.irnn.cell, lambda P, h, x: np.maximum(h @ P.W + x @ P.V + P.b, 0))
 
 
@@ -238,20 +258,28 @@ def test_minimal_gru_and_lstm():
 def test_parallel_equals_sequential(name):
     """At T = 10,000, from rest and from a state; gates biased to remember for about 100 steps."""
     module, steps = getattr(cells, name), 10_000
-    keep = jnp.array({"mingru": (-4.6, 0.0), "minlstm": (4.6, -4.6, 0.0)}[name])
-    params = module.cell.init(KEY, Prior(mu_b=keep), D, N)
-    xs = jax.random.normal(KEY, (steps, 2, D))
-    for state in (None, jnp.full((2, N), 3.0)):
-        last, hs = jax.jit(lambda state=state: scan.run(module.cell, params, xs, state))()
-        last_parallel, parallel = jax.jit(lambda state=state: module.parallel(params, xs, state))()
+    keep = {"mingru": (-4.6, 0.0), "minlstm": (4.6, -4.6, 0.0)}[name]
+    rng = np.random.default_rng(2)
+    V = rng.normal(size=(D, len(keep) * N)) / np.sqrt(D)
+    params = module.Params(np.float32(V), np.repeat(np.float32(keep), N))
+    xs = rng.normal(size=(steps, 2, D)).astype(np.float32)
+    start = np.full((2, N), 3.0, np.float32)
+
+    @jax.jit
+    def both_ways(state):
+        return scan.run(module.cell, params, xs, state), module.parallel(params, xs, state)
+
+    for state in (None, start):
+        (last, hs), (last_parallel, parallel) = both_ways(state)
         # float32 errors of about 1e-7 a step, remembered for 100: sqrt(100) of them at random
         np.testing.assert_allclose(parallel, hs, atol=1e-5)
         np.testing.assert_allclose(last_parallel, last, atol=1e-5)
 
 
 def test_minimal_lstm_with_both_gates_closed_is_finite():
-    params = cells.minlstm.Params(jnp.zeros((1, 3)), jnp.array([-200.0, -200.0, 1.0]))
-    h, _ = cells.minlstm.cell.step(params, jnp.zeros(1), jnp.zeros(1))
+    zeros = np.zeros((1, 3), np.float32)
+    params = cells.minlstm.Params(zeros, np.float32([-200, -200, 1]))
+    h, _ = jax.jit(cells.minlstm.cell.step)(params, zeros[0, :1], zeros[0, :1])
     np.testing.assert_allclose(h, 0.5, atol=1e-6)  # equal gates share
 
 

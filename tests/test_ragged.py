@@ -2,12 +2,12 @@
 
 import itertools
 import operator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 from recur import Prior, cells, scan
 from recur.compose import Bidirectional, HighwaySkip, Residual, Stacked, learned_start
@@ -28,12 +28,17 @@ NETWORKS = {
 }
 
 
-def draw(network):
-    """Parameters (learned starts too), a start of each sequence and inputs, all drawn."""
-    params = network.init(KEY, Prior(1.3, 0.9, 0.4, 0.3), D, N)
-    point, unravel = ravel_pytree((params, network.start(params, BATCH), jnp.zeros((T, *BATCH, D))))
-    params, state, xs = unravel(jax.random.normal(jax.random.key(4), point.shape))
-    return params, state, xs
+def draw(network, steps=T):
+    """Parameters (learned starts too), a start of each sequence and inputs, all drawn by NumPy."""
+    rng = np.random.default_rng(4)
+
+    def begin():
+        params = network.init(KEY, Prior(), D, N)
+        return params, network.start(params, BATCH), jnp.zeros((steps, *BATCH, D))
+
+    return jax.tree.map(
+        lambda a: np.asarray(rng.normal(size=a.shape), a.dtype), jax.eval_shape(begin)
+    )
 
 
 def lengths_as_mask(lengths):
@@ -76,26 +81,39 @@ def alone(network, params, state, xs, there, reset, reverse):
 
     Only the steps that are there are ever looked at; the outputs at the others are zero.
     """
-    finals, outputs = [], []
-    for at in itertools.product(*map(range, BATCH)):
-        own, fresh = jax.tree.map(operator.itemgetter(at), state), network.start(params)
+    fresh = network.start(params)
+    sequences = list(itertools.product(*map(range, BATCH)))
+    every = {}  # of each document, the steps that are there and where they start from
+    for at in sequences:
+        own = jax.tree.map(operator.itemgetter(at), state)
         documents = np.split(np.arange(T), np.flatnonzero(reset[(slice(1, None), *at)]) + 1)
-        last, ends, row = len(documents) - 1, [], [None] * T
         for k, document in enumerate(documents):
             ahead = own if k == 0 and not reset[(0, *at)] else fresh
-            end = by_way(reverse, ahead, own if k == last else fresh)
-            steps = document[there[(document, *at)]]
-            if len(steps):
-                end, hs = run(network, params, xs[(steps, *at)], end, reverse=reverse)
-                for t, h in zip(steps, hs, strict=True):
-                    row[t] = h
-            ends.append(end)
-        finals.append(by_way(reverse, ends[-1], ends[0]))
-        outputs.append(row)
-    nothing = jnp.zeros_like(next(h for h in outputs[-1] if h is not None))
-    hs = [jnp.stack([nothing if h is None else h for h in row]) for row in outputs]
-    final = jax.tree.map(lambda *a: jnp.stack(a).reshape(*BATCH, *a[0].shape), *finals)
-    return final, jnp.stack(hs, axis=1).reshape(T, *BATCH, -1)
+            start = by_way(reverse, ahead, own if k == len(documents) - 1 else fresh)
+            every[at, k] = document[there[(document, *at)]], start
+
+    ends = {which: start for which, (_, start) in every.items()}
+    one = partial(run, network, params, reverse=reverse)
+    hs = None
+    for steps in sorted({len(document) for document, _ in every.values()} - {0}):
+        alike = [which for which, (document, _) in every.items() if len(document) == steps]
+        starts = jax.tree.map(lambda *a: jnp.stack(a), *(every[which][1] for which in alike))
+        where = (
+            np.stack([every[which][0] for which in alike], 1),
+            *np.transpose([a for a, _ in alike]),
+        )
+        found, outputs = jax.vmap(one, (1, 0), (0, 1))(xs[where], starts)
+        hs = jnp.zeros((T, *BATCH, outputs.shape[-1]), xs.dtype) if hs is None else hs
+        hs = hs.at[where].set(outputs)
+        for i, which in enumerate(alike):
+            ends[which] = jax.tree.map(operator.itemgetter(i), found)
+
+    def last(at):
+        own = [end for (whose, _), end in ends.items() if whose == at]
+        return by_way(reverse, own[-1], own[0])
+
+    finals = [last(at) for at in sequences]
+    return jax.tree.map(lambda *a: jnp.stack(a).reshape(*BATCH, *a[0].shape), *finals), hs
 
 
 def compare(network, there, reset=None, reverse=False, **how):
@@ -111,13 +129,16 @@ def compare(network, there, reset=None, reverse=False, **how):
         result = alone(network, params, state, xs, there, borders, reverse)
         return weighed(result), result
 
-    def outcome(f, xs):
-        graded = jax.value_and_grad(f, (0, 1, 2), has_aux=True)
-        (_, result), gradient = jax.jit(graded)(params, state, xs)
-        return result, gradient
+    @jax.jit
+    def outcomes(params, state, xs, hidden):
+        both = []
+        for f, xs_of in ((together, hidden), (apart, xs)):
+            graded = jax.value_and_grad(f, (0, 1, 2), has_aux=True)
+            (_, result), gradient = graded(params, state, xs_of)
+            both.append((result, gradient))
+        return both
 
-    ours = outcome(together, jnp.where(there[..., None], xs, jnp.nan))
-    expected = outcome(apart, xs)
+    ours, expected = outcomes(params, state, xs, np.where(there[..., None], xs, np.nan))
     assert jax.tree.structure(ours) == jax.tree.structure(expected)
     # float64 rounding of a few dozen steps
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, expected)
@@ -152,27 +173,31 @@ def test_forward_mode_and_masked_outputs(x64):
     """Lengths may be traced; what is not there is zero, in tangents too."""
     params, state, xs = draw(LSTM)
     mask = lengths_as_mask(LENGTHS)
-    xs = jnp.where(mask[..., None], xs, jnp.nan)
+    xs = np.where(mask[..., None], xs, np.nan)
 
     @jax.jit
     def tangents(lengths):
         return jax.jvp(lambda p: run(LSTM, p, xs, state, lengths=lengths)[1], (params,), (params,))
 
-    for hs in tangents(jnp.asarray(LENGTHS)):
-        assert jnp.isfinite(hs).all()
+    for hs in map(np.asarray, tangents(LENGTHS)):
+        assert np.isfinite(hs).all()
         assert not hs[~mask].any()
         assert (hs[mask] != 0).all()
-    late = tangents(jnp.asarray(LENGTHS) + T)  # traced lengths beyond T act as T
-    assert jnp.isnan(late[0][-1]).any()
+    late, _ = tangents(LENGTHS + T)  # traced lengths beyond T act as T
+    assert np.isnan(np.asarray(late)[-1]).any()
 
 
 def test_states_of_every_step():
     """Each is the final state of a run that ends there, and carried where no step is."""
     network, mask = Stacked(GRU, Residual(GRU)), holes()
-    params = network.init(KEY, Prior(), D, D)
-    xs = jax.random.normal(KEY, (T, *BATCH, D))
-    every = scan.states(network, params, xs, mask=mask)
-    final, _ = run(network, params, xs[:3], mask=mask[:3])
+    params, _, xs = draw(network)
+
+    @jax.jit
+    def both(params, xs):
+        every = scan.states(network, params, xs, mask=mask)
+        return every, run(network, params, xs[:3], mask=mask[:3])[0]
+
+    every, final = jax.device_get(both(params, xs))
     here = jax.tree.map(operator.itemgetter(2), every)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), here, final)
     for states in jax.tree.leaves(every):
@@ -182,10 +207,13 @@ def test_states_of_every_step():
 
 def test_states_of_both_directions():
     network = Bidirectional(LSTM, GRU)
-    params, state, xs = draw(network)
-    both = scan.states(network, params, xs, state)
-    (forward, backward), hs = run(network, params, xs, state)
-    np.testing.assert_array_equal(jnp.concatenate([both.forward.h, both.backward], -1), hs)
+
+    @jax.jit
+    def states_and_run(params, state, xs):
+        return scan.states(network, params, xs, state), run(network, params, xs, state)
+
+    both, ((forward, backward), hs) = jax.device_get(states_and_run(*draw(network)))
+    np.testing.assert_array_equal(np.concatenate([both.forward.h, both.backward], -1), hs)
     np.testing.assert_array_equal(both.forward.c[-1], forward.c)
     np.testing.assert_array_equal(both.backward[0], backward)
 
@@ -193,16 +221,20 @@ def test_states_of_both_directions():
 @pytest.mark.parametrize("name", ["unitwise", "cell"])
 def test_streaming_with_masks_and_resets_equals_one_pass(name):
     network = NETWORKS[name]
-    params, state, xs = draw(network)
     mask, reset = holes(), documents()
-    final, hs = run(network, params, xs, state, mask=mask, reset=reset)
-    middle, first = run(network, params, xs[:2], state, mask=mask[:2], reset=reset[:2])
-    end, second = run(network, params, xs[2:], middle, mask=mask[2:], reset=reset[2:])
-    np.testing.assert_allclose(jnp.concatenate([first, second]), hs, atol=1e-6)  # float32
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, final)
+
+    @jax.jit
+    def whole_and_pieces(params, state, xs):
+        middle, first = run(network, params, xs[:2], state, mask=mask[:2], reset=reset[:2])
+        end, second = run(network, params, xs[2:], middle, mask=mask[2:], reset=reset[2:])
+        whole = run(network, params, xs, state, mask=mask, reset=reset)
+        return whole, (end, jnp.concatenate([first, second]))
+
+    whole, pieces = whole_and_pieces(*draw(network))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), pieces, whole)  # float32
 
 
-XS = jnp.ones((T, *BATCH, D))
+XS = np.ones((T, *BATCH, D), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -224,14 +256,15 @@ XS = jnp.ones((T, *BATCH, D))
 )
 @pytest.mark.parametrize("f", [run, scan.states])
 def test_bad_lengths_masks_and_resets(f, how, message):
-    params = GRU.init(KEY, Prior(), D, N)
+    params = cells.gru.Params(*(np.ones(shape, np.float32) for shape in ((N, 9), (D, 9), (9,))))
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda xs: f(GRU, params, xs, **how), XS)
 
 
 def test_present_needs_no_batch():
-    assert scan.present(jnp.ones((4, 2)), 3).tolist() == [True, True, True, False]
-    assert scan.present(jnp.ones((4, 2))) is None
+    xs = np.ones((4, 2))
+    assert jax.jit(lambda: scan.present(xs, 3))().tolist() == [True, True, True, False]
+    assert scan.present(xs) is None
 
 
 @pytest.mark.slow
@@ -259,25 +292,27 @@ def test_every_cell_takes_masks_and_resets(cell, params, sizes):
 def test_states_that_share_a_ragged_batch(name, x64):
     """Three starts of each sequence: each pair is as if run alone, beyond 32 steps, too."""
     network, steps = NETWORKS[name], 40
-    params, state, _ = draw(network)
-    xs = jax.random.normal(KEY, (steps, *BATCH, D))
+    params, state, xs = draw(network, steps)
     lengths = np.array([[0, steps], [3, 33]])
-    reset = jnp.zeros((steps, *BATCH), bool).at[2, 1].set(True)
-    xs = jnp.where(scan.present(xs, lengths)[..., None], xs, jnp.nan)
-    states = jax.tree.map(lambda a: jnp.stack([a, -a, 2 * a]), state)
+    reset = np.zeros((steps, *BATCH), bool)
+    reset[2, 1] = True
+    there = np.arange(steps)[:, None, None] < lengths
+    xs = np.where(there[..., None], xs, np.nan)
 
-    def f(states):
-        return run(network, params, xs, states, lengths=lengths, reset=reset)
+    @jax.jit
+    def both(states):
+        def f(states):
+            return run(network, params, xs, states, lengths=lengths, reset=reset)
 
-    ours = jax.jit(f)(states)
-    expected = jax.jit(jax.vmap(f, out_axes=(0, 1)))(states)
+        return f(states), jax.vmap(f, out_axes=(0, 1))(states)
+
+    states = jax.tree.map(lambda a: np.stack([a, -a, 2 * a]), state)
     # float64 rounding of forty steps
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), *both(states))
 
 
 def test_lengths_of_eight_bits():
     for kind in (np.uint8, np.int8):
-        assert scan.present(jnp.zeros((300, 2, 1)), np.array([10, 100], kind)).sum(0).tolist() == [
-            10,
-            100,
-        ]
+        lengths = np.array([10, 100], kind)
+        there = jax.jit(lambda lengths=lengths: scan.present(np.zeros((300, 2, 1)), lengths))()
+        assert np.sum(there, 0).tolist() == [10, 100]

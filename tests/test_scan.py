@@ -10,7 +10,9 @@ from recur.compose import Bidirectional, Residual, Stacked
 
 KEY = jax.random.key(0)
 LSTM = cells.lstm.cell
-PARAMS = LSTM.init(KEY, Prior(), 5, 7)
+PARAMS = cells.lstm.Params(
+    *(np.ones(shape, np.float32) for shape in ((7, 28), (5, 28), (28,)))
+)  # d = 5, n = 7
 
 
 @pytest.mark.parametrize(
@@ -35,25 +37,35 @@ def test_bad_input_is_refused_when_traced(xs, state, message):
 
 
 def test_nonfinite_inputs_are_found_and_located():
-    xs = jnp.ones((6, 2, 5)).at[3, 1, 4].set(jnp.nan).at[5].set(jnp.inf)
+    xs, ones = np.ones((6, 2, 5), np.float32), np.ones((6, 2), np.float32)
+    xs[3, 1, 4], xs[5] = np.nan, np.inf
     assert jax.jit(scan.first_nonfinite)(xs) == 3
-    assert scan.first_nonfinite(jnp.ones((6, 2))) == -1
+    assert jax.jit(scan.first_nonfinite)(ones) == -1
     with pytest.raises(ValueError, match=r"xs is first not finite at step 3 of 6: entry \(1, 4\)"):
         scan.check_finite(xs)
-    scan.check_finite(jnp.ones((6, 2)))
+    scan.check_finite(ones)
 
 
 def test_untied_draws_at_every_step():
     """Fresh weights: the step at t is the cell's own with the parameters of key t."""
     cell, d, n = cells.gru.cell, 3, 4
-    keys, xs = jax.random.split(KEY, 5), jax.random.normal(KEY, (5, d))
-    prior = Prior(1.5, 1.0, 0.3, 0.2)
-    body = scan.untied(cell, prior, d, n)
-    state = start = jnp.zeros(n)
-    _, hs = jax.lax.scan(body, start, (keys, xs))
-    for t in range(5):
-        state, h = cell.step(cell.init(keys[t], prior, d, n), state, xs[t])
-        np.testing.assert_allclose(hs[t], h, atol=1e-6)  # float32
+    xs, prior = (
+        np.random.default_rng(1).normal(size=(5, d)).astype(np.float32),
+        Prior(1.5, 1, 0.3, 0.2),
+    )
+
+    @jax.jit
+    def by_scan_and_by_hand(xs):
+        keys, state = jax.random.split(KEY, 5), jnp.zeros(n)
+        _, hs = jax.lax.scan(scan.untied(cell, prior, d, n), state, (keys, xs))
+
+        def by_hand(state, t):
+            return cell.step(cell.init(keys[t], prior, d, n), state, xs[t])
+
+        return hs, jax.lax.scan(by_hand, state, np.arange(5))[1]
+
+    hs, expected = by_scan_and_by_hand(xs)
+    np.testing.assert_allclose(hs, expected, atol=1e-6)  # float32
 
 
 @pytest.mark.parametrize(
@@ -62,10 +74,12 @@ def test_untied_draws_at_every_step():
 def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
     """Values are those of run; gradients those of a loop that stops them before steps k, 2k, ..."""
     cell, steps = Stacked(cells.gru.cell, cells.gru.reset_before), 5
-    params = cell.init(KEY, Prior(), 3, 4)
-    xs = jax.random.normal(KEY, (steps, 2, 3))
-    mask = jnp.ones((steps, 2), bool).at[2, 0].set(False)
-    start = jax.tree.map(lambda s: s + 0.1, cell.start(params, (2,)))
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(lambda: cell.init(KEY, Prior(), 3, 4))
+    params = jax.tree.map(lambda a: rng.normal(size=a.shape) / 2, shapes)
+    xs, start = rng.normal(size=(steps, 2, 3)), (rng.normal(size=(2, 4)), rng.normal(size=(2, 4)))
+    mask = np.ones((steps, 2), bool)
+    mask[2, 0] = False
 
     def loss(state, hs):
         return jnp.sum(jnp.cos(hs)) + sum(jnp.sum(s**3) for s in state)
@@ -84,16 +98,19 @@ def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
             hs.append(jnp.where(keep, h, 0))
         return loss(state, jnp.stack(hs))
 
-    (value, gradient), (expected, by_loop) = (
-        jax.jit(jax.value_and_grad(f, (0, 1, 2)))(params, start, xs) for f in (ours, by_hand)
-    )
-    np.testing.assert_allclose(value, expected, rtol=1e-12)  # float64 rounding
-    np.testing.assert_allclose(value, loss(*scan.run(cell, params, xs, start, mask=mask)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), gradient, by_loop)
+    @jax.jit
+    def all_of(*point):
+        graded = [jax.value_and_grad(f, (0, 1, 2))(*point) for f in (ours, by_hand)]
+        tangent = jax.jvp(ours, point, point)[1]  # forward mode stops too
+        return *graded, tangent, loss(*scan.run(cell, params, xs, start, mask=mask))
+
     point = (params, start, xs)
-    tangent = jax.jit(lambda p: jax.jvp(ours, p, p)[1])(point)  # forward mode stops too
-    both = zip(jax.tree.leaves(gradient), jax.tree.leaves(point), strict=True)
-    np.testing.assert_allclose(tangent, sum(jnp.vdot(a, b) for a, b in both), rtol=1e-10)
+    (value, gradient), (expected, by_loop), tangent, whole = jax.device_get(all_of(*point))
+    np.testing.assert_allclose(value, expected, rtol=1e-12)  # float64 rounding
+    np.testing.assert_allclose(value, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), gradient, by_loop)
+    along = sum(jax.tree.leaves(jax.tree.map(np.vdot, gradient, point)))
+    np.testing.assert_allclose(tangent, along, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +122,8 @@ def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
     ],
 )
 def test_what_cannot_be_truncated(cell, cut, message):
-    params = cell.init(KEY, Prior(), 14, 7)
     with pytest.raises(ValueError, match=message):
-        scan.truncated(cell, params, jnp.ones((4, 14)), truncate=cut)
+        jax.eval_shape(
+            lambda xs: scan.truncated(cell, cell.init(KEY, Prior(), 14, 7), xs, truncate=cut),
+            np.ones((4, 14), np.float32),
+        )
