@@ -11,6 +11,8 @@ from jax import lax
 
 from recur import analysis, cells, scan
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(3)
 T = 6
 

@@ -9,6 +9,8 @@ from jax import lax
 
 from recur import analysis, cells, scan
 
+pytestmark = pytest.mark.quick
+
 T = 5
 
 

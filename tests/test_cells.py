@@ -12,6 +12,8 @@ from conftest import MADE, build
 
 from recur import Prior, Unitwise, cells, hidden, scan
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(7)
 T = 6
 ALL = [*cells.names(), *MADE]

@@ -15,6 +15,8 @@ import pytest
 from recur import train
 from recur.checkpoint import Checkpoints, WriteError
 
+pytestmark = pytest.mark.quick
+
 OPTIMIZER = optax.adam(0.1)
 
 

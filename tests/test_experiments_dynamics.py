@@ -125,6 +125,7 @@ def test_the_exponents_sum_to_the_mean_log_determinant():
         np.testing.assert_allclose(found.exponents[s].sum(), np.mean(logs[20:]), rtol=1e-7)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_lyapunov_spectra(record, tmp_path):
     config = digits(parameters=2500, steps=300, every=100, batch=50, learning_rate=5e-3)
@@ -186,6 +187,7 @@ def test_flossing_brings_the_first_exponents_to_zero_and_starts_training_anew():
     np.testing.assert_array_equal(*map(jax.random.key_data, (after.key, states.key)))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_flossing(record, tmp_path):
     result = flossing.run(flossing.Config(delays=(20,), seeds=2, updates=600), record)

@@ -59,6 +59,7 @@ def test_the_longest_length_is_that_of_most_seeds():
     temporal_order.plot(result)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_clipping_helps_and_omega_helps_more(tmp_path):
     """At this rate, high for T = 30, only Omega keeps the gradient where it can be followed."""

@@ -10,6 +10,8 @@ import rich.console
 from experiments import progress
 from experiments.progress import Progress
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -389,7 +389,7 @@ def coded(dictionary, **changes):
     return dataclasses.replace(config, **changes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_words_come_back_and_lie_by_their_beginnings(dictionary, compiled_once, tmp_path):
     """And they do so in a run that was killed and resumed."""
     config = coded(dictionary)

@@ -8,6 +8,8 @@ import pytest
 from recur import cells, scan
 from recur.generate import free_running, inverse_sigmoid, scheduled
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(11)
 T, D, N, BATCH = 6, 3, 5, 4
 GRU = cells.gru.cell

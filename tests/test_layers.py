@@ -6,7 +6,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from recur import core
+
+pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parent.parent
 

@@ -455,7 +455,7 @@ def test_a_document_goes_through_one_vector_and_back():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_autoencoder_reconstructs_words_it_never_saw():
     """Against a decoder of the same size that is told which letters a word has, not their order.
 

@@ -8,6 +8,8 @@ import pytest
 from recur import Prior, cells, scan
 from recur.compose import Bidirectional, Residual, Stacked
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(0)
 LSTM = cells.lstm.cell
 PARAMS = cells.lstm.Params(

@@ -418,6 +418,7 @@ def test_no_critical_point_is_an_error():
         theory.critical(cells.vanilla.cell, Prior(), R, "sigma_w", 2.0, 1.0)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_a_search_without_a_result_is_an_error():
     with pytest.raises(ValueError, match=r"no critical point for sigma_w in \[0.1, 0.5\]"):
@@ -426,6 +427,7 @@ def test_a_search_without_a_result_is_an_error():
         theory.slowest(cells.vanilla.cell, Prior(1.0, 0.1), R, "sigma_w", 2.0, 3.0)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_critical_finds_the_root_of_the_closed_form():
     """To 4 standard errors of chi, in units of its slope."""
@@ -447,13 +449,23 @@ def has_theory(name):
     return True
 
 
+DRAWN = ("vanilla", "minimal.bare", "cfn", "gru", "lstm")  # others are of their kinds
+
+
 def bounded(name):
     """Leaves out cells whose state has no stationary law at this prior, or no W at all."""
     return name not in ("vanilla.relu", "vanilla.linear", "highway", "irnn")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in cells.names() if type(cells.named(n)) is Unitwise])
+@pytest.mark.optimised
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in DRAWN else pytest.mark.long)
+        for n in cells.names()
+        if type(cells.named(n)) is Unitwise
+    ],
+)
 def test_chi_against_drawn_networks(name):
     """Redrawn networks at n = 512: E[h^2], and the growth of a tangent. 2 % for n and for the
     spread of 140 steps, of which each is averaged over n.
@@ -511,6 +523,7 @@ def test_one_step_jacobians_against_theory(name):
         np.testing.assert_allclose(mean, found.chi, rtol=0.05)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "form"), [("minimal.bare", minimal), ("vanilla", vanilla)])
 def test_population_on_random_priors(name, form):
@@ -530,6 +543,7 @@ def test_population_on_random_priors(name, form):
     assert 0.6 < np.sqrt(np.mean(ratios**2)) < 1.6
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_error_falls_as_one_over_root_of_units(monkeypatch):
     """16 times the units, a quarter of the error: 16 keys each, so the ratio is known to 25 %."""
@@ -544,6 +558,7 @@ def test_error_falls_as_one_over_root_of_units(monkeypatch):
     assert 2 < errors[0] / errors[1] < 8
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["minimal.bare", "gru", "lstm"])
 def test_critical_priors_keep_gradients(name):

@@ -13,6 +13,8 @@ from recur import Prior, cells, theory
 from recur.theory.memory import Memory, recall
 from recur.theory.tied import correlation_time
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(0)
 R = 0.46
 CRITICAL = Prior(6.88, 1.39, 0.0, 0.0)
@@ -70,6 +72,7 @@ def test_correlation_time():
     assert correlation_time(np.ones((64, 64))) == 1
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_tied_corrects_the_critical_point():
     """A network of 1500 units measures q = 14.75-14.81 +- .09 where redrawn theory has 15.94."""
@@ -99,6 +102,7 @@ SIMULATED = {
 }
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIMULATED)
 def test_tied_theory_against_networks(name, monkeypatch):

@@ -6,6 +6,8 @@ import pytest
 
 from recur import cells, scan
 
+pytestmark = pytest.mark.quick
+
 KEY = jax.random.key(3)
 wave = cells.wave
 
