@@ -106,9 +106,10 @@ SIMULATED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIMULATED)
 def test_tied_theory_against_networks(name, monkeypatch):
-    """Q within 3 % or 3 standard errors, exponents within 3: eight networks of N units, and the
-    theory of this width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. There
-    Q scatters by 3 % from network to network, and the theory averages over four."""
+    """Q and exponents within 3 standard errors: eight networks of N units, and the theory of this
+    width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. Q scatters by 3 % from
+    network to network, and the theory averages over four: 3 standard errors of the difference are
+    at least 3 * 3 % * sqrt(1/4 + 1/8) = 5.5 %, whatever so few say of their own spread."""
     monkeypatch.setattr(sys.modules["recur.theory.tied"], "STEPS", 512)  # one program the less
     cell = cells.named(name)
     for prior in SIMULATED[name]:
@@ -118,5 +119,5 @@ def test_tied_theory_against_networks(name, monkeypatch):
         found = theory.tied(cell, prior, R, n=N)
         expected = np.array([found.Q, np.log(found.chi) / 2])
         allowed = 3 * np.hypot(error, [found.error.Q, found.error.chi / found.chi / 2])
-        allowed[0] = max(allowed[0], 0.03 * found.Q)
+        allowed[0] = max(allowed[0], 0.055 * found.Q)
         assert np.all(np.abs(seen.mean(0) - expected) < allowed)
