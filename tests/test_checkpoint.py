@@ -15,8 +15,6 @@ import pytest
 from recur import train
 from recur.checkpoint import Checkpoints, WriteError
 
-pytestmark = pytest.mark.quick
-
 OPTIMIZER = optax.adam(0.1)
 
 

@@ -13,8 +13,6 @@ from recur import Prior, cells, theory
 from recur.theory.memory import Memory, recall
 from recur.theory.tied import correlation_time
 
-pytestmark = pytest.mark.quick
-
 KEY = jax.random.key(0)
 R = 0.46
 CRITICAL = Prior(6.88, 1.39, 0.0, 0.0)
