@@ -8,6 +8,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from recur import scan
+from recur.analysis.saturation import accurate
 from recur.core import Body, Tree
 
 # TF32, a GPU's default, would drown small singular values.
@@ -36,8 +37,10 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     scan.check(body, state, xs)
     start, unravel = ravel_pytree(state)
 
+    exact = accurate(body)
+
     def step(s: Array, x: Tree) -> tuple[Array, Array]:
-        after, h = body(unravel(s), x)
+        after, h = exact(unravel(s), x)
         return ravel_pytree(after)[0], h
 
     return step, start

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from recur import scan
 from recur.analysis.flat import flatten, precise
-from recur.analysis.frame import transport
+from recur.analysis.frame import directions, transport
 from recur.analysis.push import push_forward
+from recur.analysis.qr import lq
 from recur.core import Body, Tree
 
 BLOCKS = 10  # of time, from which the standard error is taken
@@ -31,6 +32,7 @@ class Lyapunov(NamedTuple):
     history: Array  # (S, k) the estimate after each step, in the order of the frame
     dimension: Array  # () Kaplan and Yorke's; NaN where k < m are too few to tell
     entropy: Array  # () entropy rate, nats per step; NaN where k < m are too few to tell
+    rounding: Array  # (k,) nats per step by which one rounding of states and directions moves them
 
 
 def lyapunov(
@@ -45,11 +47,17 @@ def lyapunov(
     """The k largest Lyapunov exponents of a driven trajectory, (k,); nats per step, descending.
 
     All m of them without `k`, m the size of the state. The first `discard` steps align the frame
-    and are not counted. The frame is made orthonormal at each step (`every` None or 1), or every
-    `every` steps: that is cheaper, and loses the small exponents where directions grow apart by
-    more than the digits of a float within so many steps. -inf where a direction dies out exactly.
-    Differentiable where it does not. Raises ValueError for k, discard and every out of range, and
-    where the body does not fit state and xs.
+    and are not counted. A direction that dies out exactly has -inf. NaN stands for what is not
+    known: everything, once a state or a direction is not finite; and an exponent that rounding
+    moves by more than a tenth of itself and .01 nats (`lyapunov_details` tells by how much).
+
+    The frame is made orthonormal every `every` steps. Many of them are cheap, and lose the small
+    exponents where directions part by more than the digits of a float in between. By default eight
+    steps share a QR while a probe shows that this loses nothing, and each has its own elsewhere:
+    the results are those of `every=1`. Under `vmap` both ways are computed: take `every=1` there.
+
+    Differentiable where all exponents are finite and distinct. Raises ValueError for k, discard and
+    every out of range, and where the body does not fit state and xs.
     """
     return lyapunov_details(key, body, state, xs, k, discard, every).exponents
 
@@ -70,18 +78,25 @@ def lyapunov_details(
     k = m if k is None else k
     _require_range(k, m, discard, scan.length(xs), every)
     push = push_forward(body, state, step, k)
-    logs, covered = transport(key, push, start, xs, k, discard, every)
-    total, steps = jnp.cumsum(logs[discard:], axis=0), covered[discard:, None] - discard
-    history = total / jnp.maximum(steps, 1).astype(total.dtype)
-    order = jnp.argsort(-history[-1])
-    exponents = history[-1][order]
-    enough = k == m
+    growth = transport(key, push, step, start, xs, k, discard, every)
+    logs, rounding, closed = jax.tree.map(lambda leaf: leaf[discard:], growth)
+    total = jnp.cumsum(logs, axis=0)
+    time = jnp.arange(1, len(total) + 1)
+    covered = lax.cummax(jnp.where(closed, time, 0))[:, None]  # by a QR
+    history = total / jnp.maximum(covered, 1).astype(total.dtype)
+    rounding = rounding.sum(axis=0) / time[-1].astype(total.dtype)
+    swamped = rounding > jnp.maximum(0.1 * jnp.abs(history[-1]), 0.01)
+    history = jnp.where(swamped, jnp.nan, history)
+    order = jnp.argsort(-history[-1])  # NaN last
+    exponents, enough = history[-1][order], k == m
+    below = (jnp.cumsum(exponents) < 0).any(), (exponents < 0).any()
     return Lyapunov(
         exponents,
-        _standard_error(total, steps)[order],
+        _standard_error(total, covered)[order],
         history,
-        jnp.where(enough | (exponents.sum() < 0), kaplan_yorke(exponents), jnp.nan),
-        jnp.where(enough | (exponents[-1] < 0), entropy_rate(exponents), jnp.nan),
+        jnp.where(enough | below[0], kaplan_yorke(exponents), jnp.nan),
+        jnp.where(enough | below[1], entropy_rate(exponents), jnp.nan),
+        rounding[order],
     )
 
 
@@ -93,15 +108,21 @@ def kaplan_yorke(exponents: Array) -> Array:
     """
     sums = jnp.cumsum(exponents)
     j = jnp.sum(sums >= 0)
+    following = exponents[jnp.minimum(j, exponents.size - 1)]
     kept = jnp.where(j > 0, sums[j - 1], 0)
-    following = jnp.abs(exponents[jnp.minimum(j, exponents.size - 1)])
-    fraction = jnp.where(j < exponents.size, kept / jnp.where(following > 0, following, 1), 0)
+    fraction = jnp.where(j < exponents.size, kept / jnp.abs(following), 0)
     return j.astype(exponents.dtype) + fraction
 
 
 def entropy_rate(exponents: Array) -> Array:
-    """Sum of the positive exponents: a bound on the entropy rate, nats per step (Pesin)."""
-    return jnp.maximum(exponents, 0).sum()
+    """Sum of the positive exponents of all, descending: a bound on the entropy rate (Pesin); nats.
+
+    NaN where an exponent is that might be positive.
+    """
+    j = jnp.sum(exponents > 0)
+    following = exponents[jnp.minimum(j, exponents.size - 1)]
+    total = jnp.maximum(exponents, 0).sum(where=exponents > 0)
+    return jnp.where((j < exponents.size) & jnp.isnan(following), jnp.nan, total)
 
 
 def flossing(
@@ -133,20 +154,33 @@ def finite_growth(
         )
         return step(s, x)[0], (forward - backward) / (2 * size)
 
-    logs, _ = transport(key, push, start, xs, k, discard, every=1)
+    def advance(carry: tuple[Array, Array], x: Tree) -> tuple[tuple[Array, Array], Array]:
+        s, Q = push(*carry, x)
+        L, Q = lq(Q)
+        finite = jnp.isfinite(s).all() & jnp.isfinite(L).all()
+        return (s, Q), jnp.where(finite, jnp.log(jnp.abs(jnp.diagonal(L))), jnp.nan)
+
+    _, logs = lax.scan(advance, (start, directions(key, start, k)), xs)
     return jnp.sort(logs[discard:].mean(axis=0), descending=True)
 
 
-def _standard_error(total: Array, steps: Array) -> Array:
-    """Of the mean growth (k,), from the means of blocks of time; NaN for fewer than two steps."""
+def _standard_error(total: Array, covered: Array) -> Array:
+    """Of the mean growth (k,), from BLOCKS blocks of time; NaN where fewer than two have a QR.
+
+    A block ends at its last QR, so blocks differ in length, and count by it.
+    """
     S = total.shape[0]
     blocks = min(BLOCKS, S)
-    if blocks < 2:
-        return jnp.full(total.shape[1], jnp.nan, total.dtype)
     ends = np.arange(1, blocks + 1) * S // blocks - 1
-    growth = jnp.diff(total[ends], axis=0, prepend=0)
-    duration = jnp.maximum(jnp.diff(steps[ends], axis=0, prepend=0), 1)
-    return jnp.std(growth / duration.astype(total.dtype), axis=0, ddof=1) / np.sqrt(blocks)
+    growth, duration = (jnp.diff(leaf[ends], axis=0, prepend=0) for leaf in (total, covered))
+    n = (duration > 0).sum().astype(total.dtype)
+    duration = duration.astype(total.dtype)
+    share = duration / duration.sum()
+    rate = growth / jnp.maximum(duration, 1)
+    mean = (share * rate).sum(axis=0)
+    return jnp.sqrt(
+        (share**2 * (rate - mean) ** 2).sum(axis=0) * jnp.where(n > 1, n / (n - 1), jnp.nan)
+    )
 
 
 def _require_range(k: int, m: int, discard: int, T: int, every: int | None) -> None:

@@ -1,6 +1,7 @@
 """One step of a state and of a frame of directions: the Jacobian applied, or formed and applied."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from recur import scan
 from recur.analysis.flat import Step
+from recur.analysis.saturation import accurate
 from recur.core import Body, Tree, Unitwise, hidden
 from recur.scan.slopes import combine, slopes
 
@@ -48,6 +50,7 @@ def unitwise(cell: Unitwise, params: Tree, state: Tree, k: int) -> Push:
     Many directions cost one n x n product for each array of the state (GRU 1, LSTM 2), not one for
     each gate (3 and 4), once the sum over the gates is formed.
     """
+    cell = replace(cell, update=accurate(cell.update))
     _, unravel = ravel_pytree(state)
     fields, n = len(jax.tree.leaves(state)), hidden(state).size
     M = jax.tree.leaves(cell.mix(params, jnp.eye(n, dtype=jnp.result_type(hidden(state)))))
