@@ -21,6 +21,7 @@ from recur.compose import (
     recurrent_dropout,
     resetting,
     sequence_keep,
+    steps_present,
     zoneout,
     zoneout_keep,
 )
@@ -461,6 +462,51 @@ def test_resetting_a_masked_cell_resets_where_no_step_is():
     program = jax.jit(lambda reset: scan.run(cell, params, (reset, (off, xs)), state)[0])
     assert not np.any(program(np.arange(T) == 1).h)
     np.testing.assert_array_equal(program(off).c, state.c)
+
+
+def test_a_body_tells_which_of_its_steps_happen():
+    """Under other combinators, in jit and in a closure; a stack steps where any layer does."""
+    xs, other = random_inputs(), np.array([False, False, True, True])
+    there = np.array([True, False, True, False])
+    both, either = there & other, there | other
+    off, cell = np.zeros(T, bool), masked(GRU)
+
+    def closure(cell, params):
+        return lambda state, x: cell.step(params, state, x)
+
+    every = [  # network, inputs, what makes the body, the steps that happen
+        (GRU, xs, scan.tied, None),
+        (resetting(GRU), (other, xs), scan.tied, None),
+        (cell, (there, xs), scan.tied, there),
+        (masked(BEFORE), (there, xs), scan.tied, there),
+        (masked(cell), (there, (other, xs)), scan.tied, both),
+        (resetting(learned_start(cell)), (off, (there, xs)), closure, there),
+        (Residual(cell), (there, xs), lambda *network: jax.jit(scan.tied(*network)), there),
+        (cell, (there, xs), lambda *network: jax.checkpoint(scan.tied(*network)), there),
+        (masked(Stacked(GRU, BEFORE)), (there, xs), scan.tied, there),
+        (Stacked(GRU, cell), PerLayer((None, there), xs), scan.tied, None),
+        (Stacked(cell, cell), PerLayer((there, other), xs), closure, either),
+    ]
+
+    def found(made):
+        each = []
+        for (cell, xs, body, _), params in zip(every, made, strict=True):
+            each.append(steps_present(body(cell, params), cell.start(params), xs))
+        return each
+
+    made = [random_params(cell) for cell, *_ in every]
+    assert [a is None for a in jax.eval_shape(found, made)] == [e[-1] is None for e in every]
+    for ours, (*_, expected) in zip(jax.jit(found)(made), every, strict=True):
+        np.testing.assert_equal(None if ours is None else np.asarray(ours), expected)
+
+
+def test_the_masks_of_a_scan_within_a_step_are_no_steps_of_the_body():
+    def step(state, x):  # three steps of its own, the last of them masked
+        mask, xs = np.array([True, True, False]), jnp.stack([x, x, x])
+        return scan.run(GRU, params, xs, state, mask=mask)
+
+    params = random_params(GRU)
+    assert steps_present(step, GRU.start(params), random_inputs()) is None
 
 
 def test_draws_of_noise():

@@ -5,6 +5,7 @@ from recur.compose.layers import Bidirectional, BothWays, PerLayer, Stacked
 from recur.compose.masks import masked, resetting
 from recur.compose.noise import recurrent_dropout, sequence_keep, zoneout, zoneout_keep
 from recur.compose.normed import layer_normed, learned_start
+from recur.compose.presence import steps_present
 from recur.compose.skips import Highway, HighwaySkip, Residual
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "chrono",
     "masked",
     "resetting",
+    "steps_present",
     "recurrent_dropout",
     "sequence_keep",
     "zoneout",

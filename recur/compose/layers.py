@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
+from recur.compose.presence import tell_any, told
 from recur.compose.skips import HighwaySkip, Residual, width
 from recur.core import Prior, Recurrence, Tree, require_recurrence
 
@@ -62,10 +63,13 @@ class Stacked:
         self.require("params", params)
         self.require("state", state)
         noise, x = self.split(x)
-        after = []
+        after, masks = [], []
         for layer, p, s, extra in zip(self.layers, params, state, noise, strict=True):
-            s, x = layer.step(p, s, x if extra is None else (extra, x))
+            with told() as of_layer:
+                s, x = layer.step(p, s, x if extra is None else (extra, x))
             after.append(s)
+            masks.append(of_layer)
+        tell_any(masks)
         return tuple(after), x
 
     def width(self, n: int) -> int:

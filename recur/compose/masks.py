@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur.compose.presence import tell
 from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
 
 
@@ -73,7 +74,7 @@ def _where(number: Array, new: Tree, old: Tree) -> Tree:
 def _masked_unitwise(cell: Unitwise) -> Unitwise:
     def drive(params: Tree, x: Tree) -> tuple[Array, Tree]:
         mask, x = x
-        z = cell.drive(params, clean(mask, x))
+        z = cell.drive(params, clean(tell(mask), x))
         return _number(mask, z), z
 
     def update(params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree]) -> Tree:
@@ -86,7 +87,7 @@ def _masked_unitwise(cell: Unitwise) -> Unitwise:
 def _masked_cell(cell: Recurrence) -> Cell:
     def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
         mask, x = x
-        after, h = cell.step(params, state, clean(mask, x))
+        after, h = cell.step(params, state, clean(tell(mask), x))
         carried = choose(mask, after, state)
         output = follow(h, after, carried)
         return carried, clean(mask, h) if output is None else output
