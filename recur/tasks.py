@@ -20,6 +20,8 @@ import numpy as np
 from jax import Array
 from jax.nn import one_hot
 
+from recur import scan
+
 
 class Batch(NamedTuple):
     """Sequences, time first, and the answers wanted at their last K steps, and only there."""
@@ -46,21 +48,38 @@ class Task:
 
 
 def loss(outputs: Array, targets: Array) -> Array:
-    """Mean over (K, B): cross-entropy in nats for classes, squared error for numbers."""
+    """Mean over (K, B): cross-entropy in nats for classes, squared error for numbers.
+
+    Raises ValueError for targets of another shape and for classes out of range; where these are
+    traced, the loss is NaN.
+    """
     if jnp.issubdtype(targets.dtype, jnp.integer):
-        _check(outputs, targets.shape)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], axis=-1)
-        return -chosen.mean()
+        valid = _valid(outputs, targets)
+        picked = jnp.where(valid, targets, 0)[..., None]
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), picked, axis=-1)[..., 0]
+        return -scan.or_nan(valid, chosen).mean()
     _check(outputs, targets.shape[:-1], targets.shape[-1])
     return jnp.mean((outputs - targets) ** 2)
 
 
 def accuracy(outputs: Array, targets: Array) -> Array:
-    """Share of the (K, B) answers whose largest logit is that of the wanted class."""
+    """Share of the (K, B) answers whose largest logit is that of the wanted class.
+
+    NaN where a logit is NaN. Raises ValueError, and is NaN, for targets as `loss`, and raises for
+    targets that are numbers.
+    """
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"accuracy is of classes; these targets are {targets.dtype}: take loss")
+    valid = _valid(outputs, targets) & ~jnp.isnan(outputs).any(axis=-1)
+    right = (outputs.argmax(-1) == targets.astype(int)).astype(outputs.dtype)
+    return scan.or_nan(valid, right).mean()
+
+
+def _valid(outputs: Array, targets: Array) -> Array:
+    """Which targets are classes of the outputs. Raises ValueError where they do not fit."""
     _check(outputs, targets.shape)
-    return jnp.mean(outputs.argmax(-1) == targets)
+    scan.require_index("targets", targets, outputs.shape[-1], "classes")
+    return scan.inside(targets, outputs.shape[-1])
 
 
 def _check(outputs: Array, shape: tuple[int, ...], k: int | None = None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from experiments import data
-from recur import analysis, cells, scan, train
+from recur import analysis, cells, scan, tasks, train
 from recur.compose import Bidirectional, Residual, Stacked
 from recur.flax.models import (
     AttentionPool,
@@ -32,6 +32,7 @@ from recur.flax.models import (
     mean,
     sampled_cross_entropy,
 )
+from recur.flax.models.pooling import attend
 from recur.generate import scheduled
 
 KEY = jax.random.key(7)
@@ -55,6 +56,11 @@ def filled(make, *sizes):
     numbers = np.random.default_rng(0)
     model = jax.eval_shape(lambda: make(*sizes, rngs=rngs()))
     return jax.tree.map(lambda a: (numbers.normal(size=a.shape) / 2).astype(a.dtype), model)
+
+
+def traced(function, *known):
+    """The shape of what a function gives: it is traced with values that are known, not compiled."""
+    return jax.eval_shape(lambda: function(*known))
 
 
 VECTOR_MODELS = {
@@ -192,22 +198,153 @@ def test_cross_entropy_reads_only_what_is_there():
     assert np.isfinite(gradient).all()
 
 
+def test_a_label_that_is_no_class_is_refused_and_never_a_number():
+    """ValueError where it is known, NaN where traced; what is left out is not looked at."""
+    table, log_q = DRAWS.normal(size=(K, D)).astype(np.float32), np.zeros(K, np.float32)
+    logits, known = DRAWS.normal(size=(T, B, K)).astype(np.float32), SYMBOLS.astype(np.int8)
+    losses = {  # (labels, mask) -> a number
+        "exact": lambda y, mask: cross_entropy(logits, y, mask=mask),
+        "sampled": lambda y, mask: sampled_cross_entropy(KEY, XS, table, y, log_q, 3, mask=mask),
+    }
+
+    @jax.jit
+    def of(labels, mask):
+        every = {name: loss(labels, mask) for name, loss in losses.items()}
+        every["task"] = tasks.loss(logits, labels)
+        every["accuracy"] = tasks.accuracy(logits, labels)
+        lengths = labels[0]
+        every["length"] = cross_entropy(logits, jnp.zeros_like(labels), lengths)
+        pooled = {f.__name__: f(XS[..., :2], lengths) for f in (last, mean, ends)}
+        return every, pooled | {"attend": attend(XS[..., 0], XS, lengths)}
+
+    here = np.ones((T, B), bool)
+    for bad in (K, 99, -1, -100):
+        labels = known.copy()
+        labels[0, 1] = bad
+        without = here.copy()
+        without[0, 1] = False
+        for loss in losses.values():
+            with pytest.raises(ValueError, match=rf"labels holds {bad} at \(0, 1\) .* 0 .. 5:"):
+                traced(loss, labels, here)
+            traced(loss, labels, without)
+        for score in (tasks.loss, tasks.accuracy):
+            with pytest.raises(ValueError, match=rf"targets holds {bad} .* 6 classes"):
+                traced(score, logits, labels)
+        every, pooled = of(labels, here)
+        assert all(np.isnan(value) for value in every.values()), every
+        for name, value in pooled.items():
+            np.testing.assert_array_equal(
+                np.isnan(value).all(-1), [False, True, False, False], name
+            )
+        some, _ = of(labels, without)
+        assert np.isfinite([some["exact"], some["sampled"]]).all()
+
+
+def test_a_symbol_without_a_vector_is_refused_and_never_a_number():
+    """Where it is traced, from that step on, in that sequence; where nothing reads it, nothing."""
+    models = {
+        "embedded": filled(lambda rngs: Embedded(Tagger(GRU, D, N, K, rngs=rngs), K, D, rngs=rngs)),
+        "encoder-decoder": filled(EncoderDecoder, GRU, GRU, (K, K), D, N),
+        "generator": filled(Generator, GRU, D, K, D, N),
+        "language": filled(LanguageModel, GRU, K, D, N),
+    }
+    every = {
+        "embedded": lambda y: models["embedded"](y, LENGTHS),
+        "language": models["language"],
+        "generator": lambda y: models["generator"](XS[0], y)[1:],  # the step after reads it
+        "encoder-decoder": lambda y: models["encoder-decoder"](y, SYMBOLS, LENGTHS),
+    }
+    program = jax.jit(lambda y: {name: read(y) for name, read in every.items()})
+    for bad in (-1, K):
+        symbols = SYMBOLS.copy()
+        symbols[0, 0] = bad
+        for read in every.values():
+            with pytest.raises(ValueError, match=rf"holds {bad} at \(0, 0\).* 6 symbols"):
+                traced(read, symbols)
+        for name, value in program(symbols).items():
+            gone = np.isnan(value).all(-1)
+            own = LENGTHS[0] if name == "embedded" else len(value)
+            assert gone[:own, 0].all(), name
+            assert not gone[:, 1].any(), name
+    unread = np.where(PADDED, -1, SYMBOLS)
+    traced(every["embedded"], unread)
+
+
+def test_a_generator_with_nan_logits_says_no_symbol():
+    model = filled(Generator, GRU, D, K, D, N)
+    broken = XS[0].copy()
+    broken[1] = np.nan
+    written = jax.jit(lambda context: model.generate(KEY, context, 3))(broken)
+    np.testing.assert_array_equal((written == -1).all(axis=0), [False, True, False, False])
+
+
+def test_accuracy_of_nan_is_nan():
+    targets, logits = np.zeros((1, 3), int), np.zeros((1, 3, 4), np.float32)
+    logits[0, 0, 2] = np.nan
+    assert np.isnan(jax.jit(tasks.accuracy)(logits, targets))
+
+
+def by_enumeration(p, labels):
+    """-log of the summed probability of all paths p (T, K) that say the labels, blank 0."""
+    total = 0.0
+    for path in itertools.product(range(p.shape[1]), repeat=len(p)):
+        if [k for k, _ in itertools.groupby(path) if k != 0] == list(labels):
+            total += np.prod([p[t, k] for t, k in enumerate(path)])
+    return -np.log(total) if total else np.inf
+
+
+def test_ctc_of_labels_that_are_none_few_or_impossible():
+    """Labels out of range, or the blank, NaN where traced; none, blanks alone; too many, inf; an
+    unused class of logit -inf, the number and the derivative without it."""
+    steps, classes = 3, 4
+    logits = np.random.default_rng(0).normal(size=(steps, 8, classes)).astype(np.float32)
+    logits[:, 0] = 0
+    logits[:, 1, 3] = -np.inf
+    labels = np.array([[1, 1, 2, 1, 4, -1, 0, 1], [2, 2, 1, 1, 1, 1, 1, 9]])
+    counts = np.array([0, 2, 2, 2, 2, 2, 2, 1])
+    rare = np.array([[1, 1, 1], [1, 2, 3], [1, 1, 2]]).T  # 1 1 1 does not fit, nor 1 1 2
+
+    @jax.jit
+    def both(logits, labels, counts):
+        def total(logits):
+            each = ctc(logits, labels, label_lengths=counts)
+            return jnp.where(jnp.isfinite(each), each, 0).sum(), each
+
+        (_, each), gradient = jax.value_and_grad(total, has_aux=True)(logits)
+        none = ctc(logits, jnp.zeros((0, 8), int))
+        without = jax.grad(lambda a: ctc(a, labels[:, 1:2]).sum())(logits[:, 1:2, :3])
+        return each, gradient, none, ctc(logits[:, :3], rare + 0 * counts[0]), without
+
+    ours, gradient, none, full, without = jax.device_get(both(logits, labels, counts))
+    p = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)).astype(float)
+    expected = [by_enumeration(p[:, i], labels[:count, i]) for i, count in enumerate(counts)]
+    expected[4:7] = [np.nan] * 3
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)  # float32, some ten sums
+    np.testing.assert_allclose(ours[0], steps * np.log(classes), rtol=1e-6)  # 4.159
+    np.testing.assert_allclose(none, [by_enumeration(p[:, i], []) for i in range(8)], rtol=1e-5)
+    np.testing.assert_allclose(
+        full, [by_enumeration(p[:, i], rare[:, i]) for i in range(3)], rtol=1e-5
+    )
+    assert np.isfinite(gradient[:, [0, 1, 2, 3, 7]]).all()
+    np.testing.assert_allclose(gradient[:, 1, :3], without[:, 0], atol=1e-6)
+    assert not gradient[:, 1, 3].any()
+
+
 @pytest.mark.slow
 def test_ctc_sums_over_all_alignments():
-    steps, classes = 4, 3
-    logits = jax.random.normal(KEY, (steps, 3, classes))
+    logits = np.random.default_rng(1).normal(size=(4, 3, 3)).astype(np.float32)
     labels, lengths, counts = np.array([[1, 2, 1], [2, 2, -1]]), np.array([4, 3, 2]), [2, 2, 1]
-    logits = jnp.where(np.arange(steps)[:, None, None] < lengths[:, None], logits, jnp.nan)
-    p = np.exp(np.asarray(jax.nn.log_softmax(logits)))
+    logits[np.arange(4)[:, None] >= lengths] = np.nan
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+
+    def total(logits):
+        each = ctc(logits, labels, lengths, np.array(counts))
+        return each.sum(), each
+
+    (_, ours), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(logits)
     for i, (length, count) in enumerate(zip(lengths, counts, strict=True)):
-        total = 0.0
-        for path in itertools.product(range(classes), repeat=int(length)):
-            collapsed = [k for k, _ in itertools.groupby(path) if k != 0]
-            if collapsed == list(labels[:count, i]):
-                total += np.prod([p[t, i, k] for t, k in enumerate(path)])
-        value = ctc(logits, labels, lengths, np.array(counts))[i]
-        np.testing.assert_allclose(value, -np.log(total), rtol=1e-5)
-    gradient = jax.grad(lambda a: ctc(a, labels, lengths, np.array(counts)).sum())(logits)
+        expected = by_enumeration(p[:length, i], labels[:count, i])
+        np.testing.assert_allclose(ours[i], expected, rtol=1e-5)
     assert np.isfinite(gradient).all()
 
 
@@ -225,6 +362,9 @@ def test_ctc_refuses_targets_longer_than_inputs():
     two = np.array([[1, 1], [2, 2]])
     refused(r"sequence 1 has 1 steps, but its labels need 2", two, np.array([3, 1]))
     refused(r"labels has shape \(2,\).*batch axes \(2,\)", np.array([1, 2]))
+    refused(r"labels holds 6 at \(0, 1\).* 6 classes are numbered 0 .. 5", np.array([[1, 6]]))
+    refused(r"labels holds 0, which is the blank", np.array([[1, 0]]))
+    refused(r"blank=-1 is one of the 6 classes", np.array([[1, 2]]), None, None, -1)
 
 
 @pytest.mark.optimised
@@ -521,7 +661,9 @@ def test_bad_inputs_say_what_to_do():
     def coder():
         return Autoencoder(GRU, K, D, N, rngs=rngs())
 
-    refused(r"symbols holds float32; symbols are integers", lambda: coder()(XS[..., 0]))
+    refused(
+        r"symbols holds float32; pass integers, 0 .. 5 for 6 symbols", lambda: coder()(XS[..., 0])
+    )
     refused(r"lengths lie between 0 and T = 5; got 6 to 6", lambda: coder()(SYMBOLS, np.full(B, 6)))
     refused(r"source holds float32", lambda: READERS["attention"](rngs=rngs())(XS[..., 0], SYMBOLS))
     refused(r"targets holds float32", lambda: coder().decoder(XS[0], XS[..., 0]))

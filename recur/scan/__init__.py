@@ -10,9 +10,10 @@ from recur.scan.checks import (
     length,
     require_float,
 )
+from recur.scan.indices import inside, or_nan, require_index
 from recur.scan.passes import run, states, total, truncated
 from recur.scan.plan import Plan, plan
-from recur.scan.ragged import present
+from recur.scan.ragged import known_present, present, require_lengths
 
 __all__ = [
     "run",
@@ -32,4 +33,9 @@ __all__ = [
     "input_array",
     "length",
     "require_float",
+    "require_index",
+    "require_lengths",
+    "known_present",
+    "inside",
+    "or_nan",
 ]

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from recur.core import Tree
 from recur.scan.checks import input_array
+from recur.scan.indices import inside, known
 
 
 def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
@@ -24,10 +24,23 @@ def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
     if lengths is None:
         return mask
     steps, *batch = input_array(xs).shape[:-1]
-    lengths = _require_lengths(lengths, steps, tuple(batch))
-    times = jnp.arange(steps).reshape(steps, *(1 for _ in batch))
-    inside = times < lengths
-    return inside if mask is None else inside & mask
+    lengths, _ = require_lengths(lengths, steps, tuple(batch))
+    within = _times(steps, batch) < lengths
+    return within if mask is None else within & mask
+
+
+def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None) -> Any:
+    """`present` for inputs (T, ...) in NumPy; True where all are there, None where not known.
+
+    What jnp makes under jit is traced, even of values that are known.
+    """
+    flags: Any = True
+    if mask is not None:
+        flags = known(mask)
+    if lengths is not None and flags is not None:
+        counts = known(lengths)
+        flags = None if counts is None else flags & (_times(shape[0], shape[1:]) < counts)
+    return flags
 
 
 def require_flags(name: str, flags: Any, xs: Tree) -> Array:
@@ -44,8 +57,12 @@ def require_flags(name: str, flags: Any, xs: Tree) -> Array:
     return flags
 
 
-def _require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> Array:
-    known = None if isinstance(lengths, jax.core.Tracer) else np.asarray(lengths)
+def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[Array, Array]:
+    """The lengths as int, and which of them are 0 .. T.
+
+    Raises ValueError for a wrong shape or dtype, and for lengths outside of it that are known.
+    """
+    values = known(lengths)
     lengths = jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
@@ -56,9 +73,15 @@ def _require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> Array:
             f"lengths has shape {lengths.shape}; for these inputs it has that of the batch axes, "
             f"{batch}, one length a sequence"
         )
-    if known is not None and known.size and (known.min() < 0 or known.max() > steps):
+    if values is not None and values.size and (values.min() < 0 or values.max() > steps):
         raise ValueError(
-            f"lengths lie between 0 and T = {steps}; got {known.min()} to {known.max()}. Shorten "
+            f"lengths lie between 0 and T = {steps}; got {values.min()} to {values.max()}. Shorten "
             "them, or pad the inputs to the longest sequence."
         )
-    return lengths.astype(int)  # one that holds T: that of a file may be of 8 bits
+    lengths = lengths.astype(int)  # one that holds T: that of a file may be of 8 bits
+    return lengths, inside(lengths, steps + 1)
+
+
+def _times(steps: int, batch: Any) -> np.ndarray:
+    """0 .. T - 1 along the first axis."""
+    return np.arange(steps).reshape(steps, *(1 for _ in batch))

@@ -13,11 +13,12 @@ line: `scan.tied(model.rnn.cell, model.rnn.values)`.
 
 from recur.flax.models.autoencoder import Autoencoder
 from recur.flax.models.classifier import Classifier
+from recur.flax.models.ctc import ctc
 from recur.flax.models.encoder_decoder import AttentiveDecoder, EncoderDecoder
 from recur.flax.models.generator import Generator, greedy
 from recur.flax.models.hierarchical import HierarchicalAutoencoder
 from recur.flax.models.language import LanguageModel, sampled_cross_entropy
-from recur.flax.models.losses import cross_entropy, ctc
+from recur.flax.models.losses import cross_entropy
 from recur.flax.models.pooling import AttentionPool, ends, last, mean
 from recur.flax.models.tagger import Embedded, Tagger
 

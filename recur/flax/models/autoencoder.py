@@ -12,8 +12,8 @@ from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
 from recur.flax.models.generator import Generator, greedy
-from recur.flax.models.losses import require_symbols
 from recur.flax.models.pooling import last
+from recur.flax.models.symbols import embedded, present_symbols
 
 
 class Autoencoder(nnx.Module):
@@ -35,13 +35,15 @@ class Autoencoder(nnx.Module):
         self.decoder = Generator(cell, k, vocabulary, d, n, prior=prior, rngs=rngs)
 
     def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
-        """Teacher forcing: symbols (T, ...) -> logits (T, ..., vocabulary) of the same."""
-        return self.decoder(self.encode(symbols, lengths), symbols)
+        """Teacher forcing: symbols (T, ...) -> logits (T, ..., vocabulary) of the same.
+
+        Symbols out of range raise ValueError where known, and give NaN where traced.
+        """
+        return self.decoder(self.encode(symbols, lengths), present_symbols(symbols, lengths))
 
     def encode(self, symbols: Array, lengths: Array | None = None) -> Array:
         """The code of each sequence, (..., n)."""
-        require_symbols("symbols", symbols)
-        xs = self.embed(symbols)
+        xs = embedded(self.embed, "symbols", symbols, lengths)
         _, hs = scan.run(self.encoder.cell, self.encoder.values, xs, lengths=lengths)
         return last(hs, lengths)
 

@@ -17,8 +17,8 @@ from recur.compose.skips import width
 from recur.core import Prior, Recurrence, hidden
 from recur.flax.cells import NnxCell
 from recur.flax.models.generator import Generator, Look, Pick, shown
-from recur.flax.models.losses import require_symbols
 from recur.flax.models.pooling import Pool, attend, last
+from recur.flax.models.symbols import embedded
 
 
 class EncoderDecoder(nnx.Module):
@@ -64,9 +64,11 @@ class EncoderDecoder(nnx.Module):
         return self.decoder.write(key, look, source.shape[1:], steps, pick)
 
     def read(self, source: Array, lengths: Array | None = None) -> Array:
-        """The encoder's output at every step, (T, ..., k)."""
-        require_symbols("source", source)
-        xs = self.embed(source)
+        """The encoder's output at every step, (T, ..., k).
+
+        Symbols out of range raise ValueError where known, and give NaN where traced.
+        """
+        xs = embedded(self.embed, "source", source, lengths)
         return scan.run(self.encoder.cell, self.encoder.values, xs, lengths=lengths)[1]
 
     def look(self, memory: Array, lengths: Array | None) -> Look:

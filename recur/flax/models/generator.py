@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from recur import scan
 from recur.compose.skips import width
 from recur.core import Body, Prior, Recurrence, Tree, hidden
 from recur.flax.cells import NnxCell
 from recur.flax.models.language import require_causal
-from recur.flax.models.losses import require_symbols
+from recur.flax.models.symbols import vectors
 from recur.generate import free_running
 
 Look = Callable[[Array], Array]  # h of the step before (..., n) -> context (..., k)
@@ -71,12 +72,19 @@ class Generator(nnx.Module):
     def generate(
         self, key: Array, context: Array, steps: int, pick: Pick = jax.random.categorical
     ) -> Array:
-        """Free running: context (..., k) -> symbols (steps, ...), sampled or `greedy`."""
+        """Free running: context (..., k) -> symbols (steps, ...), sampled or `greedy`.
+
+        From the step on at which a logit is NaN the symbols are -1.
+        """
         return self.write(key, shown(context), context.shape[:-1], steps, pick)
 
     def follow(self, look: Look, targets: Array) -> Array:
-        """Teacher forcing where the context is looked up: logits (L, ..., vocabulary)."""
-        require_symbols("targets", targets)
+        """Teacher forcing where the context is looked up: logits (L, ..., vocabulary).
+
+        Targets out of range raise ValueError where known, and give NaN from there on where traced;
+        so pad them with a symbol of the vocabulary.
+        """
+        scan.require_index("targets", targets, self.embed.num_embeddings - 1, "symbols")
         state, inputs = self.start(targets.shape[1:]), self.inputs(targets)
         return self.readout(lax.scan(self.body(look), state, inputs)[1])
 
@@ -94,16 +102,18 @@ class Generator(nnx.Module):
         values = self.rnn.values
 
         def body(state: Tree, symbol: Array) -> tuple[Tree, Array]:
-            x = [self.embed(symbol[..., 0]), look(hidden(state))]
+            x = [vectors(self.embed, symbol[..., 0]), look(hidden(state))]
             return self.rnn.cell.step(values, state, jnp.concatenate(x, axis=-1))
 
         return body
 
     def feed(self, pick: Pick) -> Callable[[Array, Array], Array]:
-        """(key, h) -> the next symbol (..., 1)."""
+        """(key, h) -> the next symbol (..., 1), or -1 where a logit is NaN: there is none."""
 
         def feed(key: Array, h: Array) -> Array:
-            return pick(key, self.readout(h))[..., None].astype(int)
+            logits = self.readout(h)
+            symbol = pick(key, logits).astype(int)
+            return jnp.where(jnp.isnan(logits).any(axis=-1), -1, symbol)[..., None]
 
         return feed
 
@@ -112,6 +122,7 @@ class Generator(nnx.Module):
         return self.rnn.cell.start(self.rnn.values, batch)
 
     def inputs(self, targets: Array) -> Array:
-        """The start symbol and all targets but the last, (L, ..., 1)."""
-        first = jnp.full_like(targets[:1], self.embed.num_embeddings - 1)
-        return jnp.concatenate([first, targets[:-1]])[..., None]
+        """The start symbol and all targets but the last, (L, ..., 1); -1 for one that is none."""
+        beginning = self.embed.num_embeddings - 1
+        targets = jnp.where(scan.inside(targets, beginning), targets.astype(int), -1)
+        return jnp.concatenate([jnp.full_like(targets[:1], beginning), targets[:-1]])[..., None]

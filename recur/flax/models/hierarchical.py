@@ -18,8 +18,8 @@ from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
 from recur.flax.models.generator import Generator, greedy
-from recur.flax.models.losses import require_symbols
 from recur.flax.models.pooling import last
+from recur.flax.models.symbols import embedded, present_symbols
 
 
 class HierarchicalAutoencoder(nnx.Module):
@@ -49,19 +49,24 @@ class HierarchicalAutoencoder(nnx.Module):
     def __call__(self, words: Array, lengths: Array | None = None) -> Array:
         """Teacher forcing: words (S, W, ...) -> logits (S, W, ..., vocabulary) of those words."""
         plan = self.plan(self.encode(words, lengths), len(words))
-        return self.decoder(plan, words.swapaxes(0, 1)).swapaxes(0, 1)
+        return self.decoder(plan, present_symbols(words.swapaxes(0, 1), lengths)).swapaxes(0, 1)
 
     def encode(self, words: Array, lengths: Array | None = None) -> Array:
-        """The code of each document, (..., n)."""
-        require_symbols("words", words)
+        """The code of each document, (..., n).
+
+        Words and lengths out of range raise ValueError where known, and give NaN where traced.
+        """
         if words.ndim < 2:
             raise ValueError(f"words are (S, W, ...), sentences first; got shape {words.shape}")
-        xs = self.embed(words.swapaxes(0, 1))
+        xs = embedded(self.embed, "words", words.swapaxes(0, 1), lengths)
         _, hs = scan.run(self.words.cell, self.words.values, xs, lengths=lengths)
         count = None if lengths is None else _count(jnp.asarray(lengths))
         sentences = last(hs, lengths)
         _, hs = scan.run(self.sentences.cell, self.sentences.values, sentences, lengths=count)
-        return last(hs, count)
+        code = last(hs, count)
+        if lengths is None:
+            return code
+        return scan.or_nan(scan.inside(lengths, words.shape[1] + 1).all(axis=0), code)
 
     def plan(self, code: Array, sentences: int) -> Array:
         """What each sentence is written from, (sentences, ..., n)."""

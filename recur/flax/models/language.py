@@ -19,7 +19,8 @@ from recur.compose.layers import causal
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
-from recur.flax.models.losses import mean_present, require_symbols
+from recur.flax.models.losses import mean_present
+from recur.flax.models.symbols import embedded
 
 
 class LanguageModel(nnx.Module):
@@ -46,8 +47,7 @@ class LanguageModel(nnx.Module):
 
     def features(self, symbols: Array, lengths: Array | None = None) -> Array:
         """A h + a of every step, (T, ..., d): all but the last product."""
-        require_symbols("symbols", symbols)
-        xs = self.embed(symbols)
+        xs = embedded(self.embed, "symbols", symbols, lengths)
         _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
         return self.project(hs)
 
@@ -60,14 +60,15 @@ def sampled_cross_entropy(
     log_q: Array,
     samples: int,
     lengths: Any = None,
+    mask: Any = None,
 ) -> Array:
     """`cross_entropy` of logits = features @ table.T without computing them all.
 
     The softmax's sum is e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that miss y, one draw of
     `samples` symbols for the whole batch. That sum is unbiased, so the loss tends to the exact one
     from below, as samples grow. features (T, ..., d), table (K, d) such as model.embed.embedding,
-    log_q (K,) logs of the proposal, for example of the symbols' frequencies. Raises ValueError for
-    samples < 1 and for a log_q that is not (K,).
+    log_q (K,) logs of the proposal, for example of the symbols' frequencies. Raises ValueError, and
+    is NaN, as `cross_entropy`; raises also for samples < 1 and for a log_q that is not (K,).
     """
     if samples < 1:
         raise ValueError(f"the softmax's sum needs one sample or more; got {samples}")
@@ -76,8 +77,7 @@ def sampled_cross_entropy(
             f"log_q has shape {jnp.shape(log_q)}; one log probability for each of the "
             f"{table.shape[0]} symbols is {table.shape[:1]}"
         )
-    require_symbols("labels", labels)
-    log_q = jax.nn.log_softmax(log_q)
+    table, log_q = jnp.asarray(table), jax.nn.log_softmax(log_q)
     drawn = jax.random.choice(key, len(log_q), (samples,), p=jnp.exp(log_q))
     weight = log_q[drawn] + jnp.log(jnp.asarray(samples, log_q.dtype))
 
@@ -88,7 +88,7 @@ def sampled_cross_entropy(
         every = jnp.concatenate([own, others], axis=-1)
         return jax.nn.logsumexp(every, axis=-1) - own[..., 0]
 
-    return mean_present(loss, features, labels, lengths)
+    return mean_present(loss, features, labels, len(table), lengths, mask)
 
 
 def require_causal(cell: Recurrence) -> None:

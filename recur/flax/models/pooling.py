@@ -5,7 +5,8 @@
     mean             of all steps
     AttentionPool    sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
 
-hs are zero where there is no step, as `scan.run` returns them; a sequence of length 0 gives zeros.
+A sequence of length 0 gives zeros. Lengths outside 0 .. T raise ValueError where they are known,
+and give NaN where they are traced. hs are zero where there is no step, as `scan.run` returns them.
 Feed-forward attention: Raffel and Ellis 2015, arXiv:1512.08756.
 """
 
@@ -25,8 +26,9 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
     """The h of the last step, (..., n)."""
     if lengths is None:
         return hs[-1]
-    at = jnp.clip(jnp.asarray(lengths) - 1, 0, len(hs) - 1)  # at 0 of an empty sequence hs is zero
-    return jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0]
+    lengths, valid = _lengths(hs, lengths)
+    at = jnp.clip(lengths - 1, 0, len(hs) - 1)  # at 0 of an empty sequence hs is zero
+    return scan.or_nan(valid, jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0])
 
 
 def ends(hs: Array, lengths: Array | None = None) -> Array:
@@ -35,14 +37,17 @@ def ends(hs: Array, lengths: Array | None = None) -> Array:
     The forward half of the last step and the backward half of the first.
     """
     forward, backward = jnp.split(hs, 2, axis=-1)
-    return jnp.concatenate([last(forward, lengths), backward[0]], axis=-1)
+    first = backward[0] if lengths is None else scan.or_nan(_lengths(hs, lengths)[1], backward[0])
+    return jnp.concatenate([last(forward, lengths), first], axis=-1)
 
 
 def mean(hs: Array, lengths: Array | None = None) -> Array:
     """The mean h over the steps of each sequence, (..., n)."""
     if lengths is None:
         return hs.mean(axis=0)
-    return hs.sum(axis=0) / jnp.maximum(jnp.asarray(lengths), 1).astype(hs.dtype)[..., None]
+    lengths, valid = _lengths(hs, lengths)
+    steps = jnp.maximum(lengths, 1).astype(hs.dtype)[..., None]
+    return scan.or_nan(valid, hs.sum(axis=0) / steps)
 
 
 class AttentionPool(nnx.Module):
@@ -64,4 +69,10 @@ def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
     A sequence of length 0 gives zeros.
     """
     weights = jax.nn.softmax(scores, axis=0, where=scan.present(hs, lengths))
-    return jnp.einsum("t...,t...n->...n", weights, hs)
+    pooled = jnp.einsum("t...,t...n->...n", weights, hs)
+    return pooled if lengths is None else scan.or_nan(_lengths(hs, lengths)[1], pooled)
+
+
+def _lengths(hs: Array, lengths: Array) -> tuple[Array, Array]:
+    """The lengths of the sequences hs (T, ..., n), and which of them are 0 .. T."""
+    return scan.require_lengths(lengths, len(hs), hs.shape[1:-1])

@@ -9,6 +9,7 @@ from recur import scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
+from recur.flax.models.symbols import embedded
 
 
 class Tagger(nnx.Module):
@@ -45,5 +46,8 @@ class Embedded(nnx.Module):
         self.model = model
 
     def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
-        """symbols (T, ...) integers, lengths (...) -> what the model makes of their embeddings."""
-        return self.model(self.embed(symbols), lengths)
+        """symbols (T, ...) integers, lengths (...) -> what the model makes of their embeddings.
+
+        Symbols out of range raise ValueError where known, and give NaN where traced.
+        """
+        return self.model(embedded(self.embed, "symbols", symbols, lengths), lengths)

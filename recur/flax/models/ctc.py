@@ -1,0 +1,119 @@
+"""The loss of labels whose alignment with the inputs is not known.
+
+    p(labels) = sum over all paths of labels and blanks that say them, of prod_t p_t(path_t)
+
+A path may stay at a symbol, go on to the next, and pass a blank between two labels that differ.
+Graves et al. 2006, ICML.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from recur import scan
+from recur.scan.indices import known
+
+NEVER = -1e30  # log of no probability: finite, so that derivatives are
+
+
+def ctc(
+    logits: Array, labels: Array, lengths: Any = None, label_lengths: Any = None, blank: int = 0
+) -> Array:
+    """-log p(labels) of each sequence, (...), nats, summed over all alignments with the inputs.
+
+    logits (T, ..., K) with a class for the blank; labels (L, ...) integers, classes other than the
+    blank; lengths (...) and label_lengths (...) count the steps and labels of each sequence, and
+    what lies beyond them is never read. No labels at all, by length or by L = 0, are blanks alone.
+    A label takes a step, and a repeated one a blank before it: raises ValueError where these are
+    more than the inputs, if the values are known; traced ones that do not fit cost inf, with a
+    derivative of zero. Raises ValueError also for labels that are no classes, for the blank among
+    them and for lengths out of range; where these are traced, the loss is NaN.
+    """
+    steps, *batch, K = logits.shape
+    if labels.shape[1:] != tuple(batch):
+        raise ValueError(
+            f"labels has shape {labels.shape}; for logits {logits.shape} it is (L, ...batch) with "
+            f"batch axes {logits.shape[1:-1]}"
+        )
+    if not 0 <= blank < K:
+        raise ValueError(f"blank={blank} is one of the {K} classes of the logits, 0 .. {K - 1}")
+    _require_labels(labels, label_lengths, K, blank)
+    _require_room(steps, lengths, labels, label_lengths)
+    labels = jnp.asarray(labels).astype(int)
+    there, there_ok = _counted(steps, batch, lengths)
+    wanted, wanted_ok = _counted(len(labels), batch, label_lengths)
+    valid = there_ok & wanted_ok & ((scan.inside(labels, K) & (labels != blank)) | ~wanted).all(0)
+
+    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    log_p = jax.nn.log_softmax(jnp.where(there[..., None], logits, 0).astype(dtype))
+    path = jnp.full((2 * len(labels) + 1, *batch), blank, int)  # blank, label, blank, ..., blank
+    path = path.at[1::2].set(jnp.where(wanted & scan.inside(labels, K), labels, blank))
+    path = jnp.moveaxis(path, 0, -1)
+    scores = jnp.take_along_axis(log_p, jnp.broadcast_to(path, (steps, *path.shape)), axis=-1)
+    passes = (path != blank) & (path != jnp.roll(path, 2, axis=-1))
+
+    def shifted(alpha: Array, by: int) -> Array:
+        front = [(0, 0)] * len(batch) + [(by, 0)]
+        return jnp.pad(alpha, front, constant_values=NEVER)
+
+    def step(alpha: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+        score, there = now
+        one, two = shifted(alpha, 1)[..., :-1], shifted(alpha, 2)[..., :-2]
+        ways = jnp.stack([alpha, one, jnp.where(passes, two, NEVER)])
+        after = jax.nn.logsumexp(ways, axis=0) + jnp.maximum(score, NEVER)
+        return jnp.where(there[..., None], after, alpha), None
+
+    before = jnp.full(path.shape, NEVER, dtype).at[..., 0].set(0)
+    alpha, _ = lax.scan(step, before, (scores, there))
+    end = 2 * wanted.sum(axis=0, dtype=int)[..., None] + np.arange(2)  # last label, blank after it
+    loss = -jax.nn.logsumexp(jnp.take_along_axis(shifted(alpha, 1), end, axis=-1), axis=-1)
+    return scan.or_nan(valid, jnp.where(loss > -NEVER / 2, jnp.inf, loss)).astype(logits.dtype)
+
+
+def _counted(steps: int, batch: list[int], lengths: Any) -> tuple[Array, Array]:
+    """Which of so many steps are there, (T, ...), and which sequences have a possible length."""
+    if lengths is None:
+        return jnp.ones((steps, *batch), bool), jnp.ones(batch, bool)
+    lengths, valid = scan.require_lengths(lengths, steps, tuple(batch))
+    return jnp.arange(steps).reshape(steps, *(1 for _ in batch)) < lengths, valid
+
+
+def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -> None:
+    """Raise ValueError for labels that are no classes, or the blank, as far as they are known."""
+    there = scan.known_present(labels.shape, label_lengths)
+    scan.require_index("labels", labels, classes, "classes", there)
+    values = known(labels)
+    if values is not None and there is not None and np.any((values == blank) & there):
+        raise ValueError(
+            f"labels holds {blank}, which is the blank: it stands between labels, and is none. "
+            f"Keep that class free, or name another by blank="
+        )
+
+
+def _require_room(steps: int, lengths: Any, labels: Any, label_lengths: Any) -> None:
+    """Raise ValueError where labels need more steps than their sequence has.
+
+    By NumPy alone: what jnp makes under jit is traced, even of values that are known.
+    """
+    counts = known(len(labels) if label_lengths is None else label_lengths)
+    if counts is None:
+        return
+    batch, own = labels.shape[1:], None if lengths is None else known(lengths)
+    room = np.broadcast_to(steps if own is None else own, batch)
+    needed = np.broadcast_to(counts, batch)
+    values = known(labels)
+    if values is not None:
+        within = np.arange(1, len(values)).reshape(-1, *(1 for _ in batch)) < counts
+        needed = needed + ((values[1:] == values[:-1]) & within).sum(axis=0)
+    short = np.flatnonzero(needed > room)
+    if short.size:
+        first = short[0]
+        raise ValueError(
+            f"sequence {first} has {room.flat[first]} steps, but its labels need "
+            f"{needed.flat[first]}, one each and one more for each that repeats the one before it "
+            f"({short.size} such sequences). CTC is for outputs shorter than inputs: drop these, "
+            "or let the inputs have more steps; for outputs that are longer, take EncoderDecoder"
+        )

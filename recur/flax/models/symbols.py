@@ -1,0 +1,32 @@
+"""Symbols as vectors: the rows of an embedding, looked up with care."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from recur import scan
+
+
+def embedded(embed: nnx.Embed, name: str, symbols: Array, lengths: Any = None) -> Array:
+    """The vector of each symbol, (T, ...) -> (T, ..., d).
+
+    NaN for one that the embedding does not have. Raises ValueError where that is known, and for
+    symbols that are not integers; those beyond a length are not looked at.
+    """
+    there = scan.known_present(jnp.shape(symbols), lengths)
+    scan.require_index(name, symbols, embed.num_embeddings, "symbols", there)
+    return vectors(embed, symbols)
+
+
+def present_symbols(symbols: Array, lengths: Any = None) -> Array:
+    """The symbols (T, ...), 0 beyond each length."""
+    there = scan.present(jnp.zeros((*jnp.shape(symbols), 0)), lengths)
+    return symbols if there is None else jnp.where(there, symbols, 0)
+
+
+def vectors(embed: nnx.Embed, symbols: Array) -> Array:
+    """`embedded` where no value is known, as in a loop."""
+    valid = scan.inside(symbols, embed.num_embeddings)
+    return scan.or_nan(valid, embed(jnp.where(valid, symbols, 0)))

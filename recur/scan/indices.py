@@ -1,0 +1,61 @@
+"""Integers that index something: labels, symbols, items.
+
+Out of range they are refused where their values are known, and what is made of them is NaN where
+they are traced; they never wrap around, and are never clipped.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def known(values: Any) -> np.ndarray | None:
+    """The values as NumPy has them; None where they are traced or on other processes."""
+    if isinstance(values, jax.core.Tracer):
+        return None
+    if isinstance(values, jax.Array) and not values.is_fully_addressable:
+        return None
+    return np.asarray(values)
+
+
+def require_index(
+    name: str, index: Any, size: int, what: str, there: np.ndarray | bool | None = True
+) -> None:
+    """Raise ValueError unless these are integers, 0 .. size - 1 as far as they are known.
+
+    `what` names the things that they choose from, in the plural. `there`, of the shape of `index`,
+    says which of them are read at all; None where that is not known, and then none is checked.
+    """
+    dtype = jnp.result_type(index)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"{name} holds {dtype}; pass integers, 0 .. {size - 1} for {size} {what}")
+    values = known(index)
+    if values is None or there is None:
+        return
+    outside = np.argwhere(((values < 0) | (values >= size)) & there)
+    if not len(outside):
+        return
+    first = tuple(map(int, outside[0]))
+    bad = values[first]
+    advice = "leave out what stands for none, by lengths or a mask" if bad < 0 else "count from 0"
+    raise ValueError(
+        f"{name} holds {bad} at {first} ({len(outside)} such); {size} {what} are numbered "
+        f"0 .. {size - 1}: {advice}"
+    )
+
+
+def inside(index: Array, size: int) -> Array:
+    """Which of these integers are 0 .. size - 1."""
+    index = jnp.asarray(index).astype(
+        int
+    )  # one that holds the size: that of a file may be of 8 bits
+    return (index >= 0) & (index < size)
+
+
+def or_nan(valid: Array, values: Array) -> Array:
+    """The values, NaN where they are not valid; the axes of `valid` are the first of `values`."""
+    valid = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
+    return jnp.where(valid, values, jnp.nan)
