@@ -1,8 +1,10 @@
 """The wave equation cell: its formula, its energy, its speed, its border, and what it refuses."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import normal
 
 from recur import cells, scan
 
@@ -162,6 +164,31 @@ def test_probes_read_their_share():
         wave.intensity(wave.Medium((2, 2), (), border=0), hs)
 
 
+def test_a_silent_recording_leaves_the_gradient_of_the_others():
+    """Equal shares and no slope where nothing is heard; as loud as itself where it is faint."""
+    medium = wave.Medium((2, 2), ((0, 0),), ((0, 1), (1, 0)), border=0)
+    heard = normal(3, 4)
+    hs = np.stack([heard, 0 * heard, 1e-25 * heard, 1e25 * heard], axis=1)
+
+    @jax.jit
+    def both(hs):
+        def loss(hs):
+            shares = wave.intensity(medium, hs)
+            return -jnp.log(shares[:, 0]).sum(), shares
+
+        return jax.value_and_grad(loss, has_aux=True)(hs)
+
+    (_, shares), slopes = jax.device_get(both(hs))
+    power = (heard[:, 1:3].astype(float) ** 2).sum(axis=0)
+    own = power / power.sum()
+    np.testing.assert_allclose(shares, [own, [0.5, 0.5], own, own], rtol=1e-6)
+    slope = np.zeros((3, 4))
+    slope[:, 1:3] = 2 * heard[:, 1:3] * (1 / power.sum() - np.array([1, 0]) / power[0])
+    for i, size in ((0, 1), (2, 1e-25), (3, 1e25)):
+        np.testing.assert_allclose(slopes[:, i] * size, slope, rtol=1e-5, atol=1e-6)
+    assert not slopes[:, 1].any()
+
+
 def test_equal_media_make_equal_cells():
     def medium(**changes):
         return wave.Medium((40, 50), ((1, 1),), **changes)
@@ -187,6 +214,9 @@ def test_equal_media_make_equal_cells():
         (lambda: wave.Medium((50, 50), (), dt=0.5, c1=2.0), r"CFL.* = 0.3536 .* c = 2.0"),
         (lambda: wave.Medium((50, 60), ((50, 0),)), r"pixel \(50, 0\) lies outside .*\(50, 60\)"),
         (lambda: wave.Medium((50, 60), (), ((0, -1),)), r"pixel \(0, -1\) lies outside"),
+        (lambda: wave.Medium((50, 60), ((0.5, 1),)), r"pixel \(0.5, 1\) is a row and a column"),
+        (lambda: wave.Medium((50, 60), (), c1=float("nan")), r"CFL.* c = nan"),
+        (lambda: wave.Medium((50, 60), (), c1=-2.0), r"CFL.* c = 2.0"),
         (lambda: wave.Medium((30, 60), ()), r"border of 20 pixels .* \(30, 60\); border=0"),
         (
             lambda: wave.saturable(wave.Medium((50, 50), ()), 0.1, 0.0),

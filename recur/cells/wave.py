@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from recur.core import Prior, Unitwise
 
@@ -45,16 +45,19 @@ class Medium:
     steepness: float = 100.0  # of `project`
 
     def __post_init__(self) -> None:
-        limit = self.h / (max(self.c0, self.c1) * sqrt(2))
+        fastest = float(np.max(np.abs([self.c0, self.c1])))  # NaN if one of them is
+        limit = self.h / (fastest * sqrt(2))
         if not 0 < self.dt <= limit:
             raise ValueError(
                 f"dt = {self.dt} breaks the stability (CFL) condition 0 < dt <= h / (c sqrt 2) = "
-                f"{limit:.4g} for h = {self.h} and c = {max(self.c0, self.c1)}: take a smaller dt "
+                f"{limit:.4g} for h = {self.h} and c = {fastest}: take a smaller dt "
                 "or larger pixels"
             )
         for pixel in (*self.sources, *self.probes):
             if not all(0 <= i < size for i, size in zip(pixel, self.shape, strict=True)):
                 raise ValueError(f"pixel {pixel} lies outside the grid (ny, nx) = {self.shape}")
+            if not all(i == int(i) for i in pixel):
+                raise ValueError(f"pixel {pixel} is a row and a column, integers")
         if not 0 <= 2 * self.border <= min(self.shape):
             raise ValueError(
                 f"a border of {self.border} pixels at each side does not fit in {self.shape}; "
@@ -124,11 +127,17 @@ def blur(medium: Medium, rho: Array) -> Array:
 def intensity(medium: Medium, hs: Array) -> Array:
     """The share of each probe in the summed squared field: hs (T, ..., n) -> (..., probes).
 
-    Raises ValueError for a medium without probes.
+    Where all probes are silent, each has the same share and the derivative is zero. Squares of a
+    faint or a strong field neither vanish nor overflow. Raises ValueError for a medium without
+    probes.
     """
     if not medium.probes:
         raise ValueError("this medium has no probes; give it Medium(..., probes=((row, column),))")
-    power = jnp.sum(hs[..., medium.flat(medium.probes)] ** 2, axis=0)
+    heard = hs[..., medium.flat(medium.probes)]
+    loudest = lax.stop_gradient(jnp.abs(heard).max(axis=(0, -1), keepdims=True))  # no share moves
+    silent = loudest == 0
+    power = jnp.sum((heard / jnp.where(silent, 1, loudest)) ** 2, axis=0)
+    power = jnp.where(silent[0], 1, power)
     return power / power.sum(axis=-1, keepdims=True)
 
 
