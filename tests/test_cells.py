@@ -368,6 +368,21 @@ def test_gru_reset_before_against_numpy():
     run_both(cells.gru.reset_before, 3, 5, step)
 
 
+@pytest.mark.parametrize("make", [cells.vanilla.elman, cells.lstm.long_short])
+def test_a_phi_that_is_not_unitwise_is_refused(make):
+    """A softmax, a norm, a sort, a unit that vanishes; what has a number for each unit passes."""
+    for phi in (jax.nn.softmax, lambda a: a - a.mean(), lambda a: a[..., ::-1], jnp.sort):
+        with pytest.raises(ValueError, match=r"unit \d reads unit \d. Units meet in W alone"):
+            make(phi)
+    with pytest.raises(ValueError, match=r"one number a unit; glu makes \(2,\) of \(4,\)"):
+        make(jax.nn.glu)
+    with pytest.raises(TypeError, match="got 'tanh'"):
+        make("tanh")
+    gains = np.arange(7, dtype=np.float32)
+    for phi in (jnp.sin, np.abs, lambda a: a * gains):
+        assert make(phi) is make(phi)
+
+
 def test_vanilla_variants_against_numpy():
     for cell, phi in [
         (cells.vanilla.relu, lambda a: np.maximum(a, 0)),

@@ -130,6 +130,42 @@ def test_torch_layers_in_both_directions(kind):
     assert len(one) == 1
 
 
+def test_weights_of_a_cell_with_another_activation():
+    """Refused by the cell that has another one, and right for the one that has theirs."""
+
+    def module(make, **functions):
+        return filled(from_nnx(lambda d, n, rngs: make(d, n, rngs=rngs, **functions)))
+
+    def refused(convert, make, message, **functions):
+        with pytest.raises(ValueError, match=message):
+            convert(module(make, **functions))
+
+    relu = {"activation_fn": nnx.relu}
+    refused(weights.flax_simple, nnx.SimpleCell, "SimpleCell has .*relu.* vanilla.elman", **relu)
+    refused(weights.flax_lstm, nnx.LSTMCell, "activation_fn = relu.* lstm.long_short", **relu)
+    refused(weights.flax_lstm, nnx.OptimizedLSTMCell, "gate_fn = relu", gate_fn=nnx.relu)
+    refused(weights.flax_gru, nnx.GRUCell, "GRUCell has activation_fn = relu.* tanh$", **relu)
+    weights.flax_gru(module(nnx.GRUCell, activation_fn=lambda a: jax.numpy.tanh(a)))
+
+    simple, lstm = module(nnx.SimpleCell, **relu), module(nnx.LSTMCell, **relu)
+    phi = nnx.relu
+
+    pairs = (
+        (simple, weights.flax_simple(simple, phi), cells.vanilla.elman(phi)),
+        (lstm, weights.flax_lstm(lstm, phi), cells.lstm.long_short(phi)),
+    )
+
+    @jax.jit
+    def both(xs):
+        return [
+            (scan.run(cell, params, xs)[1], scan.run(from_nnx(type(given)), given, xs)[1])
+            for given, params, cell in pairs
+        ]
+
+    for ours, expected in both(XS):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)  # float32
+
+
 def test_weights_that_do_not_fit_say_so():
     good = torch_state(4, D)
     with pytest.raises(ValueError, match=r"missing: bias_hh; unknown: none\. Of a larger model"):

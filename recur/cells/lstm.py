@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
 
 GATES = ("input", "forget", "candidate", "output")
@@ -99,7 +100,11 @@ def mix_coupled(params: Params, h: Array) -> list[Array]:
 
 @cache
 def long_short(phi: Callable[[Array], Array], /) -> Unitwise:
-    """The cell with this phi at the candidate and at the output; the same phi, the same cell."""
+    """The cell with this phi at the candidate and at the output; the same phi, the same cell.
+
+    Raises ValueError for a phi by which a unit reads another, such as a softmax.
+    """
+    require_elementwise(phi)
 
     def update(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
         del params

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
 
 GATES = ("hidden",)
@@ -54,7 +55,11 @@ def identity(a: Array) -> Array:
 
 @cache
 def elman(phi: Callable[[Array], Array]) -> Unitwise:
-    """The cell h = phi(W h + V x + b); the same phi gives the same cell."""
+    """The cell h = phi(W h + V x + b); the same phi gives the same cell.
+
+    Raises ValueError for a phi by which a unit reads another, such as a softmax.
+    """
+    require_elementwise(phi)
 
     def update(params: Params, h: Array, r: Array, z: Array) -> Array:
         del params, h

@@ -4,15 +4,18 @@
     torch_lstm, torch_gru, torch_rnn    of one layer of a PyTorch state dict, arrays by name
     torch_layers                        of all layers and both directions, for Stacked
 
-LSTM's are for `lstm.cell`, a GRU's for `gru.cudnn`, the simple ones for `vanilla.cell` or the
-`vanilla.elman` with the activation they were trained with. An LSTM's state is (h, c) here, (c, h)
-in Flax. PyTorch is not needed: `{name: p.numpy() for name, p in module.state_dict().items()}`.
+LSTM's are for `lstm.cell`, a GRU's for `gru.cudnn`, the simple ones for `vanilla.cell`; with
+another activation phi, for `lstm.long_short(phi)` and `vanilla.elman(phi)`. An nnx module says what
+it computes with, and is refused where that is not the cell's; a dict of weights does not. An LSTM's
+state is (h, c) here, (c, h) in Flax. PyTorch is not needed:
+`{name: p.numpy() for name, p in module.state_dict().items()}`.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict
@@ -24,13 +27,16 @@ from recur.compose import BothWays
 from recur.core import Tree
 
 Weights = Mapping[str, Any] | nnx.Module
+Activation = Callable[[Array], Array]
 
 
-def flax_lstm(weights: Weights) -> lstm.Params:
-    """For `lstm.cell`, from a Flax LSTMCell or OptimizedLSTMCell.
+def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
+    """For `lstm.cell`, or `lstm.long_short(phi)`, from a Flax LSTMCell or OptimizedLSTMCell.
 
-    Raises ValueError for weights that are missing, unknown, or of a wrong shape.
+    Raises ValueError for weights that are missing, unknown, or of a wrong shape, and for a module
+    with another activation than phi or other gates than sigmoids.
     """
+    _require_functions(weights, phi, "lstm.long_short(phi)")
     named = _flax(weights)
     if "dense_h/kernel" in named:
         _require(named, "an LSTM", ("dense_i/kernel", "dense_h/kernel"), ("dense_h/bias",), 4)
@@ -41,6 +47,7 @@ def flax_lstm(weights: Weights) -> lstm.Params:
 
 def flax_gru(weights: Weights) -> gru.Cudnn:
     """For `gru.cudnn`, from a Flax GRUCell. Raises ValueError as `flax_lstm` does."""
+    _require_functions(weights, jnp.tanh)
     named = _flax(weights)
     if "dense_h/kernel" in named:  # nnx: the candidate has one bias, outside the reset
         _require(named, "a GRU", ("dense_i/kernel", "dense_h/kernel"), ("dense_i/bias",), 3)
@@ -52,8 +59,12 @@ def flax_gru(weights: Weights) -> gru.Cudnn:
     return gru.Cudnn(_update_first(W), _update_first(V), _update_first(b), b_h)
 
 
-def flax_simple(weights: Weights) -> vanilla.Params:
-    """For `vanilla.cell`, from a Flax SimpleCell without residual. Raises as `flax_lstm` does."""
+def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
+    """For `vanilla.cell`, or `vanilla.elman(phi)`, from a Flax SimpleCell without residual.
+
+    Raises ValueError as `flax_lstm` does, and for a module with a residual.
+    """
+    _require_functions(weights, phi, "vanilla.elman(phi)")
     if getattr(weights, "residual", False):
         raise ValueError("this SimpleCell adds its old state (residual); a vanilla cell does not")
     named = {name.removeprefix("dense_"): a for name, a in _flax(weights).items()}
@@ -133,6 +144,26 @@ def _torch(
     W, V = named["weight_hh"], named["weight_ih"]
     zeros = jnp.zeros(W.shape[1], W.dtype)
     return W, V, named.get("bias_hh", zeros), named.get("bias_ih", zeros)
+
+
+def _require_functions(weights: Weights, phi: Activation, other: str | None = None) -> None:
+    """Raise ValueError for a module with other functions than sigmoid and phi; a dict has none.
+
+    `other` names the cell that takes any phi.
+    """
+    for name, ours in (("gate_fn", jax.nn.sigmoid), ("activation_fn", phi)):
+        theirs = getattr(weights, name, ours)
+        if theirs is ours:
+            continue
+        with jax.ensure_compile_time_eval():
+            at = jnp.linspace(-3, 3, 13)
+            if jnp.allclose(theirs(at), ours(at), atol=1e-6):
+                continue
+        advice = f"; pass it as phi, for {other}" if other and name == "activation_fn" else ""
+        raise ValueError(
+            f"this {type(weights).__name__} has {name} = {getattr(theirs, '__name__', theirs)}, "
+            f"the cell {getattr(ours, '__name__', ours)}{advice}"
+        )
 
 
 def _flax(weights: Weights) -> dict[str, Array]:
