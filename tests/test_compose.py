@@ -1,6 +1,7 @@
 """The contract of a cell over compositions, and each composition against its formula."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -452,6 +453,40 @@ def test_a_masked_cell_carries_its_output():
         np.testing.assert_array_equal(hs[0], hs[1])
     assert (skip[0] != 0).all()
     assert not skip[1].any()
+
+
+@pytest.mark.parametrize("wrap", [masked, resetting, zoneout, recurrent_dropout])
+@pytest.mark.parametrize("network", [LSTM, BEFORE])
+def test_a_sequence_whose_mask_was_forgotten_is_refused(wrap, network):
+    """Two sequences, or two features, came apart into a mask and an input."""
+    if wrap is recurrent_dropout and network is BEFORE:
+        return  # takes Unitwise cells alone
+    cell, params = wrap(network), random_params(network)
+
+    def refused(message, xs):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(lambda: scan.run(cell, params, xs))
+
+    xs = random_inputs(2)
+    refused(r"takes x = \(\w+, x\) at every step.*of shapes \[\(2, 3\)\]", xs)
+    refused(r"takes x = \(\w+, x\) at every step.*of shapes \[\(2,\)\]", xs[:, 0, :2])
+    refused(r"takes x = \(\w+, x\) at every step.*PerLayer", PerLayer((flags((2,)),), xs))
+    if wrap in (masked, resetting):
+        refused(
+            r"(mask|reset) holds \['float32'\]; pass .* booleans",
+            (flags((2,)).astype(xs.dtype), xs),
+        )
+        for shape, batch in (((1,), (2,)), ((N,), ())):  # a body is stepped without a scan too
+            x = np.zeros(shape, bool), np.zeros((*batch, N), np.float32)
+            with pytest.raises(
+                ValueError, match=rf"{re.escape(str(shape))} at .*axes .*: one flag"
+            ):
+                jax.eval_shape(lambda x=x: cell.step(params, cell.start(params, x[0].shape), x))
+
+
+def test_a_mask_goes_around_a_norm():
+    with pytest.raises(ValueError, match=r"this cell takes x = \(mask, x\)"):
+        jax.eval_shape(lambda: layer_normed(masked(LSTM)).init(KEY, Prior(), 2, N))
 
 
 def test_resetting_a_masked_cell_resets_where_no_step_is():

@@ -24,7 +24,7 @@ def masked(cell: Recurrence) -> Any:
 
     Where the mask is False the state and the output h are carried, and x is never looked at: not
     even NaN in it reaches a result or a gradient. An output that is no part of the state (a skip
-    around the cell) is zero there.
+    around the cell) is zero there. A step raises ValueError for an x without such a mask.
     """
     return _masked_unitwise(cell) if isinstance(cell, Unitwise) else _masked_cell(cell)
 
@@ -34,9 +34,39 @@ def resetting(cell: Recurrence) -> Any:
     """The cell over x = (reset, x), reset (...) boolean: where True, x begins a new sequence.
 
     The state before that step becomes `cell.start`, learned or not, and nothing older reaches
-    any later result or gradient.
+    any later result or gradient. A step raises ValueError for an x without such a flag.
     """
     return _resetting_unitwise(cell) if isinstance(cell, Unitwise) else _resetting_cell(cell)
+
+
+def beside(name: str, x: Tree) -> tuple[Tree, Tree]:
+    """What goes with an input, and the input, of a pair x = (name, x). Raises ValueError for none.
+
+    An array would come apart along its first axis where that has length 2.
+    """
+    if isinstance(x, tuple | list) and len(x) == 2 and not hasattr(x, "_fields"):
+        return x[0], x[1]
+    given = [jnp.shape(leaf) for leaf in jax.tree.leaves(x)]
+    raise ValueError(
+        f"this cell takes x = ({name}, x) at every step, so run it over such a pair of sequences; "
+        f"got {type(x).__name__} of shapes {given}"
+    )
+
+
+def flagged(name: str, x: Tree) -> tuple[Array, Tree]:
+    """The flag (...) and the input (..., d) of a pair; raises ValueError for one that is none."""
+    flag, x = beside(name, x)
+    dtypes = [str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(flag)]
+    if dtypes != ["bool"]:
+        raise ValueError(f"{name} holds {dtypes}; pass one array of booleans, such as {name} != 0")
+    flag = jnp.asarray(flag)
+    batch = jnp.shape(jax.tree.leaves(x)[-1])[:-1]
+    if flag.shape != batch:
+        raise ValueError(
+            f"{name} has shape {flag.shape} at an input of batch axes {batch}: one flag a step of "
+            "each sequence. Use jnp.broadcast_to where all share one."
+        )
+    return flag, x
 
 
 def choose(flag: Array, new: Tree, old: Tree) -> Tree:
@@ -73,7 +103,7 @@ def _where(number: Array, new: Tree, old: Tree) -> Tree:
 
 def _masked_unitwise(cell: Unitwise) -> Unitwise:
     def drive(params: Tree, x: Tree) -> tuple[Array, Tree]:
-        mask, x = x
+        mask, x = flagged("mask", x)
         z = cell.drive(params, clean(tell(mask), x))
         return _number(mask, z), z
 
@@ -86,7 +116,7 @@ def _masked_unitwise(cell: Unitwise) -> Unitwise:
 
 def _masked_cell(cell: Recurrence) -> Cell:
     def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        mask, x = x
+        mask, x = flagged("mask", x)
         after, h = cell.step(params, state, clean(tell(mask), x))
         carried = choose(mask, after, state)
         output = follow(h, after, carried)
@@ -98,7 +128,7 @@ def _masked_cell(cell: Recurrence) -> Cell:
 def _resetting_unitwise(cell: Unitwise) -> Unitwise:
     def drive(params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
         # mix(start) belongs here: it is what the flag does alone, one product for all steps
-        reset, x = x
+        reset, x = flagged("reset", x)
         z = cell.drive(params, x)
         fresh = cell.start(params)
         r = cell.mix(params, hidden(fresh))
@@ -115,7 +145,7 @@ def _resetting_unitwise(cell: Unitwise) -> Unitwise:
 
 def _resetting_cell(cell: Recurrence) -> Cell:
     def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        reset, x = x
+        reset, x = flagged("reset", x)
         fresh = cell.start(params, reset.shape)
         return cell.step(params, choose(reset, fresh, state), x)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from recur.compose.masks import follow
+from recur.compose.masks import beside, follow
 from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
 
 
@@ -32,7 +32,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
         )
 
     def step(params: Tree, state: Tree, x: tuple[Array, Tree]) -> tuple[Tree, Array]:
-        keep, x = x
+        keep, x = beside("keep", x)
         _require_shape(keep, hidden(state))
         r = cell.mix(params, keep * hidden(state))
         state = cell.update(params, state, r, cell.drive(params, x))
@@ -53,7 +53,7 @@ def zoneout(cell: Recurrence) -> Any:
         return _zoneout_unitwise(cell)
 
     def step(params: Tree, state: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Array]:
-        keep, x = x
+        keep, x = beside("keep", x)
         after, h = cell.step(params, state, x)
         blended = _blend(keep, state, after)
         output = follow(h, after, blended)
@@ -69,7 +69,7 @@ def zoneout(cell: Recurrence) -> Any:
 
 def _zoneout_unitwise(cell: Unitwise) -> Unitwise:
     def drive(params: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
-        keep, x = x
+        keep, x = beside("keep", x)
         return keep, cell.drive(params, x)
 
     def update(params: Tree, state: Tree, r: Tree, z: tuple[Tree, Tree]) -> Tree:
