@@ -115,6 +115,7 @@ def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
 
 
 def _recall(T: int, symbols: int, length: int, cue: int) -> Task:
+    scan.require_integers(T=T, symbols=symbols, length=length)
     if min(T, symbols - 1, length) < 1:
         raise ValueError(f"needs T, length >= 1 and symbols >= 2, got {T}, {length} and {symbols}")
     blank, steps = symbols, T + 2 * length
@@ -137,6 +138,7 @@ def random_permutation(T: int, symbols: int = 100) -> Task:
 
     Martens and Sutskever 2011, ICML; arXiv:1211.5063.
     """
+    scan.require_integers(T=T, symbols=symbols)
     if T < 2 or symbols < 3:
         raise ValueError(f"needs T >= 2 and symbols >= 3, got T={T} and symbols={symbols}")
 
@@ -230,6 +232,7 @@ def _places(key: Array, batch: int, windows: tuple[tuple[int, int], ...]) -> Arr
 
 
 def _require_tenths(T: int) -> None:
+    scan.require_integers(T=T)
     if T < 10:
         raise ValueError(f"this task places its signals by tenths of T, so T >= 10; got T={T}")
 
@@ -268,6 +271,7 @@ def permuted(key: Array, images: Array, labels: Array, pixels: int = 1, classes:
 
 def pad(key: Array, images: Array, T: int, noise: float) -> Array:
     """Images (B, ...) of P pixels and noise after them -> (T, B, P)."""
+    scan.require_integers(T=T)
     if T < 1:
         raise ValueError(f"the image itself takes a step, so T >= 1; got T={T}")
     flat = images.reshape(1, len(images), -1)
@@ -277,11 +281,19 @@ def pad(key: Array, images: Array, T: int, noise: float) -> Array:
 
 
 def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
-    """Images (B, ...) of P pixels, `pixels` at a step -> (P / pixels, B, pixels)."""
+    """Images (B, ...) of P pixels, `pixels` at a step -> (P / pixels, B, pixels).
+
+    `order` holds the pixels as they are read, 0 .. P - 1. Raises ValueError for others, or gives
+    NaN for them where they are traced.
+    """
+    scan.require_integers(pixels=pixels)
     flat = images.reshape(len(images), -1)
     if pixels < 1 or flat.shape[1] % pixels:
         raise ValueError(f"pixels must divide the {flat.shape[1]} of an image, got {pixels}")
-    flat = flat if order is None else flat[:, order]
+    if order is not None:
+        scan.require_index("order", order, flat.shape[1], "pixels")
+        valid = scan.inside(order, flat.shape[1])
+        flat = scan.or_nan(valid, jnp.asarray(flat).T[jnp.where(valid, order, 0)]).T
     return flat.reshape(len(images), -1, pixels).swapaxes(0, 1)
 
 
@@ -289,6 +301,7 @@ def _labelled(
     images: Array, labels: Array, read: Callable[[Array, Array], Array], inputs: int, classes: int
 ) -> Task:
     """Images drawn with replacement; the baseline knows how often each class comes."""
+    scan.require_integers(classes=classes)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if labels.shape != images.shape[:1]:
         raise ValueError(f"one label an image: got images {images.shape}, labels {labels.shape}")
@@ -298,8 +311,7 @@ def _labelled(
         picked = jax.random.randint(one, (batch,), 0, len(labels))
         return Batch(read(two, images[picked]), labels[None, picked])
 
+    scan.require_index("labels", labels, classes, "classes")
     share = np.bincount(labels) / len(labels)
-    if len(share) > classes:
-        raise ValueError(f"there is a label {len(share) - 1}, but classes={classes}: count from 0")
     known = -sum(p * log(p) for p in share.tolist() if p > 0)
     return Task(sample, inputs, classes, Baseline(known, float(share.max())))

@@ -213,6 +213,30 @@ def test_loss_and_accuracy_against_numbers_worked_out():
     assert float(loss(*numbers)) == 0.5
 
 
+def test_a_count_that_is_no_integer_is_refused():
+    """And is not kept: 20.0 == 20, so a task of it would be the task of 20 from then on."""
+    for make in (tasks.copy, tasks.memorisation, tasks.random_permutation, tasks.adding,
+                 tasks.delayed_xor, tasks.temporal_order, tasks.three_bit_order):  # fmt: skip
+        for T in (47.0, 47.5):
+            with pytest.raises(ValueError, match="T is a whole number, an int; got"):
+                make(T)
+        assert jax.eval_shape(partial(make(47).sample, batch=2), KEY).xs.shape[1] == 2
+    with pytest.raises(ValueError, match=r"symbols is a whole number, an int; got 2.5"):
+        tasks.copy(5, symbols=2.5)
+    with pytest.raises(ValueError, match=r"classes is a whole number"):
+        tasks.unrolled(IMAGES, LABELS, 4, classes=5.0)
+
+
+def test_an_order_has_pixels_alone():
+    """Refused where it is known; NaN where traced, and only there."""
+    images, order = np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.array([3, 0, 4, -1])
+    for bad in (4, -1):
+        with pytest.raises(ValueError, match=rf"order holds {bad} at \(1,\).* 4 pixels"):
+            tasks.unroll(images, 2, np.array([0, bad, 1, 2]))
+    read = jax.jit(lambda order: tasks.unroll(images, 1, order))(order)[..., 0]
+    np.testing.assert_array_equal(read, [[3, 7], [0, 4], [np.nan] * 2, [np.nan] * 2])
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"symbols >= 2, got 5, 10 and 1"):
         tasks.copy(5, symbols=1)
@@ -226,8 +250,12 @@ def test_what_cannot_be_is_refused():
         jax.eval_shape(partial(tasks.padded(IMAGES, LABELS, 0, 1.0).sample, batch=2), KEY)
     with pytest.raises(ValueError, match=r"one label an image: got images \(40, 4, 6\)"):
         tasks.unrolled(IMAGES, LABELS[1:], 4)
-    with pytest.raises(ValueError, match=r"there is a label 4, but classes=4"):
+    with pytest.raises(
+        ValueError, match=r"labels holds 4 at .* 4 classes are numbered 0 .. 3: count from 0"
+    ):
         tasks.unrolled(IMAGES, LABELS, 4, classes=4)
+    with pytest.raises(ValueError, match=r"labels holds -1 at"):
+        tasks.unrolled(IMAGES, LABELS - 1, 4)
     targets = draw(made("temporal_order")).targets[:, :3]
     with pytest.raises(ValueError, match=r"take \(1, 3, 'k'\): pass those of the last K steps"):
         tasks.loss(np.zeros((25, 3, 4), np.float32), targets)

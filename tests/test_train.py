@@ -95,6 +95,30 @@ def test_a_divergence_is_recorded_and_stops_only_its_member():
     assert np.isfinite(state.params["w"]).all()
 
 
+def test_an_update_that_is_not_finite_is_a_divergence():
+    """A relu of NaN is 0: without this, parameters that are NaN went on with a finite loss."""
+
+    def learn(rate):
+        return train.advance(
+            lambda params, _: jnp.sum(jax.nn.relu(params)), optax.sgd(rate), lambda key: None,
+            train.start(KEY, np.ones(2, np.float32), optax.sgd(rate)), 3,
+        )  # fmt: skip
+
+    state, losses = jax.jit(jax.vmap(learn))(np.array([np.nan, np.inf, 0.1], np.float32))
+    assert state.diverged.tolist() == [0, 0, -1]
+    np.testing.assert_array_equal(state.params[:2], 1)
+    assert np.isnan(losses[:2]).all()
+    np.testing.assert_allclose(losses[2], [2, 1.8, 1.6], rtol=1e-6)
+
+
+def test_counts_of_steps_are_integers():
+    for steps, every in ((3, 1.5), (3.0, 1), (4, 2.0)):
+        with pytest.raises(
+            ValueError, match=r"(steps|every) is a whole number, an int; got \d\.\d"
+        ):
+            advance(start(), steps, every=every)
+
+
 def test_steps_must_be_positive():
     with pytest.raises(ValueError, match="at least one step, got steps=0"):
         advance(start(), 0)
@@ -320,6 +344,22 @@ def test_omega_without_a_gradient_is_zero():
     value, gradient = jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(omega))(like(cell, 2, 3)))
     assert value == 0
     assert not any(np.any(leaf) for leaf in gradient)
+
+
+def test_omega_of_nan_is_nan():
+    """Of parameters, of states that overflow, of an error; under relu, which makes 0 of NaN."""
+    cell, V = cells.vanilla.relu, np.ones((2, 2), np.float32)
+    grows = 9 * np.array([[3, -1], [-1, 3]], np.float32)  # past float32 after 28 of 40 steps
+
+    @jax.jit
+    def omega(W, V, factor):
+        params, xs = cells.vanilla.Params(W, V, V[0]), np.ones((40, 2), np.float32)
+        return train.omega(lambda hs: factor * hs[-1].sum(), cell, params, xs)
+
+    assert np.isfinite(omega(grows / 90, V, 1.0))
+    for W, own, factor in ((grows, V, 1.0), (grows * np.nan, V, 1.0), (grows / 90, V, np.nan),
+                           (grows / 90, V * np.nan, 1.0)):  # fmt: skip
+        assert np.isnan(omega(W, own, factor))
 
 
 def test_omega_refuses_an_output_that_is_not_the_state():

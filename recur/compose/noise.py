@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from recur.compose.masks import beside, follow
 from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
@@ -104,26 +105,35 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
     """keep (T, ..., n) for `recurrent_dropout`: one mask for all steps of a sequence.
 
     An entry is 0 with probability `rate`, else 1 / (1 - rate), so that keep * h has the mean of h.
-    h (..., n) gives shape and dtype. Raises ValueError unless 0 <= rate < 1.
+    h (..., n) gives shape and dtype. Raises ValueError unless 0 <= rate < 1, and gives NaN where
+    the rate is traced.
     """
     _require_rate(rate)
     keep = jax.random.bernoulli(key, 1 - rate, h.shape).astype(h.dtype) / (1 - rate)
-    return jnp.broadcast_to(keep, (steps, *h.shape))
+    return jnp.broadcast_to(_possible(rate, keep), (steps, *h.shape))
 
 
 def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
     """keep for `zoneout`, structured as `state`, arrays (T, ..., n): 1 with probability `rate`.
 
-    Every number of the state draws its own at every step. Raises ValueError unless 0 <= rate < 1.
+    Every number of the state draws its own at every step. Raises ValueError unless 0 <= rate < 1,
+    and gives NaN where the rate is traced.
     """
     _require_rate(rate)
     leaves, structure = jax.tree.flatten(state)
     keys = jax.random.split(key, len(leaves))
     draws = [
-        jax.random.bernoulli(k, rate, (steps, *leaf.shape)).astype(leaf.dtype)
+        _possible(rate, jax.random.bernoulli(k, rate, (steps, *leaf.shape)).astype(leaf.dtype))
         for k, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, draws)
+
+
+def _possible(rate: ArrayLike, keep: Array) -> Array:
+    """keep, NaN for a traced rate out of range."""
+    if not isinstance(rate, jax.core.Tracer):
+        return keep
+    return jnp.where((rate >= 0) & (rate < 1), keep, jnp.nan)
 
 
 def _require_rate(rate: float) -> None:

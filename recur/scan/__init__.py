@@ -10,7 +10,7 @@ from recur.scan.checks import (
     length,
     require_float,
 )
-from recur.scan.indices import inside, or_nan, require_index
+from recur.scan.indices import inside, or_nan, require_index, require_integers
 from recur.scan.passes import run, states, total, truncated
 from recur.scan.plan import Plan, plan
 from recur.scan.ragged import known_present, present, require_lengths
@@ -34,6 +34,7 @@ __all__ = [
     "length",
     "require_float",
     "require_index",
+    "require_integers",
     "require_lengths",
     "known_present",
     "inside",

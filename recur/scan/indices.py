@@ -4,6 +4,7 @@ Out of range they are refused where their values are known, and what is made of 
 they are traced; they never wrap around, and are never clipped.
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -45,6 +46,15 @@ def require_index(
         f"{name} holds {bad} at {first} ({len(outside)} such); {size} {what} are numbered "
         f"0 .. {size - 1}: {advice}"
     )
+
+
+def require_integers(**counts: Any) -> None:
+    """Raise ValueError for a count that is no integer, such as T=20.0."""
+    for name, value in counts.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ValueError(f"{name} is a whole number, an int; got {value!r}") from None
 
 
 def inside(index: Array, size: int) -> Array:

@@ -9,6 +9,7 @@ import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from recur import scan
 from recur.core import Tree
 
 Loss = Callable[[Tree, Tree], Array]  # (params, batch) -> a number
@@ -26,7 +27,7 @@ class State(NamedTuple):
     opt: Tree
     key: Array  # of the batches: step t draws from fold_in(key, t)
     step: Array  # updates of the sweep so far, int32
-    diverged: Array  # int32, the step whose loss or gradient was first not finite, or -1
+    diverged: Array  # int32, whose loss, gradient or update was first not finite, or -1
     value: Array  # the loss of that step; NaN before
     finished: Array  # int32, the step at which `finish` was told, or -1
 
@@ -65,8 +66,9 @@ def advance(
     `sample` draws a batch on the device from a key; `loss` maps parameters and a batch to a number.
     With `every` > 1 each of the losses is the mean of that many, formed on the device. They are NaN
     after a divergence, and those of the parameters kept after `finish`. Raises ValueError for
-    steps < 1 and where `every` does not divide steps.
+    steps < 1, for counts that are no integers, and where `every` does not divide steps.
     """
+    scan.require_integers(steps=steps, every=every)
     if steps < 1:
         raise ValueError(f"advance makes at least one step, got steps={steps}")
     if every < 1 or steps % every:
@@ -78,6 +80,8 @@ def advance(
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
             change, opt = optimizer.update(gradient, state.opt, state.params)
         finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+        for leaf in jax.tree.leaves(change):  # parameters that are NaN can have a finite loss: relu
+            finite &= jnp.isfinite(leaf).all()
         moves, breaks = training(state) & finite, training(state) & ~finite
         params, opt = jax.tree.map(
             lambda new, old: jnp.where(moves, new, old),

@@ -27,8 +27,9 @@ def omega(
 
     It is differentiated as the paper does, through the immediate W alone: states and gradients are
     constants, and so are the slopes of the units of a `Unitwise` cell. Of a plain `Cell`, which
-    does not say where its W is, every parameter of the step counts. Raises ValueError as
-    `scan.run` does, and for a cell whose output is not the h of its state.
+    does not say where its W is, every parameter of the step counts. NaN where states or gradients
+    are not finite. Raises ValueError as `scan.run` does, and for a cell whose output is not the h
+    of its state.
     """
     fixed, xs, state = lax.stop_gradient((params, xs, state))
     if state is None:
@@ -38,8 +39,10 @@ def omega(
     constants = lax.stop_gradient((before, _directions(cell, fixed, before, xs, direct)))
     before, deltas = constants
     terms = (_norm(_pull(cell, params, before, xs, deltas)) - 1) ** 2
-    known = _norm(deltas) > 0
-    return jnp.where(known, terms, 0).sum() / jnp.maximum(known.sum(), 1).astype(terms.dtype)
+    known = _norm(deltas) != 0
+    mean = jnp.where(known, terms, 0).sum() / jnp.maximum(known.sum(), 1).astype(terms.dtype)
+    # of a relu, NaN has no slope: what overflowed must not look like a gradient that is zero
+    return jnp.where(scan.first_nonfinite((before, hs, direct)) < 0, mean, jnp.nan)
 
 
 def _trajectory(cell: Recurrence, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Array]:
@@ -103,7 +106,8 @@ def _at_hidden(state: Tree, g: Array) -> Tree:
 def _norm(tree: Tree) -> Array:
     """Over the last axes of all arrays together, (..., 1); its derivative at 0 is 0."""
     square = sum(jnp.sum(leaf**2, axis=-1, keepdims=True) for leaf in jax.tree.leaves(tree))
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
 def _unit(tree: Tree) -> tuple[Array, Tree]:
