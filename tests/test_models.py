@@ -215,7 +215,8 @@ def test_a_label_that_is_no_class_is_refused_and_never_a_number():
         lengths = labels[0]
         every["length"] = cross_entropy(logits, jnp.zeros_like(labels), lengths)
         pooled = {f.__name__: f(XS[..., :2], lengths) for f in (last, mean, ends)}
-        return every, pooled | {"attend": attend(XS[..., 0], XS, lengths)}
+        pooled |= {"attend": attend(XS[..., 0], XS, lengths)}
+        return every, pooled, jax.grad(cross_entropy)(logits, labels, mask=mask)
 
     here = np.ones((T, B), bool)
     for bad in (K, 99, -1, -100):
@@ -230,14 +231,16 @@ def test_a_label_that_is_no_class_is_refused_and_never_a_number():
         for score in (tasks.loss, tasks.accuracy):
             with pytest.raises(ValueError, match=rf"targets holds {bad} .* 6 classes"):
                 traced(score, logits, labels)
-        every, pooled = of(labels, here)
+        every, pooled, gradient = of(labels, here)
+        assert np.isnan(gradient[0, 1]).all()
         assert all(np.isnan(value) for value in every.values()), every
         for name, value in pooled.items():
             np.testing.assert_array_equal(
                 np.isnan(value).all(-1), [False, True, False, False], name
             )
-        some, _ = of(labels, without)
+        some, _, gradient = of(labels, without)
         assert np.isfinite([some["exact"], some["sampled"]]).all()
+        assert np.isfinite(gradient).all()
 
 
 def test_a_symbol_without_a_vector_is_refused_and_never_a_number():
@@ -268,6 +271,9 @@ def test_a_symbol_without_a_vector_is_refused_and_never_a_number():
             assert not gone[:, 1].any(), name
     unread = np.where(PADDED, -1, SYMBOLS)
     traced(every["embedded"], unread)
+    slope = jax.jit(jax.grad(lambda model, y: jnp.sum(model(y, LENGTHS))))
+    gradient = slope(models["embedded"], unread).embed.embedding[...]
+    assert np.isfinite(gradient).all()
 
 
 def test_a_generator_with_nan_logits_says_no_symbol():

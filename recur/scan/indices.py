@@ -66,6 +66,10 @@ def inside(index: Array, size: int) -> Array:
 
 
 def or_nan(valid: Array, values: Array) -> Array:
-    """The values, NaN where they are not valid; the axes of `valid` are the first of `values`."""
+    """The values, NaN where they are not valid, as are their derivatives there.
+
+    The axes of `valid` are the first of `values`.
+    """
     valid = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
-    return jnp.where(valid, values, jnp.nan)
+    # the factor is for derivatives; XLA makes 0 of NaN times a boolean, hence the term
+    return values * jnp.where(valid, 1.0, jnp.nan) + jnp.where(valid, 0.0, jnp.nan)

@@ -32,6 +32,7 @@ def ctc(
     derivative of zero. Raises ValueError also for labels that are no classes, for the blank among
     them and for lengths out of range; where these are traced, the loss is NaN.
     """
+    logits = jnp.asarray(logits)
     steps, *batch, K = logits.shape
     if labels.shape[1:] != tuple(batch):
         raise ValueError(

@@ -17,7 +17,8 @@ def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any =
     each sequence and `mask` (T, ...) is True where a step counts, as for `scan.run`; what they
     leave out is never read. So `mask=labels >= 0` passes over labels that say "none". Raises
     ValueError for labels that are no integers of the logits' shape, and for labels and lengths out
-    of range; where these are traced, the mean is NaN.
+    of range; where these are traced, the mean and its
+    derivative are NaN.
     """
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
@@ -40,14 +41,15 @@ def mean_present(
 
     NaN where a label or a length is out of range. Raises ValueError where that is known.
     """
+    present = scan.present(features, lengths, mask)
     there = scan.known_present(labels.shape, lengths, mask)
     scan.require_index("labels", labels, classes, "classes", there)
-    present, labels = scan.present(features, lengths, mask), jnp.asarray(labels).astype(int)
+    labels = jnp.asarray(labels).astype(int)
     valid = scan.inside(labels, classes)
     if present is None:
         return scan.or_nan(valid, loss(features, jnp.where(valid, labels, 0))).mean()
     clean = jnp.where(present[..., None], features, 0), jnp.where(present & valid, labels, 0)
-    each = jnp.where(present, scan.or_nan(valid, loss(*clean)), 0)
+    each = jnp.where(present, scan.or_nan(valid | ~present, loss(*clean)), 0)
     mean = each.sum() / jnp.maximum(present.sum(), 1).astype(each.dtype)
     if lengths is None:
         return mean

@@ -15,9 +15,10 @@ def embedded(embed: nnx.Embed, name: str, symbols: Array, lengths: Any = None) -
     NaN for one that the embedding does not have. Raises ValueError where that is known, and for
     symbols that are not integers; those beyond a length are not looked at.
     """
+    read = present_symbols(symbols, lengths)
     there = scan.known_present(jnp.shape(symbols), lengths)
     scan.require_index(name, symbols, embed.num_embeddings, "symbols", there)
-    return vectors(embed, symbols)
+    return vectors(embed, read)
 
 
 def present_symbols(symbols: Array, lengths: Any = None) -> Array:
