@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts import discriminant
 from experiments.parts.seeds import band, broken, mean_error
-from recur import cells, train
+from recur import cells, tasks, train
 from recur.flax.models import Classifier, last, mean
 
 POOLS = {"last": last, "mean": mean}
@@ -118,7 +118,7 @@ def loss(model: Classifier, batch: Ragged) -> Array:
 
 def accuracy(model: Classifier, part: Ragged) -> Array:
     """Share of right answers."""
-    return jnp.mean(model(part.xs, part.lengths).argmax(axis=-1) == part.labels)
+    return tasks.accuracy(model(part.xs, part.lengths), part.labels)
 
 
 class Fitted(NamedTuple):

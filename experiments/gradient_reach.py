@@ -31,7 +31,7 @@ from experiments.parts.compiling import jit_lightly
 from experiments.parts.seeds import band, broken
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
-from recur import analysis, cells, scan, train
+from recur import analysis, cells, scan, tasks, train
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier
 
@@ -174,7 +174,7 @@ def fit(
         return xs[:, picked], labels[picked]
 
     def accuracy(model: Classifier) -> jax.Array:
-        return jnp.mean(model(test[0]).argmax(-1) == test[1])
+        return tasks.accuracy(model(test[0]), test[1])
 
     K, S = config.steps // config.every, config.seeds
     state = jax.vmap(lambda key, model: train.start(key, model, optimizer))(keys, models)

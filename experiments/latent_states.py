@@ -46,7 +46,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts.seeds import mean_error
-from recur import Prior, cells, scan, train
+from recur import Prior, cells, scan, tasks, train
 from recur.analysis.qr import qr
 from recur.core import Tree
 
@@ -224,7 +224,7 @@ def fit(
         return train.advance(loss, optimizer, sample, state, config.every, config.every)
 
     def score(network: Network) -> Array:
-        return jnp.mean(logits(name, network, xs[1]).argmax(axis=-1) == labels[1])
+        return tasks.accuracy(logits(name, network, xs[1]), labels[1])
 
     keys = jax.random.split(jax.random.key(config.seed), S)
     state = jax.vmap(start)(keys)

@@ -29,7 +29,7 @@ from experiments import gradient_reach, harness
 from experiments.gradient_reach import WHEN
 from experiments.parts.seeds import mean_error
 from experiments.parts.sizes import width
-from recur import analysis, cells, scan
+from recur import analysis, cells, scan, tasks
 from recur.core import Prior
 from recur.flax.models import Classifier
 
@@ -132,7 +132,7 @@ def measure(
 @jax.jit
 def score(models: Classifier, xs: jax.Array, labels: jax.Array) -> jax.Array:
     """Share of right answers, (S,)."""
-    return jax.vmap(lambda model: jnp.mean(model(xs).argmax(-1) == labels))(models)
+    return jax.vmap(lambda model: tasks.accuracy(model(xs), labels))(models)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -144,7 +144,7 @@ def fit(
     def judge(state: train.State) -> tuple[train.State, Array]:
         batch = task.sample(jax.random.key(config.seed + 1), config.judged)
         hs = scan.run(vanilla.cell, state.params.rnn, batch.xs)[1]
-        wrong = jnp.mean(answers(state.params, hs).argmax(-1) != batch.targets)
+        wrong = 1 - tasks.accuracy(answers(state.params, hs), batch.targets)
         return train.finish(state, wrong < ERRORS), wrong
 
     def start(key: Array) -> train.State:

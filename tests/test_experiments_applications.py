@@ -81,6 +81,15 @@ def test_rates_are_those_of_a_sorted_list():
     )  # the middle of 40 equals, and no better
 
 
+def test_the_rates_of_nan_are_nan():
+    """A rank that counts what is better finds nothing better than NaN."""
+    scores = np.zeros((2, 3, 4), np.float32)
+    scores[1, 0, 2] = np.nan
+    rate = jax.jit(ranking.rate)
+    rates = rate(scores, np.zeros((2, 3), int), np.zeros((2, 3, 4), bool), np.zeros_like(scores))
+    assert np.isnan(rates).all(axis=-1).tolist() == [False, True]
+
+
 def test_item_knn_is_the_sum_of_cosines(monkeypatch):
     packed = jax.tree.map(np.asarray, ranking.pack(HISTORIES, 10))
     monkeypatch.setattr(ranking, "NEIGHBOURS", (100,))

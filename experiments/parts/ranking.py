@@ -73,6 +73,7 @@ def rate(scores: Array, items: Array, seen: Array, logs: Array) -> Array:
     """SCORES (..., 4) of scores and log probabilities (..., U, count) for items (..., U).
 
     The rank counts all items that are not seen, (..., U, count); among equals it is the middle one.
+    NaN where a score is NaN: nothing is better than that, and the rank would be the first.
     """
     own = jnp.take_along_axis(scores, items[..., None], axis=-1)
     rivals = ~seen & (jnp.arange(scores.shape[-1]) != items[..., None])
@@ -82,7 +83,8 @@ def rate(scores: Array, items: Array, seen: Array, logs: Array) -> Array:
     top = rank <= 20
     likelihood = jnp.take_along_axis(logs, items[..., None], axis=-1)[..., 0]
     each = (top, 1 / rank, jnp.where(top, 1 / jnp.log2(rank + 1), 0), likelihood)
-    return jnp.stack([one.mean(axis=-1) for one in each], axis=-1)
+    known = jnp.stack([one.mean(axis=-1) for one in each], axis=-1)
+    return jnp.where(jnp.isnan(scores).any(axis=(-2, -1))[..., None], jnp.nan, known)
 
 
 def popularity(packed: Packed, count: int) -> Array:
