@@ -403,6 +403,54 @@ def test_a_hundred_thousand_steps_of_a_network():
         assert values.min() < -1000  # far beyond float32, so the logs are at work
 
 
+# --- overflow -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["cell", pytest.param("function", marks=pytest.mark.slow)])
+def test_an_overflow_is_not_perfect_stability(kind):
+    """W = [[3, -1], [-1, 3]] doubles (1, 1): from 1e-30 the state fits into float32, from 1 not.
+
+    The derivatives of relu are zero at NaN, so every result was -inf or 0."""
+    W, steps, one = np.array([[3, -1], [-1, 3]], "f"), 140, np.ones(2, "f")
+    xs = np.zeros((steps, 2), "f")
+    body = scan.tied(cells.vanilla.relu, cells.vanilla.Params(W, np.eye(2, dtype="f"), 0 * one))
+
+    def function(h, x):
+        h = jnp.maximum(jnp.asarray(W) @ h + x, 0)
+        return h, h
+
+    body = function if kind == "function" else body
+
+    def losses(hs):
+        return jax.nn.relu(hs).sum(-1)
+
+    def network(V):
+        return lambda h, x: function(h, x @ V)
+
+    def everything(state):
+        return {
+            "values": analysis.log_singular_values(body, state, xs),
+            "largest": analysis.top_log_singular_values(KEY, body, state, xs, 1),
+            "density": analysis.singular_density(KEY, body, state, xs, 1),
+            "inputs": analysis.input_output(body, state, xs, [0, 1, steps - 1]),
+            "directions": analysis.input_directions(body, state, xs, 3),
+            "gain": analysis.log_gain(KEY, body, state, xs)[-1],
+            "norms": analysis.gradient_norms(lambda hs: losses(hs)[-1], body, state, xs),
+            "map": analysis.gradient_map(losses, body, state, xs, 3)[-1],
+            "terms": analysis.gradient_by_lag(losses, network, jnp.eye(2), state, xs, 1),
+            "steps": analysis.one_step_spectra(body, state, xs)[-1],
+            "eigenvalues": analysis.stability(body, state[None], xs[0]).eigenvalues,
+        }
+
+    everything = jax.jit(everything)
+    right, over = jax.device_get((everything(1e-30 * one), everything(one)))
+    np.testing.assert_allclose(right["values"], steps * np.log([4, 2]), rtol=1e-5)  # float32
+    for name, value in over.items():
+        if name != "eigenvalues":  # of the first step, from ones
+            assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(value)), name
+    np.testing.assert_allclose(over["eigenvalues"], [[4, 2]], rtol=1e-6)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 FUNCTIONS = {

@@ -148,6 +148,18 @@ def test_quantiles_over_a_batch():
     np.testing.assert_array_equal(high, [2, 4])
 
 
+def test_a_verdict_on_an_overflow_is_none():
+    """A row of NaN, lag 0 too, is a step of a network that overflowed; t < lag alone is none."""
+    logs = np.where(np.arange(9)[:, None] < np.arange(3), np.nan, -3 * np.arange(3.0)).astype("f")
+    assert analysis.verdict(logs).word == "vanish"
+    logs[8] = np.nan
+    found = analysis.verdict(logs)
+    assert found.word == "unknown"
+    assert np.isnan(found.rate)
+    assert np.isnan(analysis.quantiles(logs[:, 0])).all()
+    np.testing.assert_array_equal(analysis.quantiles(logs[:8])[2], [0, -3, -6])
+
+
 def test_bad_arguments_are_refused():
     cell, params, state, xs = setup("gru")
     body = scan.tied(cell, params)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from recur.analysis.flat import Step, flatten, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, precise
 from recur.core import Body, Tree
 
 
@@ -82,7 +82,7 @@ def stability(body: Body, states: Tree, x: Tree) -> Stability:
     """
     step, s, _ = _batch(body, states, x)
     J = jax.vmap(jax.jacfwd(lambda s: step(s, x)[0]))(s)
-    found = lax.map(jnp.linalg.eigvals, J)
+    found = lax.map(lambda J: finite_or_nan(jnp.linalg.eigvals(J), J), J)
     order = jnp.argsort(-jnp.abs(found), axis=1)
     found = jnp.take_along_axis(found, order, axis=1)
     modulus = jnp.abs(found)

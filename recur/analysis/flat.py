@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from recur import scan
@@ -20,8 +20,9 @@ Step = Callable[[Array, Tree], tuple[Array, Array]]
 def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     """The step (s, x) -> (s, h) on flat states s (m,), and the flat start.
 
-    Raises ValueError where the body cannot be scanned over xs, or the state is neither float32 nor
-    float64.
+    Where the state before or after a step is not finite, the new state, the output and their
+    derivatives are NaN. Raises ValueError where the body cannot be scanned over xs, or the state
+    is neither float32 nor float64.
     """
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(state)}
     if len(dtypes) != 1 or not jnp.issubdtype(min(dtypes, key=str), jnp.floating):
@@ -41,9 +42,27 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
 
     def step(s: Array, x: Tree) -> tuple[Array, Array]:
         after, h = exact(unravel(s), x)
-        return ravel_pytree(after)[0], h
+        after = ravel_pytree(after)[0]
+        return finite_or_nan(after, s, after), finite_or_nan(h, s, after)
 
     return step, start
+
+
+def finite_or_nan(value: Array, *watched: Array) -> Array:
+    """The value; or NaN in all of it, if any entry of the `watched` arrays is not finite.
+
+    So are its derivatives. Those of relu, clip and the like are zero at NaN, so without this a
+    network that overflows looks perfectly stable.
+    """
+    finite = jnp.stack([jnp.isfinite(array).all() for array in watched]).all()
+    return value * jnp.where(finite, jnp.ones((), value.dtype), jnp.nan)
+
+
+def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:
+    """v -> J^T v, J the derivative of the new state by the old one; NaN as in `flatten`."""
+    after, pull = jax.vjp(lambda s: step(s, x)[0], s)
+    # once more: a derivative that is zero at NaN comes last here
+    return lambda v: finite_or_nan(pull(v)[0], s, after)
 
 
 def affordable(dtype: jnp.dtype) -> Array:
@@ -52,7 +71,14 @@ def affordable(dtype: jnp.dtype) -> Array:
 
 
 def log_norm(v: Array, axis: int | None = None) -> tuple[Array, Array]:
-    """log |v| and v / |v|; where v is zero, -inf and zero."""
-    norm = jnp.linalg.norm(v, axis=axis, keepdims=axis is not None)
-    unit = v / jnp.where(norm > 0, norm, 1)
-    return jnp.log(norm if axis is None else jnp.squeeze(norm, axis)), unit
+    """log |v| and v / |v|; -inf and zero where v is zero, NaN where an entry is not finite.
+
+    No square overflows or underflows. An exact zero counts as one that stays zero: its derivatives
+    are zero.
+    """
+    largest = lax.stop_gradient(jnp.abs(v).max(axis, keepdims=True))  # it cancels
+    zero = largest == 0
+    v = jnp.where(zero, 1, v / jnp.where(zero, 1, largest))
+    norm = jnp.linalg.norm(v, axis=axis, keepdims=True)
+    log = jnp.where(zero, -jnp.inf, jnp.log(largest) + jnp.log(norm))
+    return log.squeeze(axis), jnp.where(zero, 0, v / norm)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.analysis.flat import flatten, log_norm, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, log_norm, precise, pullback
 from recur.core import Body, Tree
 
 
@@ -17,29 +17,39 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     `loss` maps all outputs hs (T, ..., n) to a number. The derivative is the total one: what a
     perturbation of h_t does to the loss through this output and through all later steps. The
     cotangent is renormalised at each step, so it neither vanishes nor overflows; -inf where it is
-    exactly zero. Raises ValueError where the body cannot be scanned over xs, or returns an output
-    that is no part of its new state.
+    exactly zero, NaN where a state, an output or a cotangent on the way is not finite. Raises
+    ValueError where the body cannot be scanned over xs, or returns an output that is no part of
+    its new state.
     """
     step, start = flatten(body, state, xs)
     where = position_of_output(body, state, xs)
-    _, (before, hs) = lax.scan(lambda s, x: (step(s, x)[0], (s, step(s, x)[1])), start, xs)
-    direct = jax.grad(loss)(hs)
+    before, hs = trajectory(step, start, xs)
+    direct = jax.vmap(finite_or_nan)(jax.grad(loss)(hs), hs)
 
     def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:
         v, scale = carry  # dloss/dstate_t through later steps is exp(scale) v
         s, x, g = now
         log_g, g = log_norm(g.ravel())
-        top = jnp.maximum(scale, log_g)
+        top = lax.stop_gradient(jnp.maximum(scale, log_g))  # it cancels
         top = jnp.where(jnp.isfinite(top), top, 0)
         v = jnp.exp(scale - top) * v
         v = v.at[where].add(jnp.exp(log_g - top) * g)
         log, _ = log_norm(v[where])
-        _, pull = jax.vjp(lambda s: step(s, x)[0], s)
-        log_v, v = log_norm(pull(v)[0])
+        log_v, v = log_norm(pullback(step, s, x)(v))
         return (v, top + log_v), top + log
 
     nothing = (jnp.zeros_like(start), jnp.full((), -jnp.inf, start.dtype))
     return lax.scan(back, nothing, (before, xs, direct), reverse=True)[1]
+
+
+def trajectory(step: Step, start: Array, xs: Tree) -> tuple[Array, Array]:
+    """The states before each step, (T, m), and the outputs, (T, ..., n)."""
+
+    def advance(s: Array, x: Tree) -> tuple[Array, tuple[Array, Array]]:
+        after, h = step(s, x)
+        return after, (s, h)
+
+    return lax.scan(advance, start, xs)[1]
 
 
 def position_of_output(body: Body, state: Tree, xs: Tree) -> slice:

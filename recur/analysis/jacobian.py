@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import Step, flatten, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, precise
 from recur.analysis.push import push_forward
 from recur.analysis.qr import lq, qr
 from recur.core import Body, Tree
@@ -32,9 +32,9 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
     push = push_forward(body, state, step, m)
 
     def advance(carry: tuple[Array, Array, product.Graded], x: Tree) -> tuple[tuple, None]:
-        s, Q, total = carry
-        s, Qt = push(s, Q.T, x)
-        Q, R = qr(Qt.T)
+        before, Q, total = carry
+        s, Qt = push(before, Q.T, x)
+        Q, R = qr(finite_or_nan(Qt.T, before, s))
         return (s, Q, product.times(R, total)), None
 
     one = product.graded(jnp.eye(m, dtype=start.dtype))
@@ -91,7 +91,7 @@ def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
     They are those of the new state for out = 0 and of the output for out = 1.
     """
     early, late = (
-        jax.tree.map(lambda leaf, part=part: leaf[part], xs)
+        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], xs)
         for part in (slice(None, -1 - reach), slice(-1 - reach, None))
     )
     first, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, early)
@@ -105,7 +105,8 @@ def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
             now = jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)])
             return step(s, now)[out].ravel()
 
-        _, vjp = jax.vjp(after, s, inputs[-1].ravel())
-        return jax.vmap(vjp)(C)
+        value, vjp = jax.vjp(after, s, inputs[-1].ravel())
+        CJ, CB = jax.vmap(vjp)(C)
+        return finite_or_nan(CJ, s, value), finite_or_nan(CB, s, value)
 
     return pull

@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis.flat import flatten, log_norm, precise
-from recur.analysis.gradients import position_of_output
+from recur.analysis.flat import Step, finite_or_nan, flatten, log_norm, precise, pullback
+from recur.analysis.gradients import position_of_output, trajectory
 from recur.core import Body, Tree
 
 Losses = Callable[[Array], Array]  # hs (T, ..., n) -> (T,), the loss of each step from its own h
@@ -39,8 +39,7 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
         s, x, g = now
         logs, V = _arrive(*carry, g, where)
         seen = logs + log_norm(V[:, where], axis=1)[0]
-        _, pull = jax.vjp(lambda s: step(s, x)[0], s)
-        growth, V = log_norm(jax.vmap(pull)(V)[0], axis=1)
+        growth, V = log_norm(jax.vmap(pullback(step, s, x))(V), axis=1)
         return (logs + growth, V), seen
 
     rows = lax.scan(back, _nothing(start, lags), (before, xs, g), reverse=True)[1]
@@ -74,8 +73,8 @@ def gradient_by_lag(
         def next_state(s: Array, params: Tree) -> Array:
             return flatten(network(params), state, xs)[0](s, x)[0]
 
-        _, pull = jax.vjp(next_state, s, params)
-        V, new = jax.vmap(pull)(V)
+        after, pull = jax.vjp(next_state, s, params)
+        V, new = jax.tree.map(lambda v: finite_or_nan(v, s, after), jax.vmap(pull)(V))
         scale = jnp.exp(logs)
         terms = jax.tree.map(lambda sum, v: sum + jnp.einsum("l,l...->l...", scale, v), terms, new)
         growth, V = log_norm(V, axis=1)
@@ -89,7 +88,7 @@ def gradient_by_lag(
 class Verdict(NamedTuple):
     """What gradients do on their way back."""
 
-    word: str  # "vanish", "explode" or "preserve"
+    word: str  # "vanish", "explode", "preserve", or "unknown" after an overflow
     rate: float  # nats per step back
 
     def __str__(self) -> str:
@@ -100,8 +99,9 @@ def verdict(logs: Array) -> Verdict:
     """Whether gradients vanish, explode or are preserved, from `gradient_map` (..., lags + 1).
 
     The rate is the slope of the median over steps (and trajectories) against the lag; preserved
-    means that it changes them less than tenfold over all lags. An exact zero vanishes at -inf. For
-    use outside jit. Raises ValueError for fewer than two lags.
+    means that it changes them less than tenfold over all lags. An exact zero vanishes at -inf.
+    Where the network overflows the word is "unknown" and the rate NaN. For use outside jit. Raises
+    ValueError for fewer than two lags.
     """
     if logs.shape[-1] < 2:
         raise ValueError(
@@ -109,6 +109,8 @@ def verdict(logs: Array) -> Verdict:
         )
     median = np.asarray(quantiles(logs.reshape(-1, logs.shape[-1]), [0.5]))[0]
     lag = np.arange(median.size)
+    if np.isnan(median).any():
+        return Verdict("unknown", np.nan)
     if np.isneginf(median).any():
         return Verdict("vanish", -np.inf)
     rate = float(np.polyfit(lag, median, 1)[0])
@@ -121,27 +123,26 @@ def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -
     """Quantiles over the first axis, a batch, of logs that may be -inf or NaN (no such step).
 
     (B, ...) -> (len(q), ...). The nearest order statistic: between -inf and a number is no mean.
+    The last axis is that of lags, of which lag 0 always exists: a member of the batch with NaN at
+    every lag has overflowed, and makes the quantiles NaN.
     """
-    return jnp.nanquantile(logs, jnp.asarray(q, logs.dtype), axis=0, method="nearest")
+    found = jnp.nanquantile(logs, jnp.asarray(q, logs.dtype), axis=0, method="nearest")
+    lags = jnp.atleast_2d(logs.T).T
+    overflow = jnp.isnan(lags).all(axis=-1, keepdims=True).any(axis=0)
+    return jnp.where(overflow, jnp.nan, found)
 
 
-def _direct(
-    losses: Losses, step: Callable, start: Array, xs: Tree, lags: int
-) -> tuple[Array, Array]:
+def _direct(losses: Losses, step: Step, start: Array, xs: Tree, lags: int) -> tuple[Array, Array]:
     """The states before each step, (T, m), and dloss_t/dh_t through h_t alone, (T, n)."""
     T = scan.length(xs)
     if not 0 <= lags < T:
         raise ValueError(f"lags is the furthest lag, within 0 .. T-1 = {T - 1}, got {lags}")
-
-    def advance(s: Array, x: Tree) -> tuple[Array, tuple[Array, Array]]:
-        after, h = step(s, x)
-        return after, (s, h)
-
-    _, (before, hs) = lax.scan(advance, start, xs)
+    before, hs = trajectory(step, start, xs)
     shape = jax.eval_shape(losses, hs).shape
     if shape != (T,):
         raise ValueError(f"losses maps hs to one loss a step, ({T},), but it returned {shape}")
-    return before, jax.grad(lambda hs: losses(hs).sum())(hs).reshape(T, -1)
+    direct = jax.vmap(finite_or_nan)(jax.grad(lambda hs: losses(hs).sum())(hs), hs)
+    return before, direct.reshape(T, -1)
 
 
 def _nothing(start: Array, lags: int) -> tuple[Array, Array]:

@@ -96,7 +96,7 @@ def _operator(
 
     _, v = log_norm(jax.random.normal(jax.random.split(key)[0], start.shape, start.dtype))
     _, (before, growth) = lax.scan(pilot, (start, v), xs)
-    growth = jnp.where(jnp.isfinite(growth), growth, 0)
+    growth = jnp.where(growth == -jnp.inf, 0, growth)
 
     def apply(v: Array) -> Array:
         def one(v: Array, now: tuple) -> tuple[Array, None]:

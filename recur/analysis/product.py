@@ -64,7 +64,8 @@ def log_singular_values(product: Graded) -> Array:
 def orthogonalised(product: Graded) -> Graded:
     """The logs of the k singular values, descending, and the right singular vectors, as rows.
 
-    The row of a value that is exactly zero is zero. k <= n.
+    The row of a value that is exactly zero is zero. All are NaN where an entry of the product is,
+    or where the rotations do not come to an end. k <= n.
     """
     k, n = product.rows.shape
     pad = k % 2  # pairs need an even number of rows
@@ -72,20 +73,27 @@ def orthogonalised(product: Graded) -> Graded:
     rows = jnp.pad(product.rows, ((0, pad), (0, 0)))
     tolerance = 4 * jnp.finfo(rows.dtype).eps * np.sqrt(n)  # rounding of a dot product
 
-    def sweep(state: tuple[Graded, Array]) -> tuple[Graded, Array]:
-        product, sweeps = state
+    def cosine(product: Graded) -> Array:
+        """The largest between two rows."""
+        rows = product.rows
+        return jnp.abs(jnp.fill_diagonal(rows @ rows.T, 0, inplace=False)).max()
+
+    def sweep(state: tuple[Graded, Array, Array]) -> tuple[Graded, Array, Array]:
+        product, _, sweeps = state
         rounds = k + pad - 1  # in which all pairs meet
-        return lax.scan(_rotate, product, None, length=rounds, unroll=UNROLL)[0], sweeps + 1
+        product, _ = lax.scan(_rotate, product, None, length=rounds, unroll=UNROLL)
+        return product, cosine(product), sweeps + 1
 
-    def unfinished(state: tuple[Graded, Array]) -> Array:
-        (_, rows), sweeps = state
-        cosines = jnp.fill_diagonal(rows @ rows.T, 0, inplace=False)
-        return (jnp.abs(cosines).max() > tolerance) & (sweeps < SWEEPS)
+    def unfinished(state: tuple[Graded, Array, Array]) -> Array:
+        _, cosine, sweeps = state
+        return (cosine > tolerance) & (sweeps < SWEEPS)  # false for NaN
 
-    start = Graded(log, rows), jnp.zeros((), jnp.int32)
-    (log, rows), _ = lax.while_loop(unfinished, sweep, start)
+    start = Graded(log, rows)
+    carry = start, cosine(start), jnp.zeros((), jnp.int32)
+    (log, rows), worst, _ = lax.while_loop(unfinished, sweep, carry)
     order = jnp.argsort(-log)[:k]
-    return Graded(log[order], rows[order])
+    found = (worst <= tolerance) & ~jnp.isnan(log).any()
+    return Graded(*(jnp.where(found, a[order], jnp.nan) for a in (log, rows)))
 
 
 def _rotate(product: Graded, _: None) -> tuple[Graded, None]:

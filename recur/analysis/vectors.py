@@ -8,9 +8,9 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import flatten, precise
+from recur.analysis.flat import finite_or_nan, flatten, precise
 from recur.analysis.push import generic, push_forward
-from recur.analysis.qr import qr
+from recur.analysis.qr import qr, singular_values
 from recur.core import Body, Tree
 
 
@@ -73,8 +73,8 @@ def one_step_spectra(body: Body, state: Tree, xs: Tree) -> Array:
     push = push_forward(body, state, step, start.size)
 
     def advance(s: Array, x: Tree) -> tuple[Array, Array]:
-        s, Jt = push(s, jnp.eye(start.size, dtype=start.dtype), x)
-        return s, jnp.linalg.svd(Jt, compute_uv=False)
+        after, Jt = push(s, jnp.eye(start.size, dtype=start.dtype), x)
+        return after, singular_values(finite_or_nan(Jt, s, after, Jt))
 
     return lax.scan(advance, start, xs)[1]
 
