@@ -491,6 +491,20 @@ def test_lags_must_lie_within_the_sequence(lags):
         analysis.input_output(body, state, xs, lags)
 
 
+def test_lags_are_integers():
+    """1.5 was taken for 1, and "12" for 1 and 2."""
+    body, state, xs = network(cells.gru.cell, 3, 4)
+
+    def traced(lags):
+        return jax.eval_shape(lambda xs: analysis.input_output(body, state, xs, lags), xs)
+
+    for lags in ([1.5], "12", 2, [True], np.array([0.0, 2.0]), ["1"], None):
+        with pytest.raises(TypeError, match=r"lags is an integer|lags is a list of integers"):
+            traced(lags)
+    for lags in (range(2), np.array([0, 3]), (np.int64(1), 2)):
+        assert traced(lags).shape == (2, 3)
+
+
 def test_inputs_that_have_no_derivative_are_refused():
     body, state, _ = network(cells.gru.cell, 3, 4)
     with pytest.raises(ValueError, match="embed symbols first"):

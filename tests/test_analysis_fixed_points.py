@@ -123,3 +123,9 @@ def test_bad_starts_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(partial(function, body), states, x)
+    for numbers in ({"descent": 2.0}, {"newton": "3"}, {"newton": True}):
+        with pytest.raises(TypeError, match="is an integer, got"):
+            analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)
+    for numbers in ({"descent": -1}, {"rate": 0.0}, {"rate": np.nan}):
+        with pytest.raises(ValueError, match="numbers of steps, 0 or more, and rate > 0"):
+            analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)

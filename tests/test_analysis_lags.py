@@ -170,6 +170,12 @@ def test_bad_arguments_are_refused():
     for lags in (-1, T):
         with pytest.raises(ValueError, match=rf"furthest lag, within 0 .. T-1 = 5, got {lags}"):
             traced(losses, body, lags)
+    for lags in (1.5, True, "1", [1]):
+        with pytest.raises(TypeError, match=r"lags is an integer, got"):
+            traced(losses, body, lags)
+    traced(losses, body, np.int32(2))
+    with pytest.raises(ValueError, match=r"within 0 .. 1, got \[50\]"):
+        analysis.quantiles(np.zeros((T, 2)), [50])
     with pytest.raises(ValueError, match=r"one loss a step, \(6,\), but it returned \(\)"):
         traced(jnp.sum, body, 2)
     with pytest.raises(ValueError, match=r"no part of its new state"):

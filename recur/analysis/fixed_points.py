@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from recur.analysis.flat import Step, finite_or_nan, flatten, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, integer, precise
 from recur.core import Body, Tree
 
 
@@ -45,9 +45,16 @@ def fixed_points(
     gradient descent on q, O(m n) each, from the given rate, which halves where q would grow; then
     at most `newton` Newton steps, O(m^3) each, halved likewise; they end when all have settled.
     Starts that meet give the same point again: see `distinct`. The speed tells fixed from slow.
-    Raises ValueError where the body does not fit.
+    Raises ValueError where the body does not fit or a number is out of range, TypeError for numbers
+    of steps that are no integers.
     """
     step, s, unravel = _batch(body, states, x)
+    descent, newton = integer("descent", descent), integer("newton", newton)
+    if min(descent, newton) < 0 or not rate > 0:
+        raise ValueError(
+            "descent and newton are numbers of steps, 0 or more, and rate > 0; got "
+            f"descent = {descent}, newton = {newton}, rate = {rate}"
+        )
 
     def residual(s: Array) -> Array:
         return step(s, x)[0] - s

@@ -1,9 +1,12 @@
 """A body whose state is one vector: the door through which every analysis enters."""
 
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
@@ -56,6 +59,20 @@ def finite_or_nan(value: Array, *watched: Array) -> Array:
     """
     finite = jnp.stack([jnp.isfinite(array).all() for array in watched]).all()
     return value * jnp.where(finite, jnp.ones((), value.dtype), jnp.nan)
+
+
+def integer(name: str, value: Any) -> int:
+    """The value as an int; TypeError unless it is an integer of Python, NumPy or JAX."""
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is an integer, got {value!r}")
+    return operator.index(value)
+
+
+def integers(name: str, values: Any) -> list[int]:
+    """The values as ints; TypeError unless they are a sequence of integers."""
+    if isinstance(values, str | bytes) or not np.iterable(values):
+        raise TypeError(f"{name} is a list of integers, got {values!r}")
+    return [integer(f"each of {name}", value) for value in values]
 
 
 def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:

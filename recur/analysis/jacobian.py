@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import Step, finite_or_nan, flatten, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise
 from recur.analysis.push import push_forward
 from recur.analysis.qr import lq, qr
 from recur.core import Body, Tree
@@ -50,12 +50,13 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     h_T is the last output and x_T, lag 0, the last input. Each row is descending and accurate
     relative to itself, as in `log_singular_values`. One pass back over max(lags) steps serves all
     lags: O(max(lags) m n^2). Where xs is a tuple (masks, noise, input), x is its last array.
-    Raises ValueError for lags outside 0 .. T-1 and where the body does not fit state and xs.
+    Raises ValueError for lags outside 0 .. T-1 and where the body does not fit state and xs,
+    TypeError for lags that are no integers.
     """
     scan.require_float(xs)
     step, start = flatten(body, state, xs)
     T = scan.length(xs)
-    lags = [int(lag) for lag in lags]
+    lags = integers("lags", lags)
     if not lags or min(lags) < 0 or max(lags) >= T:
         raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}, got {lags}")
     reach = max(lags)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis.flat import Step, finite_or_nan, flatten, log_norm, precise, pullback
+from recur.analysis.flat import Step, finite_or_nan, flatten, integer, log_norm, precise, pullback
 from recur.analysis.gradients import position_of_output, trajectory
 from recur.core import Body, Tree
 
@@ -29,10 +29,11 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     `losses` maps outputs hs (T, ..., n) to the loss of each step, (T,), which must depend on that
     step's output alone. NaN where t < lag, -inf for an exact zero. One backward pass carries
     lags + 1 cotangents, each renormalised. Raises ValueError for lags outside 0 .. T-1, for losses
-    of another shape, and as `gradient_norms` does.
+    of another shape, and as `gradient_norms` does; TypeError where lags is no integer.
     """
     step, start = flatten(body, state, xs)
     where = position_of_output(body, state, xs)
+    lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)
 
     def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:
@@ -63,6 +64,7 @@ def gradient_by_lag(
     """
     step, start = flatten(network(params), state, xs)
     where = position_of_output(network(params), state, xs)
+    lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)
 
     def back(carry: tuple, now: tuple) -> tuple[tuple, None]:
@@ -124,8 +126,10 @@ def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -
 
     (B, ...) -> (len(q), ...). The nearest order statistic: between -inf and a number is no mean.
     The last axis is that of lags, of which lag 0 always exists: a member of the batch with NaN at
-    every lag has overflowed, and makes the quantiles NaN.
+    every lag has overflowed, and makes the quantiles NaN. Raises ValueError for q outside 0 .. 1.
     """
+    if not ((np.asarray(q) >= 0) & (np.asarray(q) <= 1)).all():
+        raise ValueError(f"quantiles are fractions within 0 .. 1, got {q}")
     found = jnp.nanquantile(logs, jnp.asarray(q, logs.dtype), axis=0, method="nearest")
     lags = jnp.atleast_2d(logs.T).T
     overflow = jnp.isnan(lags).all(axis=-1, keepdims=True).any(axis=0)

@@ -3,10 +3,9 @@
     A v = exp(-sum g_t) J_T ... J_1 v
 
 is applied by forward mode and transposed by JAX; g_t, the growth of one random vector at step t,
-keeps it within range at any T. Golub and Kahan's bidiagonalisation then needs products alone, by
-matfree (an optional dependency: `pip install matfree`). What it sees is relative to the largest
-singular value: one far smaller is lost in rounding, and NaN here. Where an m x m matrix
-fits, `log_singular_values` has them all.
+keeps it within range at any T. Golub and Kahan's bidiagonalisation then needs products alone. What
+it sees is relative to the largest singular value: one far smaller is lost in rounding, and NaN
+here. Where an m x m matrix fits, `log_singular_values` has them all.
 """
 
 from collections.abc import Callable
@@ -16,16 +15,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.analysis.flat import flatten, log_norm, precise
+from recur.analysis.flat import flatten, integer, log_norm, precise
 from recur.core import Body, Tree
 
-AGREE = 0.01  # nats
+AGREE = 0.01  # nats, and relative: to which a value is known
 
 
 class Density(NamedTuple):
     """A measure of log singular values, nats: `weights` (P, M) at `logs` (P, M), summing to 1."""
 
-    logs: Array
+    logs: Array  # NaN for what the rounding of the largest swallowed
     weights: Array
 
 
@@ -36,14 +35,16 @@ def top_log_singular_values(
     """Logs of the k largest singular values of d state_T / d state_0, (k,), descending; nats.
 
     Each is found twice, from two random vectors, and is NaN where the two differ by AGREE nats or
-    more: it has not converged, which more products mend, or is lost in the rounding of the largest.
-    Costs twice `products` (2k + 10 unless told, at most m) products with the Jacobians and with
-    their transposes, O(T n^2) each, and memory for T states.
-    Raises ValueError for k or products out of range and where the body does not fit; ImportError
-    where matfree is not installed.
+    more: it has not converged, which more products mend. It is also NaN where eps of the largest,
+    its rounding, is more than AGREE of it, whatever the two say. Costs twice `products` (2k + 10
+    unless told, at most m) products with the Jacobians and with their transposes, O(T n^2) each,
+    and memory for T states.
+    Raises ValueError for k or products out of range and where the body does not fit, TypeError
+    where they are no integers.
     """
     apply, total, m = _operator(key, body, state, xs)
-    products = min(2 * k + 10, m) if products is None else products
+    k = integer("k", k)
+    products = min(2 * k + 10, m) if products is None else integer("products", products)
     if not 1 <= k <= products <= m:
         raise ValueError(
             f"k values from some products, 1 <= k <= products <= m = {m}; got k = {k}, "
@@ -51,7 +52,7 @@ def top_log_singular_values(
         )
     twice = jax.random.split(jax.random.split(key)[1])
     values, _ = lax.map(lambda key: _ritz(apply, key, m, products, total.dtype), twice)
-    logs = jnp.log(values[:, :k])
+    logs = _known(values)[:, :k]
     best = logs.max(axis=0)  # they are reached from below
     return total + jnp.where(best - logs.min(axis=0) < AGREE, best, jnp.nan)
 
@@ -69,6 +70,7 @@ def singular_density(
     `top_log_singular_values` does. Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
     """
     apply, total, m = _operator(key, body, state, xs)
+    products, probes = integer("products", products), integer("probes", probes)
     if not 1 <= products <= m or probes < 1:
         raise ValueError(
             f"1 <= products <= m = {m} and probes >= 1, got products = {products}, "
@@ -76,7 +78,13 @@ def singular_density(
         )
     keys = jax.random.split(jax.random.split(key)[1], probes)
     values, weights = lax.map(lambda key: _ritz(apply, key, m, products, total.dtype), keys)
-    return Density(total + jnp.log(values), weights / probes)
+    return Density(total + _known(values), weights / probes)
+
+
+def _known(values: Array) -> Array:
+    """Logs of singular values (..., products), descending; NaN where rounding swallowed them."""
+    rounding = values[..., :1] * jnp.finfo(values.dtype).eps
+    return jnp.where(AGREE * values > rounding, jnp.log(values), jnp.nan)
 
 
 def _operator(
@@ -111,14 +119,36 @@ def _operator(
 def _ritz(
     apply: Callable[[Array], Array], key: Array, m: int, products: int, dtype: jnp.dtype
 ) -> tuple[Array, Array]:
-    """Approximate singular values, descending, and their weights in the random start vector."""
-    try:
-        from matfree import decomp
-    except ImportError as error:
-        raise ImportError(
-            "matrix-free spectra need matfree: pip install matfree, or use log_singular_values"
-        ) from error
-    _, start = log_norm(jax.random.normal(key, (m,), dtype))
-    _, bidiagonal, *_ = decomp.bidiag(products)(apply, start)
-    _, values, right = jnp.linalg.svd(bidiagonal, full_matrices=False)
+    """Approximate singular values, descending, and their weights in the random start vector.
+
+    Golub and Kahan's bidiagonalisation A V = U B, each new vector freed of all older ones. Where
+    what remains of a vector is rounding, the Krylov space is complete: the vector and the rest of B
+    are zero. Golub and Kahan 1965, SIAM J. Numer. Anal. B 2:205.
+    """
+    rounding = m**0.5 * float(jnp.finfo(dtype).eps)
+    at = jnp.zeros((), dtype)
+
+    def fresh(w: Array, older: Array, size: Array) -> tuple[Array, Array]:
+        """The norm and the direction of w without the older vectors; zeros for rounding."""
+        for _ in range(2):  # the second time frees it of the rounding of the first
+            w = w - older.T @ (older @ w)
+        log, w = log_norm(w)
+        norm = jnp.exp(log)
+        new = norm > rounding * size
+        return jnp.where(new, norm, 0), jnp.where(new | jnp.isnan(norm), w, 0)
+
+    def extend(carry: tuple, i: Array) -> tuple[tuple, tuple]:
+        U, V, v, size = carry
+        V = V.at[i].set(v)
+        Av, transposed = jax.vjp(apply, v)
+        alpha, u = fresh(Av, U, jnp.maximum(size, jnp.linalg.norm(Av)))
+        U = U.at[i].set(u)
+        size = jnp.maximum(size, alpha)
+        beta, v = fresh(transposed(u)[0], V, size)
+        return (U, V, v, jnp.maximum(size, beta)), (alpha, beta)
+
+    _, v = log_norm(jax.random.normal(key, (m,), dtype))
+    none = jnp.zeros((products, m), dtype)
+    _, (alpha, beta) = lax.scan(extend, (none, none, v, at), jnp.arange(products))
+    _, values, right = jnp.linalg.svd(jnp.diag(alpha) + jnp.diag(beta[:-1], 1))
     return values, right[:, 0] ** 2

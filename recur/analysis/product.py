@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from recur.analysis.flat import affordable, log_norm
@@ -71,7 +70,7 @@ def orthogonalised(product: Graded) -> Graded:
     pad = k % 2  # pairs need an even number of rows
     log = jnp.pad(product.log, (0, pad), constant_values=-jnp.inf)
     rows = jnp.pad(product.rows, ((0, pad), (0, 0)))
-    tolerance = 4 * jnp.finfo(rows.dtype).eps * np.sqrt(n)  # rounding of a dot product
+    tolerance = 4 * float(jnp.finfo(rows.dtype).eps) * n**0.5  # rounding of a dot product
 
     def cosine(product: Graded) -> Array:
         """The largest between two rows."""
