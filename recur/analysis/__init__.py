@@ -9,7 +9,12 @@ float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small s
 from recur.analysis.fixed_points import Points, Stability, distinct, fixed_points, stability
 from recur.analysis.gain import log_gain
 from recur.analysis.gradients import gradient_norms
-from recur.analysis.jacobian import input_output, log_singular_values
+from recur.analysis.jacobian import (
+    SingularValues,
+    input_output,
+    log_singular_values,
+    singular_value_details,
+)
 from recur.analysis.lags import Verdict, gradient_by_lag, gradient_map, quantiles, verdict
 from recur.analysis.lyapunov import (
     Lyapunov,
@@ -26,6 +31,8 @@ from recur.analysis.vectors import InputDirections, input_directions, one_step_s
 __all__ = [
     "log_gain",
     "log_singular_values",
+    "singular_value_details",
+    "SingularValues",
     "input_output",
     "input_directions",
     "InputDirections",
