@@ -1,6 +1,7 @@
 """Closed forms, the population of redrawn weights, critical priors, and what is refused."""
 
 import sys
+from collections import namedtuple
 from dataclasses import replace
 from functools import partial
 
@@ -11,8 +12,9 @@ import pytest
 from conftest import normal
 from jax.flatten_util import ravel_pytree
 
-from recur import Prior, Unitwise, analysis, cells, scan, theory
+from recur import Prior, Unitwise, analysis, cells, compose, scan, theory
 from recur.theory import closed, perturbation, population, spectrum
+from recur.theory.ensemble import _roles as roles_of
 from recur.theory.ensemble import ensemble
 from recur.theory.wide import Wide
 
@@ -382,6 +384,191 @@ def test_results_are_differentiable_and_swept(monkeypatch):
     values, slopes = jax.jit(jax.vmap(lambda s: jax.jvp(Q, (s,), (jnp.ones_like(s),))))(sigmas)
     # float32 sums leave 1e-6 / .01; the curvature, averaged out, 1e-5
     np.testing.assert_allclose((values[1] - values[0]) / 0.01, slopes.mean(), rtol=0.01)
+
+
+# --- roles are found by use, not by name ----------------------------------------------------------
+
+
+def repacked(cell, pack, unpack):
+    """The cell with its parameters packed otherwise."""
+    return Unitwise(
+        lambda *args: pack(cell.init(*args)),
+        lambda params, batch=(): cell.start(unpack(params), batch),
+        lambda params, x: cell.drive(unpack(params), x),
+        lambda params, h: cell.mix(unpack(params), h),
+        lambda params, state, r, z: cell.update(unpack(params), state, r, z),
+    )
+
+
+def params_of(cell):
+    return jax.eval_shape(lambda: cell.init(KEY, Prior(), 2, 2))
+
+
+def misnamed(cell):
+    """V is called W, b is called V, W what comes last; within a list in a dict."""
+    params = params_of(cell)
+    names = namedtuple("Names", [params._fields[-1], *params._fields[:-1]])
+    return repacked(
+        cell, lambda p: {"cell": [names(*p)]}, lambda p: type(params)(*p["cell"][0])
+    )  # fmt: skip
+
+
+def wrapped(cell):
+    """Parameters called "0", "1", ... in a dict, and a start that is one of them."""
+    kind = type(params_of(cell))
+    return compose.learned_start(
+        repacked(
+            cell,
+            lambda p: {str(i): leaf for i, leaf in enumerate(p)},
+            lambda p: kind(*(p[str(i)] for i in range(len(p)))),
+        )
+    )
+
+
+UNITWISE = [n for n in cells.names() if type(cells.named(n)) is Unitwise and "antis" not in n]
+GATES = {"cfn": 2, "gru": 3, "gru.cudnn": 3, "highway": 2, "lstm": 4, "lstm.peephole": 4,
+         "lstm.coupled": 3, "mgu": 2, "mingru": 2, "minlstm": 3, "ugrnn": 2}  # fmt: skip
+NOT_COUNTED = {"minimal": 0, "cfn": 0, "jordan": 1}  # E x, E x and Y h, in the order of products
+
+
+def test_roles_do_not_depend_on_names():
+    """Each gate of each cell is a pre-activation, of one gate of W h and one of V x."""
+    for name in UNITWISE:
+        cell, gates = cells.named(name), GATES.get(name, 1)
+        found = roles_of(cell)
+        for other in (misnamed(cell), wrapped(cell)):
+            assert jax.tree.all(jax.tree.map(np.array_equal, found, roles_of(other))), name
+        for j, (power, counted) in enumerate(zip(found.powers, found.counted, strict=True)):
+            counts = j != NOT_COUNTED.get(name)
+            expected = np.eye(gates) if counts else np.zeros((gates, 1))
+            np.testing.assert_array_equal(power, expected, name)
+            assert np.all(counted == counts), name
+
+
+def own(mix, drive, update, init=None):
+    """A cell of one array h with parameters A (n, n), B (d, 2n) and c = 1, 2, 1, 2, ... (n,)."""
+
+    def drawn(key, prior, d, n):
+        W, V, _ = prior.draw(key, d, n, 2)
+        return {"A": W[:, :n], "B": V, "c": (1 + jnp.arange(n) % 2).astype(V.dtype)}
+
+    def start(params, batch=()):
+        return jnp.zeros((*batch, jax.tree.leaves(params)[0].shape[0]))
+
+    return Unitwise(init or drawn, start, drive, mix, update)
+
+
+def gated(params, x):
+    """A gate, and a candidate that no product of h is added to."""
+    gate, new = jnp.split(x @ params["B"], 2, axis=-1)
+    return gate + params["c"], new
+
+
+def twice(params, x):
+    """One number for the gate and, through tanh, for the candidate."""
+    gate, _ = gated(params, x)
+    return gate, jnp.tanh(gate)
+
+
+def blend(params, h, r, z):
+    u = jax.nn.sigmoid(r + z[0])
+    return u * h + (1 - u) * z[1]
+
+
+def rows(a):
+    return jnp.moveaxis(a.reshape(*a.shape[:-1], 2, -1), -2, 0)
+
+
+def heard(params, h):
+    return h @ params["A"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "powers"),  # of the products of x and of h, (gates that sum, gates of the product)
+    [
+        pytest.param(own(heard, gated, blend), [[[1, 0]], [[1]]], id="blended"),
+        pytest.param(
+            own(heard, gated, lambda p, h, r, z: jnp.tanh(r + z[0]) * jax.nn.sigmoid(r + z[1])),
+            [[[1, 0], [0, 1]], [[1], [1]]],
+            id="one product of h for two gates",
+        ),
+        pytest.param(
+            own(lambda p, h: rows(h @ jnp.ones((1, 2))), lambda p, x: rows(x @ p["B"]),
+                lambda p, h, r, z: jax.nn.silu(r[1] - z[1]) + jnp.tanh(z[0] + z[0] + r[0])),
+            [[[4, 0], [0, 1]]],
+            id="in rows, with a minus, and twice",
+        ),
+        pytest.param(
+            own(lambda p, h: p["c"] * heard(p, h), gated, blend), [[[1, 0]], [[0]]],
+            id="a gain is no sum",
+        ),
+        pytest.param(
+            own(heard, twice, blend),
+            [[[0, 0]], [[1]]],
+            id="a sum that is read elsewhere too",
+        ),
+        pytest.param(
+            own(heard, gated, lambda p, h, r, z: jnp.tanh((r + z[0])[jnp.array([0])])),
+            [[[np.nan] * 2], [[np.nan]]],
+            id="what is not followed",
+        ),
+    ],
+)  # fmt: skip
+def test_a_product_counts_where_sums_take_it(cell, powers):
+    for found, expected in zip(roles_of(cell).powers, powers, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_left_of_a_preactivation_is_measured():
+    """r = c W h, c = 1 or 2, and z = tanh(V x), both added: neither is a product alone. One step
+    from h = 1: q = sigma_w^2 E[c^2] + E[tanh(e)^2], and q12 alike; 5 standard errors of means over
+    2^14 units of numbers that scatter by no more than 2 q."""
+    cell = own(
+        lambda p, h: p["c"] * heard(p, h),
+        lambda p, x: jnp.tanh(jnp.split(x @ p["B"], 2, axis=-1)[0]),
+        lambda p, h, r, z: jnp.tanh(r + z),
+    )
+    units = ensemble(cell, Prior(0.5, 2.0), 2**14)
+    h = np.ones((2, units.n), "f")
+    q, q12 = jax.jit(lambda: population.move(units, jnp.asarray(R), 0.5, h, KEY)[-1])()
+    z, w = hermite(80)
+    e1 = 2 * np.sqrt(R) * z[:, None]
+    e2 = 0.5 * e1 + np.sqrt(0.75) * 2 * np.sqrt(R) * z
+    ww = w[:, None] * w
+    exact = (
+        0.25 * 2.5 + np.sum(ww * np.tanh(e1) ** 2),
+        0.625 + np.sum(ww * np.tanh(e1) * np.tanh(e2)),
+    )
+    np.testing.assert_allclose([q[0], q12[0]], exact, atol=5 * 2 * exact[0] / 2**7)
+
+
+def test_theory_of_a_renamed_cell(monkeypatch):
+    """Nested and with other names: all numbers of `vanilla.cell`, and those of the closed form."""
+    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 256)
+    cell, prior = cells.vanilla.cell, Prior(1.5, 0.5, 0.2, 0.1)
+    one, other = jax.jit(lambda: [theory.untied(c, prior, R, 0.5) for c in (cell, wrapped(cell))])()
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    within(one, exactly(vanilla, prior, 0.5), 4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", UNITWISE)
+def test_theory_of_every_renamed_cell(name, monkeypatch):
+    """All numbers of both theories, to the last bit; few units and steps, for equality alone."""
+    for module, field, value in (
+        ("untied", "UNITS", 64), ("untied", "ROUNDS", 2), ("tied", "LONGEST", 64),
+        ("tied", "STEPS", 64),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys.modules[f"recur.theory.{module}"], field, value)
+    if not has_theory(name):
+        pytest.skip("no theory, by the tests of refusals")
+    cell = cells.named(name)
+    others = cell, misnamed(cell), wrapped(cell)
+    found = jax.jit(lambda: [theory.untied(c, PRIOR, R, 0.5) for c in others])()
+    tied = [theory.tied(c, PRIOR, R, 0.5, n=32) for c in others]
+    for first, *rest in (found, tied):
+        for other in rest:
+            jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
 # --- critical priors ------------------------------------------------------------------------------

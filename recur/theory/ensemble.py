@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from recur.core import Prior, Recurrence, Tree, Unitwise, hidden
+from recur.theory.roles import Roles, roles
 from recur.theory.wide import NoTheory, Wide
 
 Product = Callable[[int, Array], Array]  # (which matrix, x (k, n)) -> x @ W (k, g*n)
@@ -43,6 +44,11 @@ class Ensemble:
     def dtype(self) -> Any:
         """That of the parameters."""
         return self.shapes[0].dtype
+
+    @property
+    def roles(self) -> Roles:
+        """What each product is to the cell, at any width."""
+        return _roles(self.cell)
 
     def vectors(self, key: Array) -> list[Any]:
         """The parameters that are no matrices, drawn by the cell's own `init`."""
@@ -140,6 +146,31 @@ def probe(cell: Unitwise) -> tuple[np.ndarray, ...]:
         )
         _check_units(cell, scales)
     return scales
+
+
+@cache
+def _roles(cell: Unitwise) -> Roles:
+    """What each product is to the cell, read from the programs of one unit."""
+    names, shapes, structure = _leaves(cell, 1)
+    one = Ensemble(cell, Prior(), 1, names, shapes, structure, ())
+
+    def params(product: Product) -> Tree:
+        vectors = [None if s.ndim == 2 else jnp.zeros(s.shape, s.dtype) for s in shapes]
+        return one.params(vectors, product)
+
+    def start() -> tuple[Tree, Tree]:
+        idle = params(lambda j, x: jnp.zeros((*x.shape[:-1], shapes[j].shape[1]), x.dtype))
+        return idle, cell.start(idle)
+
+    def parts(product: Product) -> tuple[Tree, Tree]:
+        z = cell.drive(params(product), jnp.zeros(1, one.dtype))
+        return cell.mix(params(product), hidden(start()[1])), z
+
+    def update(r: Tree, z: Tree) -> Tree:
+        idle, state = start()
+        return cell.update(idle, state, r, z)
+
+    return roles(parts, update, [s.shape[-1] for s in shapes], one.dtype)
 
 
 def _scale(name: str, draws: np.ndarray, again: np.ndarray, one: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ class MeanField(NamedTuple):
     """The stationary state of two copies of a network, driven by inputs of cosine Sigma.
 
     Pre-activations are W h + V x + b about their mean mu_b: one number for a cell of one gate,
-    (g,) for g gates. `error` holds the standard errors of Q, q, C, c, chi and xi where they were
-    sampled, and None where they were computed.
+    (g,) for g gates. They are found by use, whatever the parameters are called (`theory.roles`); q
+    and c are NaN where a cell's program cannot be followed. `error` holds the standard errors of Q,
+    q, C, c, chi and xi where they were sampled, and None where they were computed.
     """
 
     Q: Array  # E[h^2]

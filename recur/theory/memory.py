@@ -124,29 +124,31 @@ def advance(
     state, tangent, vectors, memories = network
     memories = list(memories)
     source, noise = jax.random.split(key)
-    products: list[tuple[int, Array]] = []
+    seen: list[tuple[int, Array, Array]] = []  # which matrix, x, x @ W
     calls = iter(range(1000))  # a key for each product
 
     def fresh(j: int, x: Array) -> Array:
-        products.append((j, x))
-        return gaussian(jax.random.fold_in(noise, next(calls)), units.scales[j], x)
+        y = gaussian(jax.random.fold_in(noise, next(calls)), units.scales[j], x)
+        seen.append((j, x, y))
+        return y
 
     def mix(h: Array) -> Tree:
         which = iter(range(len(memories)))
 
         def product(j: int, x: Array) -> Array:
-            products.append((j, x))
             i, key = next(which), jax.random.fold_in(noise, next(calls))
             y, memories[i] = recall(memories[i], key, units.scales[j], x)
+            seen.append((j, x, y))
             return y
 
         return units.cell.mix(units.params(vectors, product), h)
 
     k = hidden(state).shape[0]
     params = units.params(vectors, fresh)
-    z = units.cell.drive(params, inputs(source, R, Sigma, k, units.n))
+    x = inputs(source, R, Sigma, k, units.n)
+    z = units.cell.drive(params, x)
     r = mix(hidden(state))
-    q = preactivation(units, vectors, products)
+    q = preactivation(units, vectors, hidden(state), x, seen)
     first = jax.tree.map(lambda a: a[:1], (state, r))
     z1 = jax.tree.map(lambda a: a[:1], z)
     pushed = (tangent, mix(hidden(tangent)))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from recur.core import Tree, hidden
@@ -57,7 +58,8 @@ def move(
         return y
 
     params = units.params(vectors, fresh)
-    z = units.cell.drive(params, inputs(source, R, Sigma, 2, units.n))
+    x = inputs(source, R, Sigma, 2, units.n)
+    z = units.cell.drive(params, x)
     driven = len(seen)
     units.cell.mix(params, hidden(state))
     products = [(j, y) for j, _, y in seen[driven:]]
@@ -75,20 +77,54 @@ def move(
         r = units.cell.mix(params, hidden(state))
         return units.cell.update(params, state, r, z), xs
 
-    q = preactivation(units, vectors, [(j, x) for j, x, _ in seen])
+    q = preactivation(units, vectors, hidden(state), x, seen)
     return unit_by_unit(state, [y for _, y in products])[0], unit_by_unit, products, q
 
 
-def preactivation(units: Ensemble, vectors: list, products: list[tuple[int, Array]]) -> Array:
-    """q and q12 of the pre-activations W h + V x + b, (2, g), from each product's scale and x."""
-    total = jnp.zeros((2, 1), units.dtype)
-    for j, x in products:
-        if units.names[j] in ("W", "V"):
-            total = total + units.scales[j] ** 2 * jnp.stack(overlaps(x))[:, None]
-    if "b" in units.names:
-        b = vectors[units.names.index("b")].reshape(-1, units.n)
-        total = total + jnp.var(b, axis=1)
-    return total
+def preactivation(
+    units: Ensemble, vectors: list, h: Array, x: Array, seen: list[tuple[int, Array, Array]]
+) -> Array:
+    """q and q12 of the pre-activations W h + V x + b about their mean, (2, G).
+
+    Of `seen`, the products (j, x, x @ W_j) of drive and then of mix, those that count in a
+    pre-activation add the variance that x gives them; what is left of h (k, n) and x (k, d) adds
+    its variance over the units.
+    """
+    roles = units.roles
+    own, apart = _variances(_left(units, vectors, h, x, [y for _, _, y in seen]))
+    total = jnp.zeros((2, own.size), units.dtype)
+    for (j, x, _), power in zip(seen, roles.powers, strict=True):
+        variance = jnp.sum(jnp.asarray(power, units.dtype) * units.scales[j] ** 2, axis=1)
+        total = total + variance * jnp.stack(overlaps(x))[:, None]
+    return total + jnp.stack([own, own - apart])
+
+
+def _left(units: Ensemble, vectors: list, h: Array, x: Array, ys: list[Array]) -> Array:
+    """The pre-activations (k, G, n) without the products that count in them."""
+    roles = units.roles
+    ys = [
+        jnp.where(np.repeat(counted, units.n), 0, y)
+        for counted, y in zip(roles.counted, ys, strict=True)
+    ]
+
+    def one(h: Array, x: Array, ys: list[Array]) -> Array:
+        left = iter(ys)
+        params = units.params(vectors, lambda *_: next(left))
+        z = units.cell.drive(params, x)
+        leaves = jax.tree.leaves((units.cell.mix(params, h), z))
+        sums = [jnp.zeros(units.n, units.dtype)] * len(roles.parts[0])
+        for leaf, coefficients in zip(leaves, roles.parts, strict=True):
+            for g, part in np.argwhere(coefficients):
+                sums[g] += coefficients[g, part].item() * leaf.reshape(-1, units.n)[part]
+        return jnp.stack(sums) if sums else jnp.zeros((0, units.n), units.dtype)
+
+    return jax.vmap(one)(h, x, ys)
+
+
+def _variances(e: Array) -> tuple[Array, Array]:
+    """Over units, of e (k, G, n): its variance, and half that of what tells the copies apart."""
+    e = e - e.mean(-1, keepdims=True)
+    return jnp.mean(e**2, axis=(0, 2)), jnp.mean((e[0] - e[-1]) ** 2, axis=1) / 2
 
 
 def overlaps(h: Array) -> tuple[Array, Array]:
