@@ -340,6 +340,26 @@ def test_chaos_does_not_part_equal_copies():
     within(found, exactly(vanilla, prior, 1.0), 4)
 
 
+def test_an_unstable_standstill_is_left(monkeypatch):
+    """tanh(W h) with sigma_w = 3: h = 0 stays, and grows by log 3 a step if it is touched; so does
+    what tells two copies apart. What networks do is the closed form's: .31 nats, and C = 0 for
+    inputs that differ, though nobody hears them."""
+    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 512)
+
+    def one(sigma_w, Sigma):
+        return theory.untied(cells.vanilla.cell, Prior(sigma_w, 0.0, 0.0, 0.0), R, Sigma)
+
+    sigmas, Sigmas = np.array([3.0, 3.0, 0.9], "f"), np.array([1.0, 0.5, 0.5], "f")
+    found = jax.device_get(jax.jit(jax.vmap(one))(sigmas, Sigmas))
+    assert np.all(found.converged)
+    for i in (0, 1):
+        exact = exactly(vanilla, Prior(3.0, 0.0, 0.0, 0.0), float(Sigmas[i]))
+        within(jax.tree.map(lambda a, i=i: a[i], found), exact, 4)
+        np.testing.assert_allclose(exact.C, 1 - i, atol=1e-8)
+    assert abs(np.log(found.chi[0]) / 2 - 0.31) < 0.01
+    assert found.Q[2] == found.q[2] == 0  # where it is stable it stays
+
+
 @pytest.mark.slow
 def test_moment_map_equals_tangents_of_a_drawn_network(x64):
     """P <- A P A' + ... against E over W of |J v|^2 for LSTM, v random with E[v v'] = P, by drawing

@@ -38,6 +38,7 @@ class MeanField(NamedTuple):
     error: Any = None  # a MeanField of standard errors
     squares: Squares | None = None  # of the one-step Jacobian; None where not computed
     path: Any = None  # Q(t) and C(t, s) of `theory.tied`
+    converged: Any = None  # whether all stood still within the limit of steps; None where computed
 
 
 def timescale(chi: Array) -> Array:

@@ -9,7 +9,8 @@ span is known; the part across is the length of the residual times fresh Gaussia
 drawn, and the population is equal in law, at every n and not only in a limit, to the n units of
 a network with one drawn W. Gates share the basis, each with its own images. A tangent vector of the
 trajectory meets the same W and hence the same basis: its growth is the largest Lyapunov exponent.
-T steps cost O(T^2 n).
+A step costs O(k n), and T steps O(T^2 n) until the basis is complete: from n vectors on all of W is
+known, W = sum_i e_i' (e_i W), and a step costs what it costs a network.
 
 Inputs are new at every step and d -> oo, so matrices met by inputs act afresh at every step: true
 for raw inputs, and for embeddings that are of mean zero over the inputs, unit by unit.
@@ -19,8 +20,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
+from recur.analysis.flat import precise
 from recur.core import Tree, hidden
 from recur.theory.ensemble import Ensemble
 from recur.theory.population import gaussian, inputs, overlaps, preactivation
@@ -29,9 +32,9 @@ from recur.theory.population import gaussian, inputs, overlaps, preactivation
 class Memory(NamedTuple):
     """What one matrix has done so far: images[i] = basis[i] @ W."""
 
-    basis: Array  # (K, n) orthonormal; zero where not yet used
+    basis: Array  # (K, n) orthonormal; zero where not yet used; K <= n + 1
     images: Array  # (K, g*n)
-    used: Array  # () how many
+    used: Array  # () how many, at most n
 
 
 class Network(NamedTuple):
@@ -40,7 +43,7 @@ class Network(NamedTuple):
     state: Tree  # (k, n) each
     tangent: Tree  # (1, n) each
     vectors: list[Any]
-    memories: list[Memory]
+    memories: list[Memory | Array]  # or W (n, g*n), once all of it is known
 
 
 class Moments(NamedTuple):
@@ -66,6 +69,7 @@ def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, M
     known, rest = known + again, rest - again @ memory.basis
     tolerance = 1e3 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(x[0])
     basis: list[Array] = []
+    added: list[Array] = []
     across = jnp.zeros((k, k), x.dtype)
     for i, row in enumerate(rest):
         for _ in range(2):
@@ -73,18 +77,20 @@ def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, M
                 across = across.at[i, j].add(row @ e)
                 row = row - (row @ e) * e
         length = jnp.linalg.norm(row)
-        new = length > tolerance
+        new = (length > tolerance) & (memory.used + sum(added) < n)
+        added.append(new.astype(memory.used.dtype))
         basis.append(jnp.where(new, row / jnp.where(new, length, 1), 0))
         across = across.at[i, i].set(jnp.where(new, length, 0))
     fresh = jax.random.normal(key, (k, scale.size, n), x.dtype) * scale[:, None]
     fresh = fresh.reshape(k, -1) / jnp.sqrt(n).astype(x.dtype)
     y = known @ memory.images + across @ fresh
-    at = (memory.used, jnp.zeros_like(memory.used))
-    memory = Memory(
-        lax.dynamic_update_slice(memory.basis, jnp.stack(basis), at),
-        lax.dynamic_update_slice(memory.images, fresh, at),
-        memory.used + k,
-    )
+    for e, image, new in zip(basis, fresh, added, strict=True):  # what is not new is overwritten
+        at = (memory.used, jnp.zeros_like(memory.used))
+        memory = Memory(
+            lax.dynamic_update_slice(memory.basis, e[None], at),
+            lax.dynamic_update_slice(memory.images, image[None], at),
+            memory.used + new,
+        )
     return jnp.concatenate([y[:1], y[1:] + y[:1]]), memory
 
 
@@ -106,7 +112,7 @@ def found(units: Ensemble, k: int, key: Array) -> Network:
         jax.random.normal(key, (1, units.n), units.dtype)
         for key in jax.random.split(tangent, len(leaves))
     ]
-    memories = [
+    memories: list[Memory | Array] = [
         Memory(
             jnp.zeros((0, units.n), units.dtype),
             jnp.zeros((0, units.shapes[j].shape[1]), units.dtype),
@@ -137,7 +143,11 @@ def advance(
 
         def product(j: int, x: Array) -> Array:
             i, key = next(which), jax.random.fold_in(noise, next(calls))
-            y, memories[i] = recall(memories[i], key, units.scales[j], x)
+            memory = memories[i]
+            if isinstance(memory, Memory):
+                y, memories[i] = recall(memory, key, units.scales[j], x)
+            else:
+                y = x @ memory
             seen.append((j, x, y))
             return y
 
@@ -162,10 +172,28 @@ def advance(
 
 
 def grow(network: Network, more: int) -> Network:
-    """Room for `more` vectors in each memory; networks may be stacked."""
+    """Room for `more` vectors in each memory, n in all; networks may be stacked."""
 
-    def pad(a: Array) -> Array:
-        return jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, more), (0, 0)])
+    def pad(a: Array, n: int) -> Array:
+        added = min(more, n + 1 - a.shape[-2])
+        return jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, added), (0, 0)])
 
-    memories = [m._replace(basis=pad(m.basis), images=pad(m.images)) for m in network.memories]
-    return network._replace(memories=memories)
+    def room(m: Memory | Array) -> Memory | Array:
+        if not isinstance(m, Memory):
+            return m
+        n = m.basis.shape[-1]
+        return m._replace(basis=pad(m.basis, n), images=pad(m.images, n))
+
+    return network._replace(memories=[room(m) for m in network.memories])
+
+
+@precise
+def complete(network: Network) -> Network:
+    """Networks (S, ...) with W in place of each memory that has n vectors: W = basis' images."""
+
+    def known(m: Memory | Array) -> Memory | Array:
+        if not isinstance(m, Memory) or np.any(m.used < m.basis.shape[-1]):
+            return m
+        return jnp.swapaxes(m.basis, -1, -2) @ m.images
+
+    return network._replace(memories=[known(m) for m in network.memories])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from recur.core import Tree, hidden
 from recur.theory.closed import safe_sqrt
@@ -42,6 +43,28 @@ def start(units: Ensemble, key: Array) -> Tree:
     """Two copies of the state before the first input."""
     params = units.params(units.vectors(key), lambda j, x: gaussian(key, units.scales[j], x))
     return units.cell.start(params, (2,))
+
+
+def stuck(state: Tree, Sigma: ArrayLike) -> Array:
+    """Whether all units are at 0, or copies (..., k, n) equal though their inputs are not.
+
+    Nothing but a perturbation gets a population away from there, be it unstable.
+    """
+    h = hidden(state)
+    return jnp.all(h == 0) | (Sigma != 1) & jnp.all(h[..., 0, :] == h[..., -1, :])
+
+
+def nudge(state: Tree, Sigma: Array, key: Array) -> Tree:
+    """The state (k, n) moved by a hundredth of its size, or by .01 from 0, with inputs' cosine."""
+    k, n = hidden(state).shape
+    leaves, structure = jax.tree.flatten(state)
+
+    def moved(a: Array, key: Array) -> Array:
+        square = jnp.mean(a**2)
+        return a + inputs(key, 1e-4 * jnp.where(square > 0, square, 1), Sigma, k, n)
+
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(structure, [moved(*pair) for pair in zip(leaves, keys, strict=True)])
 
 
 def move(

@@ -5,6 +5,7 @@ network runs without drawing W is told in `recur.theory.memory`. Here several ru
 been measured for long enough, and their moments and exponents are averaged.
 """
 
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -15,16 +16,18 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur.analysis.flat import precise
-from recur.core import Prior, Recurrence
+from recur.core import Prior, Recurrence, hidden
 from recur.theory.ensemble import ensemble
 from recur.theory.field import MeanField, check_inputs, timescale
-from recur.theory.memory import Moments, Network, advance, found, grow
+from recur.theory.memory import Moments, Network, advance, complete, found, grow
+from recur.theory.population import nudge, stuck
 from recur.theory.untied import Signal, cosine
 
 UNITS = 2048
 NETWORKS = 4  # independent: their spread gives the standard errors
 STEPS = 256  # of the first piece; each piece doubles the time
-LONGEST = 1024  # steps at most
+ENOUGH = 1024  # steps, where nothing drifts
+LONGEST = 8192  # steps at most
 TIMES = 20  # the burn-in and the measurement each last that many correlation times
 BLOCKS = 4  # of steps, in each network's measurement
 
@@ -48,9 +51,16 @@ def tied(
 
     chi = exp(2 lambda), lambda the largest Lyapunov exponent in nats per step; xi = -1 / log(chi);
     `path` has Q(t) and C(t, s). Four networks of 2048 units each run until they have been measured
-    for twenty correlation times of their own states, after a burn-in as long, at most 1024 steps.
+    for twenty correlation times of their own states, after a burn-in as long, or for 1024 steps;
+    and on, as long as the results drift, up to 8192 steps. What drifts even then is told by a
+    RuntimeWarning, and `converged` is False. An unstable standstill is left as in `untied`. On two
+    cores 1024 steps take about a minute for a cell of three gates.
+
     Errors of order 1/n remain; with n units instead, the result is that of networks of this width,
-    for d -> oo. Raises ValueError for what theory cannot do, with the reason.
+    for d -> oo. `minimal.bare` has d = n, and its V meets the very x that is blended: V_ii, drawn
+    for good, adds up to sigma_v^2 R^2/n to E[h^2], which is most of it where gates are nearly
+    closed (`docs/theory.md` has the numbers). Raises ValueError for what theory cannot do, with the
+    reason.
     """
     check_inputs(R, Sigma)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((prior, R, Sigma, key))):
@@ -60,7 +70,7 @@ def tied(
         )
     n = UNITS if n is None else n
     k = 1 if Sigma == 1 else 2
-    begin, *keys = jax.random.split(jax.random.key(0) if key is None else key, 8)
+    begin, *keys = jax.random.split(jax.random.key(0) if key is None else key, 16)
     networks = _found(cell, k, n, prior, jax.random.split(begin, NETWORKS))
     pieces: list[Moments] = []
     T = 0
@@ -70,13 +80,31 @@ def tied(
         networks = grow(networks, steps * (k + 1))
         here = jax.random.split(key, (NETWORKS, steps))
         networks, new = _live(cell, n, prior, R, Sigma, networks, here)
+        networks = complete(networks)
+        if not pieces and np.mean(new.growth) > 0 and stuck(networks.state, Sigma):
+            networks, T = _nudged(networks, Sigma, key), 0
+            continue
         pieces.append(new)
+        quarter, half = slice(T // 4, T // 2), slice(T // 2, T)
         whole = jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pieces)
-        seen = jax.tree.map(lambda a: a[:, a.shape[1] // 2 :], whole)
+        before, seen = (jax.tree.map(lambda a, s=s: a[:, s], whole) for s in (quarter, half))
         overlap = np.einsum("sin,sjn->ij", seen.h, seen.h, optimize=True) / seen.h[:, 0].size
-        if T >= LONGEST or seen.Q.shape[1] >= TIMES * correlation_time(overlap):
+        result = _mean_field(seen)
+        drift = _drift(before, seen, result.error)
+        if T >= LONGEST:
             break
-    return _mean_field(seen, overlap)
+        if not drift and (T >= ENOUGH or len(overlap) >= TIMES * correlation_time(overlap)):
+            break
+    if drift:
+        warnings.warn(
+            f"theory.tied has not converged in {T} steps: as these doubled, {drift}. The networks "
+            "forget more slowly than it waits.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    Q = jnp.asarray(overlap.diagonal())
+    C = jnp.asarray(overlap) / jnp.sqrt(jnp.outer(Q, Q))
+    return result._replace(path=Path(Q, C), converged=not drift)
 
 
 @precise
@@ -126,6 +154,15 @@ def _live(
     return lax.map(one, (networks, keys))
 
 
+@jax.jit
+def _nudged(networks: Network, Sigma: ArrayLike, key: Array) -> Network:
+    """Every network (S, ...) moved a little from where it stands."""
+    Sigma = jnp.asarray(Sigma, hidden(networks.state).dtype)
+    keys = jax.random.split(key, NETWORKS)
+    state = jax.vmap(lambda state, key: nudge(state, Sigma, key))(networks.state, keys)
+    return networks._replace(state=state)
+
+
 def correlation_time(overlap: np.ndarray) -> float:
     """Integrated correlation time, steps, of a stationary overlap <h_t, h_s> (L, L).
 
@@ -138,30 +175,50 @@ def correlation_time(overlap: np.ndarray) -> float:
     return float(2 * decay.sum() / decay[0] - 1) if decay[0] > 1e-6 * K[0] else 1.0
 
 
-def _mean_field(seen: Moments, overlap: np.ndarray) -> MeanField:
+def _numbers(M: Moments) -> MeanField:
+    """Of the moments' means."""
+    chi = jnp.exp(2 * M.growth)
+    q, q12 = M.q[0].squeeze(), M.q[1].squeeze()
+    return MeanField(M.Q, q, cosine(M.Q, M.Q12), cosine(q, q12), chi, timescale(chi))
+
+
+def _of_blocks(seen: Moments, count: int) -> MeanField:
+    """Numbers of `count` blocks of each network, (S * count, ...)."""
+    mean = jax.tree.map(
+        lambda a: a.reshape(NETWORKS * count, -1, *a.shape[2:]).mean(1), seen._replace(h=seen.Q)
+    )
+    return jax.vmap(_numbers)(mean)
+
+
+def _spread(each: Array) -> Array:
+    """Standard error of the mean."""
+    return each.std(0, ddof=1) / np.sqrt(len(each))
+
+
+def _mean_field(seen: Moments) -> MeanField:
     """Numbers from the mean over steps and networks; errors from the spread of these and blocks."""
-
-    def numbers(M: Moments) -> MeanField:
-        chi = jnp.exp(2 * M.growth)
-        q, q12 = M.q[0].squeeze(), M.q[1].squeeze()
-        return MeanField(M.Q, q, cosine(M.Q, M.Q12), cosine(q, q12), chi, timescale(chi))
-
-    def blocks(count: int) -> MeanField:
-        """Numbers of `count` blocks of each network, (S * count, ...)."""
-        mean = jax.tree.map(
-            lambda a: jnp.asarray(a).reshape(NETWORKS * count, -1, *a.shape[2:]).mean(1),
-            seen._replace(h=seen.Q),
-        )
-        return jax.vmap(numbers)(mean)
-
-    def spread(each: Array) -> Array:
-        return each.std(0, ddof=1) / np.sqrt(len(each))
-
-    whole = jax.tree.map(lambda a: jnp.asarray(a).mean((0, 1)), seen._replace(h=seen.Q))
-    result = numbers(whole)
+    result = _numbers(jax.tree.map(lambda a: jnp.asarray(a.mean((0, 1))), seen._replace(h=seen.Q)))
     # networks differ for good, and four of them alone say little of how much
-    error = jax.tree.map(lambda a, b: jnp.maximum(spread(a), spread(b)), blocks(1), blocks(BLOCKS))
+    error = jax.tree.map(
+        lambda a, b: jnp.maximum(_spread(a), _spread(b)),
+        _of_blocks(seen, 1),
+        _of_blocks(seen, BLOCKS),
+    )
     error = error._replace(xi=result.xi**2 / result.chi * error.chi)
-    Q = jnp.asarray(overlap.diagonal())
-    C = jnp.asarray(overlap) / jnp.sqrt(jnp.outer(Q, Q))
-    return result._replace(error=error, path=Path(Q, C))
+    return result._replace(error=error)
+
+
+def _drift(before: Moments, seen: Moments, error: MeanField) -> str:
+    """What changed by more than two standard errors, from the steps before to those seen.
+
+    And by more than three of the change itself, network by network; rounding is let pass. What
+    decays from the start, and here by that much, decays to its square by the end of `seen`.
+    """
+    told = []
+    for name in ("Q", "C", "chi"):
+        first, second = (np.asarray(getattr(_of_blocks(m, 1), name)) for m in (before, seen))
+        a, b = first.mean(), second.mean()
+        noise = max(2 * getattr(error, name), 3 * _spread(second - first))
+        if not abs(b - a) <= noise + 1e-4 * abs(b) + 1e-7:
+            told.append(f"{name} went from {a:.4g} to {b:.4g}")
+    return ", ".join(told)

@@ -10,6 +10,7 @@ with A = d update/d state and B_k = d update/d (W_k h), because W_k dh is Gaussi
 from unit to unit and of all the rest. Its growth per step is chi.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from recur.theory.closed import safe_sqrt
 from recur.theory.ensemble import Ensemble, ensemble
 from recur.theory.field import MeanField, check_inputs, timescale
 from recur.theory.perturbation import averages_of_squares, differentiate, propagate, squares
-from recur.theory.population import move, overlaps, start
+from recur.theory.population import move, nudge, overlaps, start, stuck
 
 UNITS = 4096
 BLOCKS = 16  # of steps, in each round; their spread gives the standard errors
@@ -48,9 +49,11 @@ def untied(
 
     chi is the growth per step of E[d state_1 . d state_2]: of E|d state|^2 at Sigma = 1. It runs
     until its statistics stand still and its blocks of steps are longer than their correlation, at
-    most 2^15 steps. The same key gives the same random numbers for all priors, so results may be
-    differentiated (forward mode); `vmap` sweeps priors. All parameters are redrawn, biases, rates
-    and embedding matrices too. Raises ValueError for what theory cannot do, with the reason.
+    most 2^15 steps; `converged` says whether they did. An unstable standstill, such as h = 0
+    without input, is left by a small perturbation. The same key gives the same random numbers for
+    all priors, so results may be differentiated (forward mode); `vmap` sweeps priors. All
+    parameters are redrawn, biases, rates and embedding matrices too. Raises ValueError for what
+    theory cannot do, with the reason.
     arXiv:1806.05394, 1901.08987.
     """
     check_inputs(R, Sigma)
@@ -60,7 +63,7 @@ def untied(
     state = start(units, key)
     m = len(jax.tree.leaves(state))
 
-    def run_block(carry: tuple, key: Array, steps: Array) -> tuple[tuple, tuple]:
+    def run_block(carry: tuple, key: Array, steps: Array) -> tuple[tuple, Moments]:
         state, P = carry
         P = jnp.broadcast_to(P.mean(-1, keepdims=True), P.shape)  # no unit outgrows the others
         zero = jax.tree.map(jnp.zeros_like, _moments_shape(units, R, Sigma, state, P))
@@ -79,16 +82,21 @@ def untied(
         r, carry, blocks, _ = now
         steps = STEPS * 2**r
         keys = jax.random.split(jax.random.fold_in(key, r), BLOCKS)
-        carry, new = lax.scan(lambda c, k: run_block(c, k, steps), carry, keys)
-        return r + 1, carry, new, _settled(blocks, new) & (r > 0)
+        (state, P), new = lax.scan(lambda c, k: run_block(c, k, steps), carry, keys)
+        leave = stuck(state, Sigma) & (jnp.mean(new.late) > 0)
+        nudged = nudge(state, Sigma, jax.random.fold_in(key, ROUNDS))
+        state = jax.tree.map(partial(jnp.where, leave), nudged, state)
+        return r + 1, (state, P), new, _settled(blocks, new) & (r > 0) & ~leave
 
     P = jnp.broadcast_to(jnp.eye(m, dtype=units.dtype)[..., None], (m, m, UNITS))
     blocks = jax.tree.map(
         lambda a: jnp.zeros((BLOCKS, *a.shape), a.dtype), _moments_shape(units, R, Sigma, state, P)
     )
     first = (jnp.zeros((), jnp.int32), (state, P), blocks, jnp.zeros((), bool))
-    r, _, blocks, _ = lax.while_loop(lambda now: (now[0] < ROUNDS) & ~now[3], run_round, first)
-    return _mean_field(blocks, STEPS * 2 ** (r - 1), m)
+    r, _, blocks, settled = lax.while_loop(
+        lambda now: (now[0] < ROUNDS) & ~now[3], run_round, first
+    )
+    return _mean_field(blocks, STEPS * 2 ** (r - 1), m)._replace(converged=settled)
 
 
 @precise
