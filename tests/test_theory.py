@@ -1,5 +1,6 @@
 """Closed forms, the population of redrawn weights, critical priors, and what is refused."""
 
+import math
 import sys
 from collections import namedtuple
 from dataclasses import replace
@@ -13,7 +14,7 @@ from conftest import normal
 from jax.flatten_util import ravel_pytree
 
 from recur import Prior, Unitwise, analysis, cells, compose, scan, theory
-from recur.theory import closed, perturbation, population, spectrum
+from recur.theory import closed, perturbation, population, quadrature, spectrum
 from recur.theory.ensemble import _roles as roles_of
 from recur.theory.ensemble import ensemble
 from recur.theory.wide import Wide
@@ -110,9 +111,148 @@ def test_closed_forms_are_differentiable(form, x64):
     def chi(sigma_w):
         return form(Prior(sigma_w, 0.8, 0.5, 0.1), R, 0.6).chi
 
-    above, below = jax.device_get((chi(1.3 + 1e-5), chi(1.3 - 1e-5)))
-    numeric = (above - below) / 2e-5  # error 1e-10 + 1e-15/1e-5
-    np.testing.assert_allclose(jax.jit(jax.grad(chi))(1.3), numeric, rtol=1e-6)
+    slope = jax.jit(jax.grad(chi))
+    for sigma_w in (1.3, 40.0):
+        above, below = jax.device_get((chi(sigma_w * (1 + 1e-5)), chi(sigma_w * (1 - 1e-5))))
+        numeric = (above - below) / (2e-5 * sigma_w)  # error 1e-10 + 1e-15/1e-5
+        np.testing.assert_allclose(slope(sigma_w), numeric, rtol=1e-6)
+
+
+def logistic(e):
+    return np.exp(-np.logaddexp(0, -e))
+
+
+def sech2(e):
+    return 4 * logistic(2 * e) * logistic(-2 * e)
+
+
+def both_scales(mu, sigma):
+    """Gauss-Legendre nodes and weights of N(mu, sigma^2): panels of sigma/4, and of 1 about 0."""
+    x, w = np.polynomial.legendre.leggauss(12)
+    ends = np.concatenate([mu + sigma * np.linspace(-11, 11, 89), np.arange(-40, 41)])
+    ends = np.unique(ends[np.abs(ends - mu) <= 11 * sigma])
+    middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
+    e = (middle[:, None] + half[:, None] * x).ravel()
+    density = np.exp(-(((e - mu) / sigma) ** 2) / 2) / sigma / np.sqrt(2 * np.pi)
+    return e, (half[:, None] * w).ravel() * density
+
+
+def pair_by_panels(functions, mu, sigma, c):
+    """E[f(e1) f(e2)], e2 given e1 by Cholesky; beyond |e2| = 40 functions are at their limits."""
+    e1, w = both_scales(mu, sigma)
+    own, about = sigma * np.sqrt(1 - c**2), mu + c * (e1 - mu)
+    x, v = np.polynomial.legendre.leggauss(12)
+    e2 = (np.arange(-39.5, 40)[:, None] + x / 2).ravel()
+    v = np.tile(v / 2, 80) / own / np.sqrt(2 * np.pi)
+    kernel = np.exp(-(((e2 - about[:, None]) / own) ** 2) / 2) * v
+    erfc = np.vectorize(math.erfc, otypes=[float])
+    above, below = (erfc((40 - s * about) / own / np.sqrt(2)) / 2 for s in (1, -1))
+    given = [kernel @ f(e2) + above * f(40.0) + below * f(-40.0) for f in functions]
+    return [np.sum(w * f(e1) * g) for f, g in zip(functions, given, strict=True)]
+
+
+BY_NUMPY = (np.tanh, sech2, lambda e: logistic(-e), lambda e: logistic(e) * logistic(-e))
+
+
+def by_jax(e):
+    u, new = jax.nn.sigmoid(e), jax.nn.sigmoid(-e)
+    return jnp.tanh(e), 4 * jax.nn.sigmoid(2 * e) * jax.nn.sigmoid(-2 * e), new, u * new
+
+
+@pytest.mark.parametrize(
+    ("precise", "tolerance", "atol"), [(True, 1e-8, 1e-15), (False, 1e-5, 1e-6)]
+)
+def test_expectations_are_right_at_every_variance(precise, tolerance, atol):
+    """From q = 0 to 10^6, relative to each value, and to 1 where it is 0 by symmetry. A sum of 10^4
+    terms in float32 is right to 1e-5."""
+    points = np.array([
+        (-2.0, 0.0, 0.5), (0.3, 1e-6, -0.3), (2.0, 1.0, 0.3), (-3.0, 45.0, 0.999),
+        (5.0, 1e3, -0.9), (0.0, 1e4, 0.99), (300.0, 1e5, 0.5), (-500.0, 1e6, -0.7),
+    ])  # fmt: skip
+    expected = []
+    for mu, q, c in points:
+        e, w = both_scales(mu, np.sqrt(q)) if q else (np.array([mu]), np.ones(1))
+        pairs = (
+            pair_by_panels(BY_NUMPY, mu, np.sqrt(q), c)
+            if q > 0.1  # else the second order in q is enough
+            else [f(mu) ** 2 + q * second(f, mu, c) for f in BY_NUMPY]
+        )
+        expected.append([[np.sum(w * f(e)) for f in BY_NUMPY], pairs])
+
+    def both(mu, q, c):
+        means = [quadrature.mean(lambda e, i=i: by_jax(e)[i], mu, q) for i in range(4)]
+        return jnp.stack([jnp.stack(means), jnp.stack(quadrature.mean_of_pair(by_jax, mu, q, c))])
+
+    with jax.enable_x64(precise):
+        found = jax.jit(jax.vmap(both))(*(jnp.asarray(a, jnp.result_type(float)) for a in points.T))
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=atol)
+
+
+def second(f, mu, c, step=1e-2):
+    """d E[f(e1) f(e2)] / dq at q = 0: f f'' + c f'^2, by differences of fourth order."""
+    values = [f(mu + k * step) for k in (-2, -1, 0, 1, 2)]
+    slope = np.dot([1, -8, 0, 8, -1], values) / 12 / step
+    return values[2] * np.dot([-1, 16, -30, 16, -1], values) / 12 / step**2 + c * slope**2
+
+
+EXTREME = (  # form, prior, R
+    (vanilla, Prior(10.0, 1.0, 0.0, 0.0), 0.46),
+    (vanilla, Prior(1.0, 1.0, 0.3, 0.0), 1e4),
+    (vanilla, Prior(900.0, 1.0, -40.0, 5.0), 0.46),
+    (minimal, Prior(40.0, 10.0, 0.0, 0.0), 0.46),
+    (minimal, Prior(3.0, 9.0, 6.0, 1.0), 1e4),
+)
+
+
+@pytest.mark.parametrize(("precise", "tolerance"), [(True, 1e-7), (False, 1e-4)])
+def test_closed_forms_hold_at_large_variances(precise, tolerance):
+    """The narrow peak of phi': NumPy's panels put each fixed point into its own equations."""
+    for form, prior, R in EXTREME:
+        with jax.enable_x64(precise):
+            f = jax.device_get(form(prior, R, 1.0))
+        e, w = both_scales(prior.mu_b, np.sqrt(float(f.q)))
+        sw2, outside = prior.sigma_w**2, prior.sigma_v**2 * R + prior.sigma_b**2
+        if form is vanilla:
+            Q, chi = np.sum(w * np.tanh(e) ** 2), sw2 * np.sum(w * sech2(e) ** 2)
+            spread = sw2**2 * np.sum(w * sech2(e) ** 4)
+        else:
+            u, new = logistic(e), logistic(-e)
+            Q = R * np.sum(w * new**2) / np.sum(w * new * (1 + u))
+            chi = np.sum(w * u**2) + sw2 * (Q + R) * np.sum(w * (u * new) ** 2)
+            spread = f.squares.gaussian
+        np.testing.assert_allclose(f.q, sw2 * f.Q + outside, rtol=tolerance)
+        np.testing.assert_allclose(f.Q, Q, rtol=tolerance)
+        np.testing.assert_allclose([f.chi, f.squares.mean], chi, rtol=tolerance)
+        np.testing.assert_allclose(f.squares.gaussian, spread, rtol=tolerance)
+    np.testing.assert_allclose(minimal(*EXTREME[3][1:]).chi, 3.9776, rtol=1e-4)  # 6.2 once
+
+
+def test_closed_forms_keep_a_memory_that_hardly_fades():
+    """mu_b = 20: 1 - chi = 6e-9 is below the rounding of chi in float32, but xi and C are right."""
+    prior = CRITICAL._replace(mu_b=20.0)
+    found, exact = jax.device_get((minimal(prior, R, 0.5), exactly(minimal, prior, 0.5)))
+    for name in ("Q", "C", "chi", "xi"):
+        np.testing.assert_allclose(getattr(found, name), getattr(exact, name), rtol=1e-4)
+    np.testing.assert_allclose(found.squares, exact.squares, rtol=1e-4)
+
+
+def test_numbers_that_are_none_are_refused_or_stay_none():
+    """Known ones raise; under a trace all is NaN."""
+    for prior in (Prior(np.nan), Prior(1.0, np.inf), Prior(mu_b=-np.inf), Prior(sigma_b=np.nan)):
+        with pytest.raises(ValueError, match=r"finite numbers, got .* = (nan|-?inf)"):
+            closed.minimal(prior, R)
+    with pytest.raises(ValueError, match="finite numbers, got R = inf"):
+        closed.vanilla(Prior(), np.inf)
+    with pytest.raises(ValueError, match="one prior of scalars"):
+        closed.vanilla(Prior(jnp.ones(0)), R)
+    fine = (1.3, 0.5, 0.2, 0.1, R, 0.5)
+    bad = [(0, np.nan), (1, np.inf), (2, -np.inf), (3, np.nan), (4, -1.0), (4, np.nan), (5, 1.5)]
+    for form in (minimal, vanilla):
+        assert np.all(np.isfinite(jax.tree.leaves(form(Prior(*fine[:4]), *fine[4:]))))
+        for i, value in bad:
+            row = [*fine[:i], value, *fine[i + 1 :]]
+            found = jax.device_get(form(Prior(*row[:4]), *row[4:]))
+            assert np.all(np.isnan(jax.tree.leaves(found)))
 
 
 def test_spectrum_of_one_step_is_that_of_the_closed_forms(x64):

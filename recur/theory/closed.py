@@ -1,8 +1,5 @@
 """Mean-field theory of vanilla and minimal RNNs, redrawn weights, in closed form.
 
-Expectations over the pre-activations e ~ N(mu_b, q) are trapezoidal sums, which converge
-exponentially for analytic integrands: to 1e-8 for q < 45 (sigmoid) and q < 11 (tanh) in float64.
-
     vanilla      q   = sigma_w^2 E[phi^2] + sigma_v^2 R + sigma_b^2
                  q12 = sigma_w^2 E[phi(e1) phi(e2)] + sigma_v^2 R Sigma + sigma_b^2
                  chi = sigma_w^2 E[phi'(e1) phi'(e2)]
@@ -12,201 +9,205 @@ exponentially for analytic integrands: to 1e-8 for q < 45 (sigmoid) and q < 11 (
                  chi = E[u1 u2] + sigma_w^2 (Q12 + R Sigma) E[u1' u2']
 
 Chen, Pennington and Schoenholz 2018, arXiv:1806.05394; with sigma_b the bias is redrawn too.
+`quadrature` has the expectations over the pre-activations e ~ N(mu_b, q). A number that is not
+finite, R <= 0 or |Sigma| > 1 raises ValueError; under a trace, where it is not known, all is NaN.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.nn import sigmoid
 from jax.typing import ArrayLike
 
 from recur.core import Prior
-from recur.theory.field import MeanField, Squares, check_inputs, timescale
+from recur.theory.field import MeanField, Squares, check_inputs
+from recur.theory.quadrature import gauss, mean, mean_of_pair, safe_sqrt
 
-NODES = np.linspace(-6.4, 6.4, 81)  # beyond lies 2e-10 of the Gaussian
-FINE = np.linspace(-8, 8, 401)  # the error is exp(-2 pi s / spacing), s the distance of a pole
+HALVINGS = 45  # of the space between two points
+STEPS = 60  # of Newton, at most; some 6 unless chi is near 1
+POINTS = 200  # where a fixed point is looked for: a pair within 7 % of each other is overlooked
 
-Function = Callable[[Array], Array]
-
-
-def gauss(nodes: np.ndarray, like: Array) -> tuple[Array, Array]:
-    """Nodes and weights of a standard Gaussian, in the dtype of `like`."""
-    weights = np.exp(-(nodes**2) / 2)
-    return jnp.asarray(nodes, like.dtype), jnp.asarray(weights / weights.sum(), like.dtype)
-
-
-def mean(f: Function, mu: Array, q: Array) -> Array:
-    """E[f(e)] for e ~ N(mu, q)."""
-    z, w = gauss(FINE, q)
-    return jnp.sum(w * f(mu + safe_sqrt(q) * z))
-
-
-def mean_of_pair(
-    f: Callable[[Array], tuple[Array, ...]], mu: Array, q: Array, c: Array
-) -> tuple[Array, ...]:
-    """E[f(e1) f(e2)] of each function f gives, for e1, e2 ~ N(mu, q) with cosine c about mu.
-
-    Given what the two share, of variance |c| q, they are independent.
-    """
-    z, w = gauss(NODES, q)
-    shared, own = safe_sqrt(jnp.abs(c) * q) * z, safe_sqrt((1 - jnp.abs(c)) * q) * z
-    given = [jnp.sum(w * value, axis=1) for value in f(mu + shared[:, None] + own)]
-    # where c < 0 the other sees -shared, which is shared backwards
-    return tuple(jnp.sum(w * g * jnp.where(c < 0, g[::-1], g)) for g in given)
+Search = tuple[Array, Array, Array, Array, Array]  # count, c, the c before, low, high
+# c -> f(c) - c, 1 - f'(c), f'(c), and the other of the two cosines
+Equation = Callable[[Array], tuple[Array, Array, Array, Array]]
 
 
 def vanilla(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
-    """The fixed point of h = tanh(W h + V x + b). Raises ValueError unless R > 0, |Sigma| <= 1."""
-    check_inputs(R, Sigma)
+    """The fixed point of h = tanh(W h + V x + b), each field a scalar.
+
+    Raises ValueError unless R > 0, |Sigma| <= 1 and all numbers are finite scalars.
+    """
     sw2, sv2, mu, sb2, R, Sigma = numbers(prior, R, Sigma)
     outside, shared = sv2 * R + sb2, sv2 * R * Sigma + sb2
 
     def both(e: Array) -> tuple[Array, Array]:
-        h = jnp.tanh(e)
-        return h, 1 - h**2
+        return jnp.tanh(e), 4 * sigmoid(2 * e) * sigmoid(-2 * e)  # 1 - tanh^2 would cancel
 
     def after(q: Array) -> Array:
         return sw2 * mean(lambda e: jnp.tanh(e) ** 2, mu, q) + outside
 
     q = _fixed_point(after, outside, outside + sw2)
-    Q = mean(lambda e: jnp.tanh(e) ** 2, mu, q)
+    e, w = gauss(mu, safe_sqrt(q))
+    h, slope = both(e)
+    Q, m2, m4 = (jnp.sum(w * f) for f in (h**2, slope**2, slope**4))
+    variance = jnp.sum(w * (slope**2 - m2) ** 2)
 
-    def cosine(c: Array) -> tuple[Array, Array]:
+    def cosine(c: Array) -> tuple[Array, Array, Array, Array]:
         h12, slopes = mean_of_pair(both, mu, q, c)
-        return (sw2 * h12 + shared) / _positive(q), sw2 * slopes
+        rest = (sw2 * h12 + shared) / _positive(q) - c
+        return rest, 1 - sw2 * slopes, sw2 * slopes, h12 / _positive(Q)
 
     c = _cosine(cosine, Sigma)
-    chi = cosine(c)[1]
-    C = mean_of_pair(both, mu, q, c)[0] / _positive(Q)
-    m2 = mean(lambda e: both(e)[1] ** 2, mu, q)
-    m4 = mean(lambda e: both(e)[1] ** 4, mu, q)
-    squares = Squares(sw2 * m2, sw2**2 * m4, sw2**2 * (m4 - m2**2))
-    return MeanField(Q, q, C, c, chi, timescale(chi), squares=squares)
+    _, lost, chi, C = cosine(c)
+    squares = Squares(sw2 * m2, sw2**2 * m4, sw2**2 * variance)
+    return MeanField(Q, q, C, c, chi, _timescale(chi, lost), squares=squares)
 
 
 def minimal(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
-    """The fixed point of `cells.minimal.bare`. Raises ValueError unless R > 0, |Sigma| <= 1.
+    """The fixed point of `cells.minimal.bare`, each field a scalar. Raises as `vanilla` does.
 
     The variance of squared singular values takes inputs x ~ N(0, R) that are Gaussian, as all else
     depends on their second moment alone; h is then a scale mixture of Gaussians.
     """
-    check_inputs(R, Sigma)
     sw2, sv2, mu, sb2, R, Sigma = numbers(prior, R, Sigma)
 
     def preactivation(Q: Array) -> Array:
         return sw2 * Q + sv2 * R + sb2
 
+    def gates(e: Array) -> tuple[Array, Array, Array]:
+        u, new = sigmoid(e), sigmoid(-e)
+        return u, new, u * new
+
     def after(Q: Array) -> Array:
-        q = preactivation(Q)
-        new = mean(lambda e: sigmoid(-e) ** 2, mu, q)
-        return R * new / (new + 2 * mean(lambda e: sigmoid(e) * sigmoid(-e), mu, q))
+        e, w = gauss(mu, safe_sqrt(preactivation(Q)))
+        _, new, slope = gates(e)
+        gained, both = jnp.sum(w * new**2), jnp.sum(w * slope)
+        return R * gained / (gained + 2 * both)
 
     Q = _fixed_point(after, 0 * R, R)
     q = preactivation(Q)
+    forgotten = mean(lambda e: sigmoid(-e), mu, q)
 
-    def gates(e: Array) -> tuple[Array, Array, Array]:
-        u = sigmoid(e)
-        return u, 1 - u, u * (1 - u)
-
-    def cosine(C: Array) -> tuple[Array, Array]:
+    def cosine(C: Array) -> tuple[Array, Array, Array, Array]:
         c = (sw2 * Q * C + sv2 * R * Sigma + sb2) / _positive(q)
         old, new, slopes = mean_of_pair(gates, mu, q, c)
-        return C * old + Sigma * new * R / Q, old + sw2 * (Q * C + R * Sigma) * slopes
+        lost = 2 * forgotten - new  # 1 - E[u1 u2], without cancellation
+        again = sw2 * (Q * C + R * Sigma) * slopes
+        return Sigma * new * R / Q - C * lost, lost - again, old + again, c
 
     C = _cosine(cosine, Sigma)
-    chi = cosine(C)[1]
-    c = (sw2 * Q * C + sv2 * R * Sigma + sb2) / _positive(q)
+    _, lost, chi, c = cosine(C)
     squares = _squares_of_minimal(sw2, mu, q, Q, R)
-    return MeanField(Q, q, C, c, chi, timescale(chi), squares=squares)
+    return MeanField(Q, q, C, c, chi, _timescale(chi, lost), squares=squares)
 
 
 def _squares_of_minimal(sw2: Array, mu: Array, q: Array, Q: Array, R: Array) -> Squares:
     """From a = u (1-u) (h - x): E[a^2] and E[a^4] need E[(h - x)^2] and E[(h - x)^4]."""
+    e, w = gauss(mu, safe_sqrt(q))
+    u, new = sigmoid(e), sigmoid(-e)
+    lost2 = new * (1 + u)  # 1 - u^2
 
     def moment(i: int, j: int) -> Array:
         """E[u^i (1-u)^j]."""
-        return mean(lambda e: sigmoid(e) ** i * sigmoid(-e) ** j, mu, q)
+        return jnp.sum(w * u**i * new**j)
 
-    keep2, keep4, h4 = moment(2, 0), moment(4, 0), fourth_moment(Q, R, moment)
+    keep2, h4 = moment(2, 0), fourth_moment(Q, R, moment)
     gap2, gap4 = Q + R, h4 + 6 * Q * R + 3 * R**2
     s2, s4, keep_s = moment(2, 2), moment(4, 4), moment(4, 2)
-    rest = keep4 - keep2**2 + 2 * sw2 * keep_s * gap2
+    variance = jnp.sum(w * (lost2 - jnp.sum(w * lost2)) ** 2)  # of u^2
+    rest = variance + 2 * sw2 * keep_s * gap2
     a2, a4 = s2 * gap2, s4 * gap4
     return Squares(keep2 + sw2 * a2, rest + sw2**2 * a4, rest + sw2**2 * (a4 - a2**2))
 
 
 def fourth_moment(Q: Array, R: Array, moment: Callable[[int, int], Array]) -> Array:
     """E[h^4] of h <- u h + (1-u) x, x ~ N(0, R), from moments E[u^i (1-u)^j]."""
-    return (6 * moment(2, 2) * Q * R + 3 * moment(0, 4) * R**2) / (1 - moment(4, 0))
+    lost4 = moment(0, 1) + moment(1, 1) + moment(2, 1) + moment(3, 1)  # 1 - E[u^4]
+    return (6 * moment(2, 2) * Q * R + 3 * moment(0, 4) * R**2) / lost4
 
 
-def _fixed_point(f: Function, low: Array, high: Array) -> Array:
+def _fixed_point(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """The first stable q = f(q) above low, which small states reach; at most high.
 
-    A look at some points for the first that falls, bisection, and a last Newton step that carries
-    the derivatives.
+    From low upwards to the first of some points that falls, then bisection, and a last Newton step
+    that carries the derivatives.
     """
-    low_, high_ = lax.stop_gradient((low, high))
-    grid = low_ + (high_ - low_) * jnp.geomspace(1e-6, 1, 40, dtype=low_.dtype)
-    falls = (jax.vmap(f)(grid) <= grid).at[-1].set(True)
-    first = jnp.argmax(falls)
-    low, high = jnp.where(first > 0, grid[first - 1], low_), grid[first]
+    low, high = lax.stop_gradient((low, high))
+    points = low + (high - low) * jnp.geomspace(1e-6, 1, POINTS, dtype=low.dtype)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = (low + high) / 2
-        up = f(middle) > middle
-        return jnp.where(up, middle, low), jnp.where(up, high, middle)
+    def look(k: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, fell = now
+        q = jnp.where(fell, (low + high) / 2, points[jnp.minimum(k, POINTS - 1)])
+        up = lax.stop_gradient(f(q)) > q
+        return jnp.where(up, q, low), jnp.where(up, high, q), fell | ~up
 
-    low, high = lax.fori_loop(0, 45, halve, lax.stop_gradient((low, high)))
+    first = (low, high, jnp.zeros((), bool))
+    low, high, _ = lax.fori_loop(0, POINTS + HALVINGS, look, first)
     q = (low + high) / 2
     value, slope = jax.jvp(f, (q,), (jnp.ones_like(q),))
     return q + (value - q) / (1 - lax.stop_gradient(slope))
 
 
-def _cosine(f: Callable[[Array], tuple[Array, Array]], Sigma: Array) -> Array:
-    """The stable cosine c = f(c), given f and f'; 1 where the inputs are the same.
+def _cosine(f: Equation, Sigma: Array) -> Array:
+    """The stable cosine c = f(c); 1 where the inputs are the same.
 
     The first root above the start: f has a power series of positive terms, so Newton's steps from
     0 rise to it without overshooting. A negative cosine is caught between the ends instead.
     """
-
-    def newton(_: int, now: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        c, low, high = now
-        value, slope = f(c)
-        low, high = jnp.where(value > c, c, low), jnp.where(value > c, high, c)
-        new = c + (value - c) / (1 - slope)
-        inside = (new >= low) & (new <= high)
-        return jnp.where(inside, new, (low + high) / 2), low, high
-
     one = jnp.ones_like(Sigma)
-    c, _, _ = lax.fori_loop(0, 12, newton, lax.stop_gradient((0 * one, -one, one)))
-    value, slope = f(c)
-    c = c + (value - c) / (1 - lax.stop_gradient(slope))
-    return jnp.where(Sigma == 1, one, c)
+    near = jnp.finfo(one.dtype).eps ** (2 / 3)  # the last step squares what is left
+
+    def newton(now: Search) -> Search:
+        k, c, _, low, high = now
+        rest, lost, *_ = lax.stop_gradient(f(c))
+        low, high = jnp.where(rest > 0, c, low), jnp.where(rest > 0, high, c)
+        new = c + rest / lost
+        new = jnp.where((new >= low) & (new <= high), new, (low + high) / 2)
+        return k + 1, new, c, low, high
+
+    def moves(now: Search) -> Array:
+        k, c, before, *_ = now
+        return (k < STEPS) & (jnp.abs(c - before) > near)
+
+    first = (jnp.zeros((), jnp.int32), 0 * one, one, -one, one)
+    c = lax.while_loop(moves, newton, lax.stop_gradient(first))[1]
+    rest, lost, *_ = f(c)
+    return jnp.where(Sigma == 1, one, c + rest / lax.stop_gradient(lost))
+
+
+def _timescale(chi: Array, lost: Array) -> Array:
+    """-1 / log(chi), steps, by lost = 1 - chi where chi is near 1."""
+    near = jnp.abs(lost) < 0.5
+    return -1 / jnp.where(near, jnp.log1p(-jnp.where(near, lost, 0)), jnp.log(chi))
 
 
 def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
-    """sigma_w^2, sigma_v^2, mu_b, sigma_b^2, R, Sigma as scalars of one dtype."""
-    values = [jnp.asarray(v, jnp.result_type(float)) for v in (*prior, R, Sigma)]
-    if any(v.size != 1 for v in values):
+    """sigma_w^2, sigma_v^2, mu_b, sigma_b^2, R, Sigma as scalars of one dtype.
+
+    Raises ValueError unless all are finite scalars, R > 0 and |Sigma| <= 1; what breaks that under
+    a trace becomes NaN, all of it.
+    """
+    check_inputs(R, Sigma)
+    values = {
+        name: jnp.asarray(v, jnp.result_type(float))
+        for name, v in (prior._asdict() | {"R": R, "Sigma": Sigma}).items()
+    }
+    if any(v.size != 1 for v in values.values()):
         raise ValueError(
             "a closed form takes one prior of scalars, got shapes "
-            f"{[v.shape for v in values]}; to sweep priors, vmap over them"
+            f"{[v.shape for v in values.values()]}; to sweep priors, vmap over them"
         )
-    sw, sv, mu, sb, R, Sigma = (v.reshape(()) for v in values)
-    return sw**2, sv**2, mu, sb**2, R, Sigma
+    for name, v in values.items():
+        if not isinstance(v, jax.core.Tracer) and not jnp.all(jnp.isfinite(v)):
+            raise ValueError(f"a closed form takes finite numbers, got {name} = {v}")
+    sw, sv, mu, sb, R, Sigma = (v.reshape(()) for v in values.values())
+    all_ = jnp.stack([sw**2, sv**2, mu, sb**2, R, Sigma])
+    good = jnp.all(jnp.isfinite(all_)) & (R > 0) & (jnp.abs(Sigma) <= 1)
+    return tuple(jnp.where(good, all_, jnp.nan))
 
 
 def _positive(q: Array) -> Array:
     """The larger of q and the smallest number above zero."""
     return jnp.maximum(q, jnp.finfo(q.dtype).tiny)
-
-
-def safe_sqrt(q: Array) -> Array:
-    """sqrt of q, and 0 with derivative 0 where q <= 0."""
-    positive = q > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1)), 0)

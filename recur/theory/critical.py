@@ -13,8 +13,8 @@ from jax.nn import sigmoid
 from jax.typing import ArrayLike
 
 from recur.core import Prior, Recurrence
-from recur.theory.closed import mean
 from recur.theory.field import MeanField, check_inputs
+from recur.theory.quadrature import mean
 from recur.theory.untied import untied
 
 HALVINGS = 12  # of the interval: a 1/4096 of it remains
