@@ -133,6 +133,41 @@ def test_two_processes_give_what_one_gives(tmp_path):
     assert (saved / "30").exists()
 
 
+def on_four_devices(*arguments):
+    """`python -m tests.meshes`, with four devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    command = [sys.executable, "-m", "tests.meshes", *arguments]
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_batch_shared_on_the_default_mesh():
+    """Its axes are Explicit: passes fell over their types, or the state's, in `value_and_grad` too.
+
+    Now they give one device's numbers, and no sequence is gathered.
+    """
+    on_four_devices("Explicit", "4", "vanilla", "set")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [("Explicit", "2,2", "both"), ("Manual", "2,2", "vanilla"), ("Auto", "4", "vanilla")],
+    ids=" ".join,
+)
+def test_a_batch_shared_on_every_kind_of_mesh(arguments):
+    on_four_devices(*arguments)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["Explicit", "Explicit set", "Manual", "Auto", "Auto set"])
+@pytest.mark.parametrize("sizes", ["4", "2,2"])
+def test_a_batch_shared_by_more_cells(kind, sizes):
+    kind, *under = kind.split()
+    on_four_devices(kind, sizes, "lstm,gru.reset_before,minimal,stack,both,learned", *under)
+
+
 def test_members_must_agree_in_number(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     monkeypatch.setattr(

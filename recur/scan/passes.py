@@ -1,6 +1,7 @@
 """Passes over sequences: outputs, states, gradients that stop; any cell, any stack of layers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,12 +9,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur.compose.layers import causal
-from recur.compose.masks import clean
 from recur.core import Recurrence, Tree
 from recur.scan.checks import describe, length
 from recur.scan.pieces import in_pieces
 from recur.scan.plan import Engine, Memory
-from recur.scan.walk import ask, begin, walk
+from recur.scan.shares import shared
+from recur.scan.walk import ask, begin, walker
 
 
 def run(
@@ -46,16 +47,17 @@ def run(
     (T, ...) booleans, True where a new sequence begins: from the step before it to this one
     nothing passes, in neither direction, and the state becomes `cell.start`.
 
-    The numbers do not depend on how they are computed, which `engine` and `memory` say: see
-    `plan`, and docs/performance.md. `unroll` is that of `lax.scan`, for the engine "scan".
+    The batch may be sharded over a mesh of any kind. The numbers do not depend on that, nor on how
+    they are computed, which `engine` and `memory` say: see `plan`, and docs/performance.md.
+    `unroll` is that of `lax.scan`, for the engine "scan".
 
     Raises ValueError, when traced, for T = 0, inputs that are not floating point, inputs or
     states that do not fit the parameters, and lengths, masks or resets that do not fit the inputs.
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory)
-    state, xs, how = begin(cell, params, xs, state, how)
-    state, hs, _ = walk(cell, params, xs, state, how)
-    return state, hs if how.mask is None else clean(how.mask, hs)
+    params, state, now = begin(cell, params, xs, state, how)
+    state, (hs, _) = shared(walker(cell, how), params, state, now)
+    return state, hs
 
 
 def states(
@@ -77,8 +79,8 @@ def states(
     At a step that is not there it is the state carried over it.
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory, every=True)
-    state, xs, how = begin(cell, params, xs, state, how)
-    return walk(cell, params, xs, state, how)[2]
+    params, state, now = begin(cell, params, xs, state, how)
+    return shared(walker(cell, how), params, state, now)[1][1]
 
 
 def truncated(
@@ -109,27 +111,28 @@ def truncated(
             "few steps; use run, or cut the sequences themselves"
         )
     how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
-    state, xs, how = begin(cell, params, xs, state, how)
-
-    def piece(state: Tree, now: tuple) -> tuple[Tree, Array]:
-        xs, mask, reset = now
-        state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
-        return state, hs if mask is None else clean(mask, hs)
-
-    def cut(state: Tree, now: tuple) -> tuple[Tree, Array]:
-        state, hs = piece(state, now)
-        return lax.stop_gradient(state), hs
+    params, state, now = begin(cell, params, xs, state, how)
 
     whole = (length(xs) - 1) // truncate  # pieces that a cut follows; one of 1 .. k steps remains
     split = whole * truncate
-    now = (xs, how.mask, how.reset)
-    rest = jax.tree.map(lambda a: a[split:], now)
-    if whole == 0:
-        return piece(state, rest)
-    pieces = jax.tree.map(lambda a: a[:split].reshape(whole, truncate, *a.shape[1:]), now)
-    state, hs = lax.scan(cut, state, pieces)
-    state, last = piece(state, rest)
-    return state, jnp.concatenate([hs.reshape(split, *hs.shape[2:]), last])
+
+    def walk(params: Tree, state: Tree, now: tuple) -> tuple[Tree, Array]:
+        piece = partial(walker(cell, how), params)
+
+        def cut(state: Tree, now: tuple) -> tuple[Tree, Array]:
+            state, (hs, _) = piece(state, now)
+            return lax.stop_gradient(state), hs
+
+        rest = jax.tree.map(lambda a: a[split:], now)
+        if whole == 0:
+            state, (hs, _) = piece(state, rest)
+            return state, hs
+        pieces = jax.tree.map(lambda a: a[:split].reshape(whole, truncate, *a.shape[1:]), now)
+        state, hs = lax.scan(cut, state, pieces)
+        state, (last, _) = piece(state, rest)
+        return state, jnp.concatenate([hs.reshape(split, *hs.shape[2:]), last])
+
+    return shared(walk, params, state, now)
 
 
 def total(
@@ -166,18 +169,17 @@ def total(
         raise ValueError(f"piece is a number of steps, 1 or more; got {piece}")
     size = piece or max(1, round(length(xs) ** 0.5))
     how = ask(xs, lengths, mask, reset, False, 1, engine, "mix")
-    state, xs, how = begin(cell, params, xs, state, how)
+    params, state, now = begin(cell, params, xs, state, how)
 
-    def step(state: Tree, now: tuple) -> tuple[Tree, Array]:
-        xs, targets, mask, reset = now
-        state, hs, _ = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
-        value = read(hs if mask is None else clean(mask, hs), targets)
+    def step(state: Tree, given: tuple) -> tuple[Tree, Array]:
+        now, targets = given
+        state, (hs, _) = shared(walker(cell, how), params, state, now)
+        value = read(hs, targets)
         _require_sum(read, hs, targets, value)
         return state, value
 
-    now = (xs, targets, how.mask, how.reset)
     kept = jax.checkpoint(step, prevent_cse=False)
-    state, sums = in_pieces(kept, state, now, size)
+    state, sums = in_pieces(kept, state, (now, targets), size)
     return state, sum((part.sum(axis=0) for part in sums[1:]), start=sums[0].sum(axis=0))
 
 

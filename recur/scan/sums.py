@@ -8,6 +8,7 @@ from collections import Counter
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from recur.core import Tree, Unitwise, hidden
 
@@ -18,11 +19,15 @@ def sums_of(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
     """The sums, read from the program of one step's `update`."""
     from jax.extend.core import Literal  # here, as it would be a sixth of what importing recur adds
 
-    r = jax.eval_shape(lambda: cell.mix(params, hidden(state)))
-    z = jax.eval_shape(lambda: cell.drive(params, x))
-    program = jax.make_jaxpr(lambda r, z: cell.update(params, state, r, z))(r, z).jaxpr
-    rs = {v: i for i, v in enumerate(program.invars[: len(jax.tree.leaves(r))])}
-    zs = {v: j for j, v in enumerate(program.invars[len(rs) :])}
+    given = params, state, x = jax.tree.map(_alone, (params, state, x))
+    r, z = jax.eval_shape(
+        lambda params, state, x: (cell.mix(params, hidden(state)), cell.drive(params, x)), *given
+    )
+    program = jax.make_jaxpr(cell.update)(params, state, r, z).jaxpr
+    sizes = [len(jax.tree.leaves(tree)) for tree in (r, z)]
+    inputs = program.invars[-sum(sizes) :]
+    rs = {v: i for i, v in enumerate(inputs[: sizes[0]])}
+    zs = {v: j for j, v in enumerate(inputs[sizes[0] :])}
     read = [v for eqn in program.eqns for v in eqn.invars] + program.outvars
     uses = Counter(v for v in read if not isinstance(v, Literal))
     sums = {}
@@ -34,6 +39,11 @@ def sums_of(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
             if i is not None and j is not None:
                 sums[i] = j
     return sums
+
+
+def _alone(a: Array) -> jax.ShapeDtypeStruct:
+    """The type of an array, without the mesh that it is on."""
+    return jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a))
 
 
 def summed(sums: Sums, r: Tree, z: Tree) -> Tree:

@@ -20,6 +20,7 @@ from recur.scan.engine import trajectory
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Engine, Memory, Plan, plan
 from recur.scan.ragged import present, require_flags
+from recur.scan.shares import alike
 
 _log = logging.getLogger("recur.scan")
 
@@ -56,24 +57,23 @@ def ask(
 
 def begin(
     cell: Recurrence, params: Tree, xs: Tree, state: Tree, how: How
-) -> tuple[Tree, Tree, How]:
-    """The state before the first step, inputs and flags, all with the batch axes of the state.
+) -> tuple[Tree, Tree, tuple]:
+    """(params, state, (xs, mask, reset)) before the first step, with the batch axes of the state.
 
-    Without a state it is that of `cell.start`; within shard_map it varies over the axes that xs
-    does. States that share inputs, (S, B, n) over (T, B, d), get a copy of them each.
+    Without a state it is that of `cell.start`. States that share inputs, (S, B, n) over (T, B, d),
+    get a copy of them each.
     """
     require_recurrence(cell)
-    x = input_array(xs)
-    if state is None:
-        state = cell.start(params, x.shape[1:-1])
-        axes = getattr(jax.typeof(x), "manual_axis_type", None)
-        if axes is not None:
-            state = jax.tree.map(partial(_vary, axes.varying), state)
-        return state, xs, how
-    steps, *batch = x.shape[:-1]
-    wanted = _batch(cell, params, state)
+    if state is not None:
+        xs, how = _copied(_batch(cell, params, state), xs, how)
+    return alike(cell.start, params, state, (xs, how.mask, how.reset))
+
+
+def _copied(wanted: tuple[int, ...], xs: Tree, how: How) -> tuple[Tree, How]:
+    """Inputs and flags with these batch axes, where those that they have can be stretched so."""
+    steps, *batch = input_array(xs).shape[:-1]
     if not _stretches(tuple(batch), wanted):
-        return state, xs, how
+        return xs, how
 
     def copies(a: Array) -> Array:
         own = a.shape[1 + len(batch) :]
@@ -81,7 +81,7 @@ def begin(
         return jnp.broadcast_to(a, (steps, *wanted, *own))
 
     xs, mask, reset = jax.tree.map(copies, (xs, how.mask, how.reset))
-    return state, xs, how._replace(mask=mask, reset=reset)
+    return xs, how._replace(mask=mask, reset=reset)
 
 
 def _batch(cell: Recurrence, params: Tree, state: Tree) -> tuple[int, ...]:
@@ -105,9 +105,18 @@ def _stretches(batch: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return False
 
 
-def _vary(axes: frozenset, leaf: Array) -> Array:
-    missing = axes - jax.typeof(leaf).manual_axis_type.varying
-    return lax.pcast(leaf, tuple(missing), to="varying") if missing else leaf
+def walker(cell: Recurrence, how: How) -> Callable[[Tree, Tree, tuple], tuple[Tree, tuple]]:
+    """The walk as a function of arrays: (params, state, (xs, mask, reset)) -> (state, (hs, every)).
+
+    hs is zero at a step that is not there.
+    """
+
+    def piece(params: Tree, state: Tree, now: tuple) -> tuple[Tree, tuple[Array, Tree]]:
+        xs, mask, reset = now
+        state, hs, every = walk(cell, params, xs, state, how._replace(mask=mask, reset=reset))
+        return state, (hs if mask is None else clean(mask, hs), every)
+
+    return piece
 
 
 def walk(

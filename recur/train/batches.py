@@ -1,13 +1,16 @@
 """One batch over all local devices, each with its share of the examples."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 from jax import Array, lax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from recur.core import Tree
+from recur.scan.shares import share_among, varies, vary
 
 
 def value_and_grad(
@@ -20,40 +23,61 @@ def value_and_grad(
     `batch_axes` says which axis of the batch's arrays counts examples, as vmap's `in_axes` does: 1
     for xs (T, B, d), None for what all devices need whole. The loss must be a mean over examples;
     then value and gradient are those of one device, to rounding. One device is no special case.
-    Raises ValueError where the devices do not divide the batch, and for axes counted from the end.
+
+    A batch that is on a mesh already, or runs under `jax.set_mesh`, is split over that mesh: over
+    the axes that share its examples where these are Explicit, and else over all. Within `shard_map`
+    each device has its examples already, and the mean goes over the axes that the batch varies
+    over and the parameters do not. Raises ValueError where the devices do not divide the batch, for
+    axes counted from the end, and within `shard_map` where the batch does not vary (or check_vma is
+    False).
     """
-    mesh = jax.make_mesh(
+    local = jax.make_mesh(
         (jax.local_device_count(),),
         ("batch",),
         axis_types=(AxisType.Auto,),
         devices=jax.local_devices(),
     )
 
-    def mean(params: Tree, batch: Tree) -> tuple[Array, Tree]:
-        return lax.pmean(jax.value_and_grad(loss)(params, batch), "batch")
+    def mean(axes: Any, params: Tree, batch: Tree) -> tuple[Array, Tree]:
+        return lax.pmean(jax.value_and_grad(loss)(params, batch), tuple(axes))
 
     def split(params: Tree, batch: Tree) -> tuple[Array, Tree]:
         if any(axis < 0 for axis in jax.tree.leaves(batch_axes)):
             raise ValueError(f"batch_axes are counted from the front, 0 or more; got {batch_axes}")
-        specs = jax.tree.map(_spec, batch_axes, is_leaf=lambda axis: axis is None)
-        axes = jax.tree.broadcast(batch_axes, batch, is_leaf=lambda axis: axis is None)
-        jax.tree.map(lambda axis, a: _require(axis, a, mesh.size), axes, batch,
-                     is_leaf=lambda axis: axis is None)  # fmt: skip
-        inside = jax.shard_map(
-            mean, mesh=mesh, in_specs=(PartitionSpec(), specs), out_specs=PartitionSpec(),
+        axes = jax.tree.leaves(
+            jax.tree.broadcast(batch_axes, batch, is_leaf=_is_none), is_leaf=_is_none
+        )
+        arrays, structure = jax.tree.flatten(batch)
+        counted = [(axis, a) for axis, a in zip(axes, arrays, strict=True) if axis is not None]
+        if own := varies([a for _, a in counted]):
+            return mean(own - varies(params), jax.tree.map(partial(vary, own), params), batch)
+        share = share_among(counted, local)
+        if share.manual:
+            raise ValueError(
+                "within shard_map the mean over examples goes over the mesh axes that the batch "
+                "varies over, and this batch varies over none (or check_vma is False). For the "
+                "examples of one device take jax.value_and_grad"
+            )
+        for axis, a in counted:
+            _require(axis, a, *share.parts)
+        fronts = tuple(() if axis is None else (None,) * axis + share.batch for axis in axes)
+        inside = share.inside(
+            lambda params, *arrays: mean(share.axes, params, jax.tree.unflatten(structure, arrays)),
+            ((), *fronts),
+            P(),
             check_vma=False,
-        )  # fmt: skip
-        return inside(params, batch)
+        )
+        return inside(params, *arrays)
 
     return split
 
 
-def _spec(axis: int | None) -> PartitionSpec:
-    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, "batch")
+def _is_none(axis: Any) -> bool:
+    return axis is None
 
 
-def _require(axis: int | None, array: Array, devices: int) -> None:
-    if axis is not None and array.shape[axis] % devices:
+def _require(axis: int, array: Array, devices: int) -> None:
+    if array.shape[axis] % devices:
         raise ValueError(
             f"{devices} devices cannot share {array.shape[axis]} examples (axis {axis} of "
             f"{array.shape}) equally; take a multiple of {devices}"

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from recur.core import Tree
+from recur.scan.shares import share_among
 
 
 def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
@@ -21,23 +23,32 @@ def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
     Results stay where they were computed, unless there are several processes: then each gets all
     of them. Take `jax.device_get` of what goes on to programs that are not over devices. One
-    device gives the function itself. Raises ValueError where the arguments disagree on members.
+    device gives the function itself, and so does `shard_map`, where members are on their devices
+    already. Members that are on a mesh, or run under `jax.set_mesh`, are shared over that mesh:
+    over the axes that share them where these are Explicit, or else over all that shard nothing
+    else.
+    Raises ValueError where the arguments disagree on members.
     """
     if jax.device_count() == 1:
         return function
-    mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
-    split, whole = PartitionSpec("members"), NamedSharding(mesh, PartitionSpec())
-    shared = jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    devices = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
 
     def spread(*members: Any) -> Tree:
         size = _size(members)
-        filled = -(-size // mesh.size) * mesh.size
+        share = share_among([(0, a) for a in jax.tree.leaves(members)], devices)
+        if share.manual:
+            return function(*members)
+        parts, split = *share.parts, P(*share.batch)
+        filled = -(-size // parts) * parts
         index = jnp.minimum(jnp.arange(filled), size - 1)
-        results = shared(*jax.tree.map(lambda a: a[index], members) if filled > size else members)
+        given = jax.tree.map(lambda a: a[index], members) if filled > size else members
+        shared = share.inside(function, (share.batch,) * len(members), split, check_vma=False)
+        results = shared(*given)
         if filled > size:
-            results = jax.tree.map(lambda a: a[:size], results)
+            results = jax.tree.map(lambda a: a[:size], share.place((), results))
         if jax.process_count() > 1:
-            results = jax.lax.with_sharding_constraint(results, whole)
+            whole = NamedSharding(share.mesh, P())
+            results = jax.lax.with_sharding_constraint(share.place((), results), whole)
         return results
 
     return spread
