@@ -1,6 +1,6 @@
 """The types that every other module speaks: a prior over parameters and two kinds of recurrence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -36,11 +36,16 @@ class Cell:
 
     Features are the last axis; leading batch axes are allowed and none is required. A cell is a
     constant: hashable, equal to itself and to no other, so it is a static argument under `jit`.
+    With `takes`, it declares the type of its parameters as its own: see `require_params`.
     """
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params
     start: Callable[..., Tree]  # (params, batch=()) -> state before the first input
     step: Callable[..., tuple[Tree, Array]]  # (params, state, x) -> (state, h)
+    takes: Any = None  # the type of params, or a tuple of types, nested as params are; None: any
+
+    def __post_init__(self) -> None:
+        _declared.update(_types(self.takes))
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Unitwise:
     All that is derived in this package beyond `step` (fast passes, structured Jacobians, theory
     at infinite width) rests on three promises, which the tests check for every cell of ours:
     `drive` sees no state, `mix` is linear in h, and `update` acts on each unit by itself. As in a
-    `Cell`, features are the last axis, and there may be any batch axes before it, or none.
+    `Cell`, features are the last axis, there may be any batch axes before it, or none, and `takes`
+    declares the type of the parameters.
     """
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params
@@ -60,6 +66,10 @@ class Unitwise:
     drive: Callable[..., Tree]  # (params, x) -> z, what an input does alone
     mix: Callable[..., Tree]  # (params, h) -> r, the only place where units meet
     update: Callable[..., Tree]  # (params, state, r, z) -> state, unit by unit
+    takes: Any = None  # the type of params, or a tuple of types, nested as params are; None: any
+
+    def __post_init__(self) -> None:
+        _declared.update(_types(self.takes))
 
     def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
         """One step, in `lax.scan`'s own order: (params, state, x) -> (state, h)."""
@@ -81,6 +91,50 @@ def require_recurrence(cell: Any) -> None:
             f"a recurrence has functions init, start and step; {cell!r} has no "
             f"{', '.join(missing)}. {meant}"
         )
+
+
+_declared: set[type] = set()  # every type of parameters that a cell takes
+
+
+def _types(takes: Any) -> Iterator[type]:
+    """The types of a declaration but for Python's own, which belong to nobody."""
+    kind = takes if isinstance(takes, type) else type(takes)
+    if kind.__module__ != "builtins":
+        yield kind
+    if isinstance(takes, tuple):
+        yield from (kind for part in takes for kind in _types(part))
+
+
+def takes(cell: Any) -> Any:
+    """What a recurrence declares that it takes: a type, or types nested as its parameters are."""
+    return getattr(cell, "takes", None)
+
+
+def require_params(takes: Any, params: Tree) -> None:
+    """Raise ValueError where params, or a part of them, have a type that another cell declared.
+
+    Cells of equal shapes would run with the parameters of each other, and drop what they do not
+    read. A type that no cell declares passes, whatever it is. Costs nothing when traced.
+    """
+    if takes is None:
+        return
+    own = takes if isinstance(takes, type) else type(takes)
+    given = type(params)
+    if given is not own and given in _declared:
+        raise ValueError(
+            f"these parameters are {_name(given)}, which another cell takes; this one takes "
+            f"{_name(own)}. Draw them by its init, or build {_name(own)}(...) of the arrays that "
+            "are meant. A cell of your own says what it takes: Cell(..., takes=...)"
+        )
+    if isinstance(takes, tuple) and isinstance(params, tuple) and len(takes) == len(params):
+        for part, value in zip(takes, params, strict=True):
+            require_params(part, value)
+
+
+def _name(kind: type) -> str:
+    """A type by its module and name, as in gru.Params."""
+    module = kind.__module__.rpartition(".")[2]
+    return kind.__name__ if module == "builtins" else f"{module}.{kind.__name__}"
 
 
 def hidden(state: Tree) -> Array:

@@ -636,3 +636,22 @@ def test_the_state_of_one_layer_is_not_that_of_two():
         ValueError, match="takes state as a tuple with one entry a layer; got State"
     ):
         scan.run(stack, params, X, alone)
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [Residual, HighwaySkip, Bidirectional, masked, resetting, zoneout, recurrent_dropout,
+     layer_normed, learned_start, lambda cell: Stacked(LSTM, learned_start(cell)),
+     lambda cell: Stacked(Bidirectional(LSTM, Residual(zoneout(cell)))),
+     lambda cell: masked(Stacked(LSTM, cell))],
+)  # fmt: skip
+def test_parameters_of_another_cell_are_refused_within(compose):
+    cell = compose(GRU)
+    own, cudnn = (
+        jax.eval_shape(lambda c=c: compose(c).init(KEY, Prior(), N, N))
+        for c in (GRU, cells.gru.cudnn)
+    )
+    for door in (scan.tied, lambda cell, params: scan.run(cell, params, X)):
+        with pytest.raises(ValueError, match=r"are gru.Cudnn, .* this one takes gru.Params"):
+            door(cell, cudnn)
+    scan.tied(cell, own)

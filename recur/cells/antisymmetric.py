@@ -22,7 +22,15 @@ GATED = ("hidden", "update")  # V and b have both, W the first alone
 
 
 class Params(NamedTuple):
-    """W (n, n), V (d, n), b (n,); in the gated form V (d, 2n), b (2n,), in the order of GATED."""
+    """W (n, n), V (d, n), b (n,)."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+class Gated(NamedTuple):
+    """W (n, n), V (d, 2n), b (2n,), V and b in the order of GATED."""
 
     W: Array
     V: Array
@@ -34,13 +42,13 @@ def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     return Params(*prior.draw(key, d, n))
 
 
-def init_gated(key: Array, prior: Prior, d: int, n: int) -> Params:
+def init_gated(key: Array, prior: Prior, d: int, n: int) -> Gated:
     """Parameters drawn from the prior; the W that both share has the first sigma_w."""
     W, V, b = prior.draw(key, d, n, len(GATED))
-    return Params(W[:, :n], V, b)
+    return Gated(W[:, :n], V, b)
 
 
-def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+def start(params: Params | Gated, batch: tuple[int, ...] = ()) -> Array:
     """The zero state, (*batch, n)."""
     return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
 
@@ -50,12 +58,12 @@ def drive(params: Params, x: Array) -> Array:
     return x @ params.V + params.b
 
 
-def drive_gated(params: Params, x: Array) -> list[Array]:
+def drive_gated(params: Gated, x: Array) -> list[Array]:
     """V x + b of the hidden units and of the gate."""
     return jnp.split(x @ params.V + params.b, len(GATED), axis=-1)
 
 
-def mix(params: Params, h: Array) -> Array:
+def mix(params: Params | Gated, h: Array) -> Array:
     """(W - W^T) h."""
     return h @ (params.W - params.W.T)
 
@@ -69,7 +77,7 @@ def euler(eps: float, gamma: float, /) -> Unitwise:
         del params
         return h + eps * jnp.tanh(r - gamma * h + z)
 
-    return Unitwise(init, start, drive, mix, update)
+    return Unitwise(init, start, drive, mix, update, Params)
 
 
 @cache
@@ -77,12 +85,12 @@ def euler_gated(eps: float, gamma: float, /) -> Unitwise:
     """The gated cell with step eps and diffusion gamma. Raises ValueError as `euler` does."""
     _check(eps, gamma)
 
-    def update(params: Params, h: Array, r: Array, z: list[Array]) -> Array:
+    def update(params: Gated, h: Array, r: Array, z: list[Array]) -> Array:
         del params
         field = r - gamma * h
         return h + eps * sigmoid(field + z[1]) * jnp.tanh(field + z[0])
 
-    return Unitwise(init_gated, start, drive_gated, mix, update)
+    return Unitwise(init_gated, start, drive_gated, mix, update, Gated)
 
 
 def _check(eps: float, gamma: float) -> None:

@@ -58,4 +58,4 @@ def update(params: Params, h: Array, r: list[Array], z: tuple[Array, list[Array]
     return f * jnp.tanh(h) + i * embedded
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)

@@ -69,7 +69,7 @@ def oscillators(dt: float, gamma: float, epsilon: float, /) -> Cell:
         y = y + dt * v
         return State(y, v), y
 
-    return Cell(init, start, step)
+    return Cell(init, start, step, Params)
 
 
 cell = oscillators(0.1, 1.0, 1.0)

@@ -38,6 +38,14 @@ class Cudnn(NamedTuple):
     b_h: Array
 
 
+class ResetBefore(NamedTuple):
+    """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of GATES; W_c acts on r * h."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     """Parameters drawn from the prior."""
     return Params(*prior.draw(key, d, n, len(GATES)))
@@ -49,12 +57,17 @@ def init_cudnn(key: Array, prior: Prior, d: int, n: int) -> Cudnn:
     return Cudnn(W, V, b, jnp.zeros(n, b.dtype))
 
 
-def start(params: Params | Cudnn, batch: tuple[int, ...] = ()) -> Array:
+def init_reset_before(key: Array, prior: Prior, d: int, n: int) -> ResetBefore:
+    """Parameters drawn from the prior: `cell`'s own draw."""
+    return ResetBefore(*init(key, prior, d, n))
+
+
+def start(params: Params | Cudnn | ResetBefore, batch: tuple[int, ...] = ()) -> Array:
     """The zero state, (*batch, n)."""
     return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
 
 
-def drive(params: Params | Cudnn, x: Array) -> list[Array]:
+def drive(params: Params | Cudnn | ResetBefore, x: Array) -> list[Array]:
     """V x + b of each gate."""
     return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
 
@@ -77,7 +90,7 @@ def update_cudnn(params: Cudnn, h: Array, r: list[Array], z: list[Array]) -> Arr
     return update(Params(*params[:3]), h, [r[0], r[1], r[2] + params.b_h], z)
 
 
-def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
+def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, Array]:
     """The form whose reset comes before the product."""
     n = h.shape[-1]
     z = drive(params, x)
@@ -88,6 +101,6 @@ def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]
     return h, h
 
 
-cell = Unitwise(init, start, drive, mix, update)
-cudnn = Unitwise(init_cudnn, start, drive, mix, update_cudnn)
-reset_before = Cell(init, start, step_reset_before)
+cell = Unitwise(init, start, drive, mix, update, Params)
+cudnn = Unitwise(init_cudnn, start, drive, mix, update_cudnn, Cudnn)
+reset_before = Cell(init_reset_before, start, step_reset_before, ResetBefore)

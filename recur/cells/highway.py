@@ -55,7 +55,7 @@ def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
     return (1 - t) * h + t * c
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)
 
 
 @cache
@@ -80,4 +80,4 @@ def deep(L: int, /) -> Cell | Unitwise:
             h = update(params, h, jnp.split(h @ W, 2, axis=-1), jnp.split(z, 2, axis=-1))
         return h, h
 
-    return Cell(init, start, step)
+    return Cell(init, start, step, Params)

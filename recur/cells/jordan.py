@@ -99,5 +99,5 @@ def step_squashed(params: Squashed, h: Array, x: Array) -> tuple[Array, Array]:
     return h, h
 
 
-cell = Unitwise(Init(), start, drive, mix, update)
-squashed = Cell(Init(squashed=True), start, step_squashed)
+cell = Unitwise(Init(), start, drive, mix, update, Params)
+squashed = Cell(Init(squashed=True), start, step_squashed, Squashed)

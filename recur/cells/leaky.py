@@ -4,7 +4,7 @@
     h <- (1 - alpha) * h + alpha * tanh(W h + V x + b),     alpha = dt / tau
 
 In `cell` every unit has its own rate, alpha = sigmoid(a), and learns it; `fixed(alpha)` has one
-constant rate for all, and the parameters of `vanilla.cell`.
+constant rate for all.
 Jaeger et al. 2007, Neural Networks 20:335 (leaky echo-state networks); Mozer 1992, NIPS 4.
 """
 
@@ -32,11 +32,24 @@ class Params(NamedTuple):
     a: Array
 
 
+class Fixed(NamedTuple):
+    """W (n, n), V (d, n), b (n,)."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     """W, V and b drawn from the prior, the logits of the rates with sigma 1."""
     weights, rates = jax.random.split(key)
     W, V, b = prior.draw(weights, d, n)
     return Params(W, V, b, jax.random.normal(rates, (n,), b.dtype))
+
+
+def init_fixed(key: Array, prior: Prior, d: int, n: int) -> Fixed:
+    """Parameters drawn from the prior."""
+    return Fixed(*prior.draw(key, d, n))
 
 
 def update(params: Params, h: Array, r: Array, z: Array) -> Array:
@@ -51,11 +64,11 @@ def fixed(alpha: float, /) -> Unitwise:
     if not 0 < alpha <= 1:
         raise ValueError(f"a leaky unit has a rate 0 < alpha <= 1 (alpha = dt / tau), got {alpha}")
 
-    def update(params: vanilla.Params, h: Array, r: Array, z: Array) -> Array:
+    def update(params: Fixed, h: Array, r: Array, z: Array) -> Array:
         del params
         return (1 - alpha) * h + alpha * jnp.tanh(r + z)
 
-    return replace(vanilla.cell, update=update)
+    return replace(vanilla.cell, init=init_fixed, update=update, takes=Fixed)
 
 
-cell = replace(vanilla.cell, init=init, update=update)
+cell = replace(vanilla.cell, init=init, update=update, takes=Params)

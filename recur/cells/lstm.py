@@ -32,7 +32,15 @@ COUPLED = ("forget", "candidate", "output")
 
 
 class Params(NamedTuple):
-    """W (n, 4n), V (d, 4n), b (4n,), the gates in the order of GATES (3n for COUPLED)."""
+    """W (n, 4n), V (d, 4n), b (4n,), the gates in the order of GATES."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
+class Coupled(NamedTuple):
+    """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of COUPLED."""
 
     W: Array
     V: Array
@@ -67,12 +75,12 @@ def init_peephole(key: Array, prior: Prior, d: int, n: int) -> Peephole:
     return Peephole(W, V, b, jax.random.normal(peepholes, (3 * n,), b.dtype))
 
 
-def init_coupled(key: Array, prior: Prior, d: int, n: int) -> Params:
+def init_coupled(key: Array, prior: Prior, d: int, n: int) -> Coupled:
     """Parameters drawn from the prior, one value for each gate of COUPLED."""
-    return Params(*prior.draw(key, d, n, len(COUPLED)))
+    return Coupled(*prior.draw(key, d, n, len(COUPLED)))
 
 
-def start(params: Params | Peephole, batch: tuple[int, ...] = ()) -> State:
+def start(params: Params | Peephole | Coupled, batch: tuple[int, ...] = ()) -> State:
     """The zero state, h and c (*batch, n)."""
     zeros = jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
     return State(zeros, zeros)
@@ -88,12 +96,12 @@ def mix(params: Params | Peephole, h: Array) -> list[Array]:
     return jnp.split(h @ params.W, len(GATES), axis=-1)
 
 
-def drive_coupled(params: Params, x: Array) -> list[Array]:
+def drive_coupled(params: Coupled, x: Array) -> list[Array]:
     """V x + b of each gate of COUPLED."""
     return jnp.split(x @ params.V + params.b, len(COUPLED), axis=-1)
 
 
-def mix_coupled(params: Params, h: Array) -> list[Array]:
+def mix_coupled(params: Coupled, h: Array) -> list[Array]:
     """W h of each gate of COUPLED."""
     return jnp.split(h @ params.W, len(COUPLED), axis=-1)
 
@@ -112,7 +120,7 @@ def long_short(phi: Callable[[Array], Array], /) -> Unitwise:
         c = sigmoid(f) * state.c + sigmoid(i) * phi(g)
         return State(sigmoid(o) * phi(c), c)
 
-    return Unitwise(init, start, drive, mix, update)
+    return Unitwise(init, start, drive, mix, update, Params)
 
 
 def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Array]) -> State:
@@ -123,7 +131,7 @@ def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Arra
     return State(sigmoid(o + P_o * c) * jnp.tanh(c), c)
 
 
-def update_coupled(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
+def update_coupled(params: Coupled, state: State, r: list[Array], z: list[Array]) -> State:
     """c = f c + (1 - f) g."""
     del params
     f, g, o = (a + b for a, b in zip(r, z, strict=True))
@@ -132,5 +140,5 @@ def update_coupled(params: Params, state: State, r: list[Array], z: list[Array])
 
 
 cell = long_short(jnp.tanh)
-peephole = Unitwise(init_peephole, start, drive, mix, update_peephole)
-coupled = Unitwise(init_coupled, start, drive_coupled, mix_coupled, update_coupled)
+peephole = Unitwise(init_peephole, start, drive, mix, update_peephole, Peephole)
+coupled = Unitwise(init_coupled, start, drive_coupled, mix_coupled, update_coupled, Coupled)

@@ -27,17 +27,30 @@ class Params(NamedTuple):
     b: Array
 
 
+class ResetBefore(NamedTuple):
+    """W (n, 2n), V (d, 2n), b (2n,), the gates in the order of GATES; W_c acts on f * h."""
+
+    W: Array
+    V: Array
+    b: Array
+
+
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     """Parameters drawn from the prior."""
     return Params(*prior.draw(key, d, n, len(GATES)))
 
 
-def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+def init_reset_before(key: Array, prior: Prior, d: int, n: int) -> ResetBefore:
+    """Parameters drawn from the prior: `cell`'s own draw."""
+    return ResetBefore(*init(key, prior, d, n))
+
+
+def start(params: Params | ResetBefore, batch: tuple[int, ...] = ()) -> Array:
     """The zero state, (*batch, n)."""
     return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
 
 
-def drive(params: Params, x: Array) -> list[Array]:
+def drive(params: Params | ResetBefore, x: Array) -> list[Array]:
     """V x + b of each gate."""
     return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
 
@@ -54,7 +67,7 @@ def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
     return (1 - f) * h + f * jnp.tanh(f * r[1] + z[1])
 
 
-def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
+def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, Array]:
     """The form whose reset comes before the product."""
     W_f, W_c = jnp.split(params.W, 2, axis=1)
     z = drive(params, x)
@@ -63,5 +76,5 @@ def step_reset_before(params: Params, h: Array, x: Array) -> tuple[Array, Array]
     return h, h
 
 
-cell = Unitwise(init, start, drive, mix, update)
-reset_before = Cell(init, start, step_reset_before)
+cell = Unitwise(init, start, drive, mix, update, Params)
+reset_before = Cell(init_reset_before, start, step_reset_before, ResetBefore)

@@ -74,4 +74,4 @@ def solve(A: Array, B: Array, h: Array) -> tuple[Array, Array]:
     return hs[-1], hs
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)

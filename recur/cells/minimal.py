@@ -84,5 +84,5 @@ def update(params: Params | Bare, h: Array, r: Array, z: tuple[Array, Array]) ->
     return u * h + (1 - u) * embedded
 
 
-cell = Unitwise(init, start, drive, mix, update)
-bare = Unitwise(init_bare, start, drive_bare, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)
+bare = Unitwise(init_bare, start, drive_bare, mix, update, Bare)

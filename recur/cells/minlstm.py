@@ -9,19 +9,27 @@
 Feng et al. 2024, arXiv:2410.01201, section 3.2.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import log_sigmoid, sigmoid
 
 from recur.cells import mingru
-from recur.cells.mingru import Params, mix
 from recur.core import Prior, Unitwise
 
 GATES = ("forget", "input", "candidate")
 
 
+class Params(NamedTuple):
+    """V (d, 3n), b (3n,), the gates in the order of GATES."""
+
+    V: Array
+    b: Array
+
+
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-    """Parameters V (d, 3n) and b (3n,) drawn from the prior; sigma_w has no part."""
+    """Parameters drawn from the prior; sigma_w has no part."""
     _, V, b = prior.draw(key, d, n, len(GATES))
     return Params(V, b)
 
@@ -34,6 +42,12 @@ def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
 def drive(params: Params, x: Array) -> list[Array]:
     """V x + b of each gate."""
     return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
+
+
+def mix(params: Params, h: Array) -> tuple[()]:
+    """Nothing."""
+    del params, h
+    return ()
 
 
 def affine(z: list[Array]) -> tuple[Array, Array]:
@@ -55,4 +69,4 @@ def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Arr
     return mingru.solve(A, B, start(params, xs.shape[1:-1]) if state is None else state)
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)

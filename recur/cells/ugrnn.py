@@ -53,4 +53,4 @@ def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
     return u * h + (1 - u) * c
 
 
-cell = Unitwise(init, start, drive, mix, update)
+cell = Unitwise(init, start, drive, mix, update, Params)

@@ -65,7 +65,7 @@ def elman(phi: Callable[[Array], Array]) -> Unitwise:
         del params, h
         return phi(r + z)
 
-    return Unitwise(init, start, drive, mix, update)
+    return Unitwise(init, start, drive, mix, update, Params)
 
 
 cell = elman(jnp.tanh)

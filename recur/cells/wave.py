@@ -184,4 +184,4 @@ def saturable(medium: Medium, b0: float, y0: float, /) -> Unitwise:
         field = (2 * y - (1 - b * dt) * before + (c * dt) ** 2 * r) / (1 + b * dt)
         return State(field + z, y)
 
-    return Unitwise(init, start, drive, mix, update)
+    return Unitwise(init, start, drive, mix, update, Params)

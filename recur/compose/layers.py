@@ -15,7 +15,7 @@ from jax import Array
 
 from recur.compose.presence import tell_any, told
 from recur.compose.skips import HighwaySkip, Residual, width
-from recur.core import Prior, Recurrence, Tree, require_recurrence
+from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
 
 
 class PerLayer(NamedTuple):
@@ -44,6 +44,11 @@ class Stacked:
         for layer in layers:
             require_recurrence(layer)
         object.__setattr__(self, "layers", layers)
+
+    @property
+    def takes(self) -> tuple:
+        """What each layer takes."""
+        return tuple(takes(layer) for layer in self.layers)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> tuple:
         """(key, prior, d, n) -> params, one entry a layer."""
@@ -117,6 +122,11 @@ class Bidirectional:
             object.__setattr__(self, "backward", self.forward)
         for way in self.ways():
             require_recurrence(way)
+
+    @property
+    def takes(self) -> BothWays:
+        """What each of the two cells takes."""
+        return BothWays(*(takes(way) for way in self.ways()))
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> BothWays:
         """The parameters of both passes."""

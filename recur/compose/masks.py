@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from recur.compose.presence import tell
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
 
 
 @cache
@@ -111,7 +111,7 @@ def _masked_unitwise(cell: Unitwise) -> Unitwise:
         mask, z = z
         return _where(mask, cell.update(params, state, r, z), state)
 
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
 
 
 def _masked_cell(cell: Recurrence) -> Cell:
@@ -122,7 +122,7 @@ def _masked_cell(cell: Recurrence) -> Cell:
         output = follow(h, after, carried)
         return carried, clean(mask, h) if output is None else output
 
-    return Cell(cell.init, cell.start, step)
+    return Cell(cell.init, cell.start, step, takes(cell))
 
 
 def _resetting_unitwise(cell: Unitwise) -> Unitwise:
@@ -140,7 +140,7 @@ def _resetting_unitwise(cell: Unitwise) -> Unitwise:
         state, r = _where(reset, (fresh, r_fresh), (state, r))
         return cell.update(params, state, r, z_cell)
 
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
 
 
 def _resetting_cell(cell: Recurrence) -> Cell:
@@ -149,4 +149,4 @@ def _resetting_cell(cell: Recurrence) -> Cell:
         fresh = cell.start(params, reset.shape)
         return cell.step(params, choose(reset, fresh, state), x)
 
-    return Cell(cell.init, cell.start, step)
+    return Cell(cell.init, cell.start, step, takes(cell))

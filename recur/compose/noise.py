@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from recur.compose.masks import beside, follow
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
 
 
 @cache
@@ -39,7 +39,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
         state = cell.update(params, state, r, cell.drive(params, x))
         return state, hidden(state)
 
-    return Cell(cell.init, cell.start, step)
+    return Cell(cell.init, cell.start, step, takes(cell))
 
 
 @cache
@@ -65,7 +65,7 @@ def zoneout(cell: Recurrence) -> Any:
             )
         return blended, output
 
-    return Cell(cell.init, cell.start, step)
+    return Cell(cell.init, cell.start, step, takes(cell))
 
 
 def _zoneout_unitwise(cell: Unitwise) -> Unitwise:
@@ -77,7 +77,7 @@ def _zoneout_unitwise(cell: Unitwise) -> Unitwise:
         keep, z = z
         return _blend(keep, state, cell.update(params, state, r, z))
 
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update)
+    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
 
 
 def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, takes
 
 
 class Normed(NamedTuple):
@@ -59,7 +59,7 @@ def layer_normed(cell: Unitwise) -> Cell:
         state = cell.update(params.cell, state, r, z)
         return state, hidden(state)
 
-    return Cell(init, start, step)
+    return Cell(init, start, step, Normed(cell.takes, None, None, None))
 
 
 def standardise(a: Array) -> Array:
@@ -89,6 +89,7 @@ def learned_start(cell: Recurrence) -> Any:
     def start(params: Learned, batch: tuple[int, ...] = ()) -> Tree:
         return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch, *s.shape)), params.start)
 
+    own = Learned(takes(cell), None)
     if isinstance(cell, Unitwise):
         drive, mix, update = cell.drive, cell.mix, cell.update
         return Unitwise(
@@ -97,5 +98,6 @@ def learned_start(cell: Recurrence) -> Any:
             lambda params, x: drive(params.cell, x),
             lambda params, h: mix(params.cell, h),
             lambda params, state, r, z: update(params.cell, state, r, z),
+            own,
         )
-    return Cell(init, start, lambda params, state, x: cell.step(params.cell, state, x))
+    return Cell(init, start, lambda params, state, x: cell.step(params.cell, state, x), own)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from recur.core import Prior, Recurrence, Tree
+from recur.core import Prior, Recurrence, Tree, takes
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Residual:
     """A skip around a cell, y = x + h; the state and the parameters are the cell's."""
 
     cell: Recurrence
+
+    @property
+    def takes(self) -> Any:
+        """What the cell takes."""
+        return takes(self.cell)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> Tree:
         """The cell's parameters. Raises ValueError unless x and h are of one size."""
@@ -65,6 +70,11 @@ class HighwaySkip:
     """A gated skip around a cell, y = g h + (1 - g) x with g = sigmoid(V x + b)."""
 
     cell: Recurrence
+
+    @property
+    def takes(self) -> Any:
+        """What the cell takes, within a `Highway`."""
+        return Highway(takes(self.cell), None, None)  # type: ignore[arg-type]
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> Highway:
         """The cell's parameters; V ~ N(0, 1/d) and b = -1, so that at first x passes.

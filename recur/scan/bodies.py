@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jax import Array
 
-from recur.core import Body, Prior, Recurrence, Tree
+from recur.core import Body, Prior, Recurrence, Tree, require_params, takes
 
 
 @dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
@@ -20,7 +20,11 @@ class Tied:
 
 
 def tied(cell: Recurrence, params: Tree) -> Tied:
-    """The body (state, x) -> (state, h) of a network: the same parameters at every step."""
+    """The body (state, x) -> (state, h) of a network: the same parameters at every step.
+
+    Raises ValueError for parameters of a type that another cell takes.
+    """
+    require_params(takes(cell), params)
     return Tied(cell, params)
 
 

@@ -51,8 +51,9 @@ def run(
     they are computed, which `engine` and `memory` say: see `plan`, and docs/performance.md.
     `unroll` is that of `lax.scan`, for the engine "scan".
 
-    Raises ValueError, when traced, for T = 0, inputs that are not floating point, inputs or
-    states that do not fit the parameters, and lengths, masks or resets that do not fit the inputs.
+    Raises ValueError, when traced, for T = 0, inputs that are not floating point, parameters of a
+    type that another cell takes, inputs or states that do not fit the parameters, and lengths,
+    masks or resets that do not fit the inputs.
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory)
     params, state, now = begin(cell, params, xs, state, how)

@@ -13,7 +13,7 @@ from jax import Array, lax
 from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
-from recur.core import Recurrence, Tree, hidden, require_recurrence
+from recur.core import Recurrence, Tree, hidden, require_params, require_recurrence, takes
 from recur.scan.bodies import tied
 from recur.scan.checks import check, describe, input_array, length, require_batch, require_float
 from recur.scan.engine import trajectory
@@ -64,6 +64,7 @@ def begin(
     get a copy of them each.
     """
     require_recurrence(cell)
+    require_params(takes(cell), params)
     if state is not None:
         xs, how = _copied(_batch(cell, params, state), xs, how)
     return alike(cell.start, params, state, (xs, how.mask, how.reset))
