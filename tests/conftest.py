@@ -30,7 +30,8 @@ gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycl
 
 
 def pytest_configure(config):
-    programs.keep(config.cache.mkdir("programs"))
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        programs.keep(config.cache.mkdir("programs"))
 
 
 @pytest.hookimpl(tryfirst=True)

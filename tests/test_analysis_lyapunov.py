@@ -10,7 +10,7 @@ from conftest import draw, normal
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from recur import Prior, analysis, cells, scan
+from recur import Prior, analysis, cells, compose, scan
 from recur.analysis import push
 from recur.analysis.flat import flatten
 from recur.analysis.frame import directions, transport
@@ -432,15 +432,39 @@ def test_an_overflow_is_not_stability():
         found = analysis.lyapunov_details(KEY, body, start, xs, every=every)
         return found, analysis.finite_growth(KEY, body, start, xs, k=2)
 
-    for every in (None, 1, 5):
-        before, _ = details(np.zeros((100, 1), "f"), every)
-        after, finite = details(np.zeros((140, 1), "f"), every)
+    for every in (None, 5):
+        found, finite = jax.device_get(details(np.zeros((140, 1), "f"), every))
         # the sum is log det; each converges as 1/T
-        np.testing.assert_allclose(before.exponents.sum(), np.log(8), rtol=1e-5)
-        np.testing.assert_allclose(before.exponents, np.log([4, 2]), atol=3 / 100)
-        for value in (after.exponents, after.error, after.dimension, after.entropy, finite):
+        np.testing.assert_allclose(found.history[99].sum(), np.log(8), rtol=1e-5)
+        np.testing.assert_allclose(found.history[99], np.log([4, 2]), atol=3 / 100)
+        for value in (found.exponents, found.error, found.dimension, found.entropy, finite):
             assert np.isnan(value).all()
-        assert np.isfinite(after.history[:40]).all()
+
+
+def test_a_masked_step_takes_no_time():
+    """12 steps of 20: exponents, their errors and history are those of the 12 alone."""
+    cell = compose.masked(cells.gru.cell)
+    params, xs = draw(cell, 2, 3), normal(12, 2)
+    there = np.sort(np.random.default_rng(0).permutation(20)[:12])
+    mask, padded = np.zeros(20, bool), np.full((20, 2), 7.0, xs.dtype)
+    mask[there], padded[there] = True, xs
+
+    @jax.jit
+    def details(mask, xs):
+        arguments = KEY, scan.tied(cell, params), jnp.zeros(3), (mask, xs)
+        return analysis.lyapunov_details(*arguments), analysis.finite_growth(*arguments, k=3)
+
+    found, finite = jax.device_get(details(mask, padded))
+    expected, _ = jax.device_get(details(np.ones(12, bool), xs))
+    np.testing.assert_allclose(found.exponents, expected.exponents, rtol=1e-5)
+    np.testing.assert_allclose(found.history[-1], expected.history[-1], rtol=1e-5)
+    np.testing.assert_allclose(finite, expected.exponents, atol=1e-3)  # eps^(2/3) a step
+    several = np.ones((20, 2), bool), np.ones((20, 2, 2), "f")
+    start = np.zeros((2, 3), "f")
+    with pytest.raises(ValueError, match=r"one sequence, \(T,\); got \(20, 2\)"):
+        jax.eval_shape(
+            lambda xs: analysis.lyapunov(KEY, scan.tied(cell, params), start, xs), several
+        )
 
 
 # --- independent checks ---------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from recur.analysis.flat import flatten, precise
 from recur.analysis.frame import directions, transport
 from recur.analysis.push import push_forward
 from recur.analysis.qr import lq
+from recur.compose.presence import steps_present
 from recur.core import Body, Tree
 
 BLOCKS = 10  # of time, from which the standard error is taken
@@ -27,9 +28,11 @@ BLOCKS = 10  # of time, from which the standard error is taken
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 
-    exponents: Array  # (k,) nats per step, descending
+    exponents: Array  # (k,) nats per step, descending; a masked step is none
     error: Array  # (k,) standard error of their mean, from BLOCKS blocks of time
-    history: Array  # (S, k) the estimate after each step, in the order of the frame
+    history: (
+        Array  # (S, k) the estimate after each step, in the order of the frame; NaN before a QR
+    )
     dimension: Array  # () Kaplan and Yorke's; NaN where k < m are too few to tell
     entropy: Array  # () entropy rate, nats per step; NaN where k < m are too few to tell
     rounding: Array  # (k,) nats per step by which one rounding of states and directions moves them
@@ -81,10 +84,10 @@ def lyapunov_details(
     growth = transport(key, push, step, start, xs, k, discard, every)
     logs, rounding, closed = jax.tree.map(lambda leaf: leaf[discard:], growth)
     total = jnp.cumsum(logs, axis=0)
-    time = jnp.arange(1, len(total) + 1)
+    time = jnp.cumsum(happening(body, state, xs)[discard:])
     covered = lax.cummax(jnp.where(closed, time, 0))[:, None]  # by a QR
-    history = total / jnp.maximum(covered, 1).astype(total.dtype)
-    rounding = rounding.sum(axis=0) / time[-1].astype(total.dtype)
+    history = total / covered.astype(total.dtype)
+    rounding = rounding.sum(axis=0) / jnp.maximum(time[-1], 1).astype(total.dtype)
     swamped = rounding > jnp.maximum(0.1 * jnp.abs(history[-1]), 0.01)
     history = jnp.where(swamped, jnp.nan, history)
     order = jnp.argsort(-history[-1])  # NaN last
@@ -161,7 +164,24 @@ def finite_growth(
         return (s, Q), jnp.where(finite, jnp.log(jnp.abs(jnp.diagonal(L))), jnp.nan)
 
     _, logs = lax.scan(advance, (start, directions(key, start, k)), xs)
-    return jnp.sort(logs[discard:].mean(axis=0), descending=True)
+    time = happening(body, state, xs)[discard:].sum().astype(start.dtype)
+    return jnp.sort(logs[discard:].sum(axis=0) / time, descending=True)
+
+
+def happening(body: Body, state: Tree, xs: Tree) -> Array:
+    """Which steps are there, (T,) integers 0 or 1; all where the body has no mask.
+
+    Raises ValueError where sequences side by side have masks of their own.
+    """
+    present = steps_present(body, state, xs)
+    if present is None:
+        return jnp.ones(scan.length(xs), int)
+    if present.ndim > 1:
+        raise ValueError(
+            "exponents are growth per step, so a mask must be that of one sequence, (T,); got "
+            f"{present.shape}. Take jax.vmap over the sequences"
+        )
+    return present.astype(int)
 
 
 def _standard_error(total: Array, covered: Array) -> Array:
