@@ -266,14 +266,22 @@ def test_spectrum_of_one_step_is_that_of_the_closed_forms(x64):
         np.testing.assert_allclose(steps.mean, one.mean ** np.arange(1, 5), rtol=1e-10)
 
 
+SPREAD = {"minimal": 3.0, "vanilla": 1.4}  # sigma_w
+
+
 @pytest.mark.parametrize("orthogonal", [False, True])
-def test_spectrum_follows_products_of_drawn_matrices(orthogonal, x64):
-    """J = diag(u) + diag(a) W of MinimalRNN drawn by NumPy for 4 steps, n = 100: the mean of 300
-    products, to 4 of its standard errors (1.5 %) and 1/n. Were variances to add up, as for free
-    factors, the second moment would be 11 % less."""
+@pytest.mark.parametrize("name", ["minimal", "vanilla"])
+def test_spectrum_follows_products_of_drawn_matrices(name, orthogonal, x64):
+    """J = diag(k) + diag(a) W of MinimalRNN, and of the vanilla network, whose k is 0, drawn by
+    NumPy, n = 100: the mean of 300 products of one to four, to 4 of its standard errors and 1/n.
+    Were variances to add up, as for free factors, the second moment of four MinimalRNN steps would
+    be 11 % less. One step tells Gaussian from orthogonal W."""
     rng = np.random.default_rng(0)
-    n, T, draws, prior = 100, 4, 300, Prior(1.5, 1.0, 0.3, 0.0)
-    q = float(minimal(prior, R, 1.0).q)
+    n, T, draws, prior = 100, 4, 300, Prior(SPREAD[name], 1.0, 0.3, 0.0)
+    form, spread = {
+        "minimal": (minimal, spread_minimal), "vanilla": (vanilla, spread_vanilla)
+    }[name]  # fmt: skip
+    q = float(form(prior, R, 1.0).q)
 
     def draw():
         W = rng.normal(size=(draws, n, n)) / np.sqrt(n)
@@ -283,24 +291,30 @@ def test_spectrum_follows_products_of_drawn_matrices(orthogonal, x64):
         return W
 
     def unit_step(h):
+        e = 0.3 + np.sqrt(q) * rng.normal(size=(draws, n))
+        if name == "vanilla":
+            h = np.tanh(e)
+            return h, np.zeros_like(h), 1 - h**2
         x = np.sqrt(R) * rng.normal(size=(draws, n))
-        u = 1 / (1 + np.exp(-0.3 - np.sqrt(q) * rng.normal(size=(draws, n))))
+        u = 1 / (1 + np.exp(-e))
         return u * h + (1 - u) * x, u, u * (1 - u) * (h - x)
 
     h, M = np.zeros((draws, n)), np.eye(n)
     for _ in range(20):  # to the stationary law of h
         h, *_ = unit_step(h)
-    for _ in range(T):
-        h, u, a = unit_step(h)
-        M = u[..., None] * M + 1.5 * a[..., None] * (draw() @ M)
-    G = M @ M.swapaxes(1, 2)
-    seen = np.stack([np.trace(G, axis1=1, axis2=2) / n, np.sum(G**2, (1, 2)) / n])
-    error = np.std(seen, axis=1) / np.sqrt(draws)
-    expected = jax.device_get(spread_minimal(prior, R, T))
-    variance = expected.orthogonal if orthogonal else expected.gaussian
-    exact = expected.mean[-1], (variance + expected.mean**2)[-1]
-    for found, value, spread in zip(seen.mean(1), exact, error, strict=True):
-        assert abs(found - value) < 4 * spread + value / n
+    expected = jax.device_get(spread(prior, R, T))
+    own, other = expected.gaussian, expected.orthogonal
+    own, other = (other, own) if orthogonal else (own, other)
+    for t in range(T):
+        h, k, a = unit_step(h)
+        M = k[..., None] * M + prior.sigma_w * a[..., None] * (draw() @ M)
+        G = M @ M.swapaxes(1, 2)
+        seen = np.stack([np.trace(G, axis1=1, axis2=2) / n, np.sum(G**2, (1, 2)) / n])
+        exact = np.array([expected.mean[t], own[t] + expected.mean[t] ** 2])
+        allowed = 4 * np.std(seen, axis=1) / np.sqrt(draws) + exact / n
+        np.testing.assert_array_less(np.abs(seen.mean(1) - exact), allowed)
+        if t == 0:
+            assert abs(seen[1].mean() - other[0] - exact[0] ** 2) > allowed[1]
 
 
 # --- matrices known by what they do ---------------------------------------------------------------
