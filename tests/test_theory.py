@@ -777,6 +777,42 @@ def test_no_critical_point_is_an_error():
         theory.critical(cells.vanilla.cell, Prior(), R, "W", 0.0, 1.0)
     with pytest.raises(ValueError, match="low < high"):
         theory.critical(cells.vanilla.cell, Prior(), R, "sigma_w", 2.0, 1.0)
+    with pytest.raises(ValueError, match=r"sigma_w is a standard deviation, and -0.5 at"):
+        theory.critical(cells.gru.cell, Prior(jnp.array([1.0, 1.0, 2.5])), R, "sigma_w", 0.0, 1.0)
+
+
+def test_a_leap_over_chi_1_is_no_root(monkeypatch):
+    """Each way to fail has a sentence of its own. The closed forms stand for the population."""
+    errors = theory.MeanField(*6 * [0.0])
+    forms = {cells.vanilla.cell: vanilla, cells.minimal.bare: minimal}
+    monkeypatch.setattr(
+        sys.modules["recur.theory.critical"],
+        "_untied",
+        lambda cell, prior, R, Sigma, key: forms[cell](prior, R, Sigma)._replace(error=errors),
+    )
+    bistable = Prior(8.0, 1.0, 5.0, 0.0)
+    with pytest.raises(ValueError, match=r"chi leaps from 0\.9942 to 1\.146 at sigma_v = 1\.3445"):
+        theory.critical(cells.minimal.bare, bistable, R, "sigma_v", 1.0, 2.0)
+    with pytest.raises(ValueError, match=r"crosses 1 more than once.* Narrow .*: \[-0.5, 0\], \[0"):
+        theory.critical(cells.vanilla.cell, Prior(1.5, 0.025), R, "mu_b", -2.0, 2.0)
+    with pytest.raises(ValueError, match=r"chi is from .* and does not cross 1. Widen"):
+        theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, 0.5)
+    with pytest.raises(ValueError, match="chi is nan at sigma_w = inf"):
+        theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, np.inf)
+    found = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 1.0, 2.0)
+    np.testing.assert_allclose(vanilla(found, R, 1.0).chi, 1, atol=2e-4)  # slope .7 / 4096
+
+
+def test_critical_minimal_of_no_numbers():
+    """Known ones raise; under a trace the prior is NaN, all of it."""
+    for arguments, name in (((np.nan, 16.0, R), "mu_b"), ((0.0, np.inf, R), "q"),
+                            ((0.0, 16.0, np.inf), "R")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{name} must be finite"):
+            theory.critical_minimal(*arguments)
+        assert np.all(np.isnan(critical_minimal(*arguments)))
+    for q in (-1.0, 0.1):
+        assert np.all(np.isnan(critical_minimal(0.0, q, R)))  # not positive; sigma_v^2 < 0
+    assert np.all(np.isnan(critical_minimal(5.0, 2.0, R)))  # unstable
 
 
 @pytest.mark.optimised
@@ -784,6 +820,8 @@ def test_no_critical_point_is_an_error():
 def test_a_search_without_a_result_is_an_error():
     with pytest.raises(ValueError, match=r"no critical point for sigma_w in \[0.1, 0.5\]"):
         theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, 0.5)
+    with pytest.raises(ValueError, match=r"chi leaps from 0\.99.* to 1\.1.* at sigma_v = 1\.3"):
+        theory.critical(cells.minimal.bare, Prior(8.0, 1.0, 5.0, 0.0), R, "sigma_v", 1.2, 1.5)
     with pytest.raises(ValueError, match="chi > 1 for every sigma_w"):
         theory.slowest(cells.vanilla.cell, Prior(1.0, 0.1), R, "sigma_w", 2.0, 3.0)
 

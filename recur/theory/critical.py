@@ -3,6 +3,7 @@
 What these return goes straight into `cell.init`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -18,7 +19,11 @@ from recur.theory.quadrature import mean
 from recur.theory.untied import untied
 
 HALVINGS = 12  # of the interval: a 1/4096 of it remains
+MORE = 8  # halvings beyond those, where chi still differs between the ends
 POINTS = 9  # of a first look at an interval
+TOLERANCE = 2e-3  # of chi about 1, beside 6 standard errors: 4 of a difference of two
+
+Look = Callable[[float], tuple[float, float]]  # value -> chi - 1, and how far it may be off
 
 
 def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
@@ -27,13 +32,17 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         sigma_w^2 = (1 - E[u^2])^2 / (2 R E[1-u] E[u'^2]),   Q = R E[(1-u)^2] / (1 - E[u^2])
         sigma_v^2 = (q - sigma_w^2 Q) / R,   sigma_b = 0
 
-    Raises ValueError unless q, R > 0, sigma_v^2 >= 0 and q is a stable fixed point.
+    Raises ValueError unless q, R > 0, sigma_v^2 >= 0, q is a stable fixed point and all numbers are
+    finite. Under a trace, where that is not known, the whole prior is NaN instead.
     arXiv:1806.05394; that q may be unstable is found here.
     """
     check_inputs(R, 1.0)
     mu, q, R = (jnp.asarray(v, jnp.result_type(float)) for v in (mu_b, q, R))
     if not isinstance(q, jax.core.Tracer) and not q > 0:
         raise ValueError(f"q, the variance of the pre-activations, must be positive, got {q}")
+    for name, value in (("mu_b", mu), ("q", q), ("R", R)):
+        if not isinstance(value, jax.core.Tracer) and not jnp.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}")
     new, new2, slope2, both = (
         mean(f, mu, q)
         for f in (
@@ -64,7 +73,10 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
             f"chi = 1 at mu_b={mu}, q={q}, R={R}, but no network stays there: a deviation of its "
             f"variance from q grows by {slope:.4g} a step. Ask for a q far smaller or far larger."
         )
-    return Prior(jnp.sqrt(sigma_w2), jnp.sqrt(sigma_v2), mu, jnp.zeros_like(mu))
+    good = jnp.isfinite(mu) & (q > 0) & jnp.isfinite(q) & (R > 0) & jnp.isfinite(R)
+    good = good & (sigma_v2 >= 0) & (slope <= 1)
+    found = jnp.sqrt(sigma_w2), jnp.sqrt(jnp.maximum(sigma_v2, 0)), mu, jnp.zeros_like(mu)
+    return Prior(*(jnp.where(good, value, jnp.nan) for value in found))
 
 
 def critical(
@@ -79,22 +91,62 @@ def critical(
     """The prior with chi = 1 under redrawn weights, as one field goes from low to high.
 
     A field of one value per gate is shifted as a whole, to a mean within low .. high. The same
-    random numbers serve every point, and the bisection ends within (high - low) / 4096; chi's own
-    standard error is that of `untied`. Raises ValueError where chi does not cross 1.
+    random numbers serve every point, so the bisection ends within (high - low) / 4096; chi's own
+    standard error is that of `untied`. It takes 14 runs of `untied`, or up to 22: some 2 ms a step
+    on one core for a GRU, so half a minute, or 15 minutes where each run takes its 2^15 steps.
+
+    Raises ValueError where chi leaps over 1, by more than 2e-3 and 6 standard errors, where it is
+    on one side of 1 throughout, where it crosses 1 twice, and where it is not finite.
     """
     _check(prior, field, low, high)
-    chi_low, chi_high = (_chi(cell, prior, field, v, R, key) for v in (low, high))
-    if not (chi_low - 1) * (chi_high - 1) <= 0:
-        raise ValueError(
-            f"no critical point for {field} in [{low}, {high}]: chi goes from {chi_low:.4g} to "
-            f"{chi_high:.4g} and does not cross 1. Widen the interval, or choose another field; "
-            "`slowest` gives the prior of longest timescale within it."
-        )
-    for _ in range(HALVINGS):
+
+    def off(value: float) -> tuple[float, float]:
+        found = _untied(cell, _with(prior, field, value), R, 1.0, key)
+        if not jnp.isfinite(found.chi):
+            raise ValueError(
+                f"chi is {found.chi} at {field} = {value:.6g}: the network has no stationary state "
+                "there. Leave such values out of the interval."
+            )
+        return float(found.chi) - 1, TOLERANCE + 6 * float(found.error.chi)
+
+    ends = low, high
+    (below, _), (above, near) = off(low), off(high)
+    if below * above > 0:
+        raise ValueError(_not_between(off, field, low, high))
+    for halving in range(HALVINGS + MORE):
+        if halving >= HALVINGS and abs(above - below) < near:
+            break
         middle = (low + high) / 2
-        same = (_chi(cell, prior, field, middle, R, key) - 1) * (chi_low - 1) > 0
-        low, high = (middle, high) if same else (low, middle)
+        between, near = off(middle)
+        if between * below > 0:
+            low, below = middle, between
+        else:
+            high, above = middle, between
+    if abs(above - below) > near:
+        raise ValueError(
+            f"no critical point for {field} in [{ends[0]}, {ends[1]}]: chi leaps from "
+            f"{1 + below:.4g} to {1 + above:.4g} at {field} = {high:.6g}, where the stationary "
+            "state changes to another, and is 1 in neither. Take a value on one side of it."
+        )
     return _with(prior, field, (low + high) / 2)
+
+
+def _not_between(off: Look, field: str, low: float, high: float) -> str:
+    """Why an interval whose ends are on one side of chi = 1 gives no critical point."""
+    at = np.linspace(low, high, POINTS)
+    chi = 1 + np.array([off(float(v))[0] for v in at])
+    crossed = np.flatnonzero((chi[1:] - 1) * (chi[:-1] - 1) <= 0)
+    if crossed.size:
+        places = ", ".join(f"[{at[i]:.4g}, {at[i + 1]:.4g}]" for i in crossed)
+        return (
+            f"chi crosses 1 more than once for {field} in [{low}, {high}], as it is on one side at "
+            f"both ends. Narrow the interval to one crossing: {places}"
+        )
+    return (
+        f"no critical point for {field} in [{low}, {high}]: at {POINTS} points chi is from "
+        f"{chi.min():.4g} to {chi.max():.4g} and does not cross 1. Widen the interval, or choose "
+        "another field; `slowest` gives the prior of longest timescale within it."
+    )
 
 
 def slowest(
@@ -117,6 +169,8 @@ def slowest(
 
     def score(value: float) -> float:
         chi = _chi(cell, prior, field, value, R, key, Sigma)
+        if np.isnan(chi):
+            return -np.inf
         return chi if chi < 1 else 1 / chi - 2  # unstable ones below, the nearer to 1 the better
 
     grid = np.linspace(low, high, POINTS)
@@ -158,3 +212,9 @@ def _check(prior: Prior, field: str, low: float, high: float) -> None:
         raise ValueError(f"a prior has the fields {', '.join(prior._fields)}; got {field!r}")
     if not low < high:
         raise ValueError(f"the search for {field} needs low < high, got [{low}, {high}]")
+    least = np.min(_with(prior, field, low)._asdict()[field])
+    if field != "mu_b" and least < 0:
+        raise ValueError(
+            f"{field} is a standard deviation, and {least:.4g} at the low end, {low}, in one gate: "
+            "gates are shifted by the same amount. Take a larger low."
+        )
