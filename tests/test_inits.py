@@ -277,6 +277,14 @@ def shapes(cell, d, n):
     ("call", "message"),
     [
         (lambda: compose.chrono(cells.lstm.cell, 2), r"T_max > 2, in steps; got 2"),
+        (lambda: compose.chrono(cells.lstm.cell, np.inf), r"T_max > 2, in steps; got inf"),
+        (lambda: compose.chrono(cells.lstm.cell, np.nan), r"T_max > 2, in steps; got nan"),
+        (
+            lambda: shapes(compose.chrono(cells.lstm.cell, 1e39), D, N),
+            r"T_max = 1e\+39 is beyond float32, whose largest number is 3.4e\+38",
+        ),
+        (lambda: compose.forget_bias(cells.lstm.cell, np.nan), r"takes a finite bias, got nan"),
+        (lambda: compose.sparse(cells.lstm.cell, 0.5, np.inf), r"got .*spectral_radius=inf"),
         (lambda: compose.sparse(cells.lstm.cell, 0.0, 1.0), r"0 < density <= 1 .*density=0.0"),
         (lambda: compose.sparse(cells.lstm.cell, 0.1, -1.0), r"got .*spectral_radius=-1.0"),
         (lambda: compose.orthogonal(cells.lstm), r"takes a Cell or a Unitwise, got module"),

@@ -234,6 +234,20 @@ def test_one_free_oscillator_is_a_damped_sine(x64):
     np.testing.assert_allclose(hs[:, 0], exact, atol=5 * dt)  # an Euler method of first order
 
 
+def test_oscillators_that_diverge_are_refused():
+    """Those whose free step, a 2 x 2 matrix, has an eigenvalue outside the unit circle, and no
+    others."""
+    rng = np.random.default_rng(0)
+    for dt, gamma, epsilon in 10 ** rng.uniform(-2, 1, (200, 3)):
+        kept = 1 - dt * epsilon
+        M = np.array([[1 - dt**2 * gamma, dt * kept], [-dt * gamma, kept]])
+        if np.abs(np.linalg.eigvals(M)).max() < 1:
+            cells.cornn.oscillators(dt, gamma, epsilon)
+        else:
+            with pytest.raises(ValueError, match=r"diverge: a step is stable only if dt\^2 gamma"):
+                cells.cornn.oscillators(dt, gamma, epsilon)
+
+
 def test_irnn_copies_its_state():
     W = jax.jit(lambda: cells.irnn.cell.init(KEY, Prior(0.5), D, N).W)()
     np.testing.assert_array_equal(W, 0.5 * np.eye(N))
@@ -291,6 +305,8 @@ def test_minimal_lstm_with_both_gates_closed_is_finite():
         (lambda: cells.antisymmetric.euler(-1.0, 0.0), r"eps > 0 .*eps=-1.0, gamma=0.0"),
         (lambda: cells.antisymmetric.euler_gated(0.1, -1.0), r"gamma >= 0, got eps=0.1, gamma=-1"),
         (lambda: cells.cornn.oscillators(0.1, 0.0, 1.0), r"gamma > 0 .*got dt=0.1, gamma=0.0"),
+        (lambda: cells.cornn.oscillators(0.1, np.nan, 1.0), r"gamma > 0 .*gamma=nan"),
+        (lambda: cells.cornn.oscillators(0.1, 1.0, np.inf), r"epsilon=inf diverge: .* is inf"),
         (lambda: cells.jordan.outputs(cells.gru.cell, 2), r"Jordan cell's output; .* is none"),
         (lambda: cells.jordan.outputs(cells.jordan.cell, 0), r"m >= 1 outputs, got m=0"),
     ],

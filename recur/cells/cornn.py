@@ -54,12 +54,21 @@ def start(params: Params, batch: tuple[int, ...] = ()) -> State:
 def oscillators(dt: float, gamma: float, epsilon: float, /) -> Cell:
     """The cell with time step dt, stiffness gamma and damping epsilon.
 
-    Raises ValueError unless all three are positive.
+    Without the force, which is bounded, a step (y, v) -> (y, v) has the determinant 1 - dt epsilon
+    and the trace 2 - dt epsilon - dt^2 gamma. Both its eigenvalues are within the unit circle, and
+    states bounded, if and only if dt^2 gamma + 2 dt epsilon < 4. Raises ValueError unless that
+    holds and all three are positive.
     """
-    if not min(dt, gamma, epsilon) > 0:
+    if not (dt > 0 and gamma > 0 and epsilon > 0):
         raise ValueError(
             "coupled oscillators need dt > 0, gamma > 0 and epsilon > 0, got "
             f"dt={dt}, gamma={gamma}, epsilon={epsilon}"
+        )
+    if not dt**2 * gamma + 2 * dt * epsilon < 4:
+        raise ValueError(
+            f"oscillators with dt={dt}, gamma={gamma}, epsilon={epsilon} diverge: a step is stable "
+            "only if dt^2 gamma + 2 dt epsilon < 4, and that is "
+            f"{dt**2 * gamma + 2 * dt * epsilon:.4g}. Take a smaller dt"
         )
 
     def step(params: Params, state: State, x: Array) -> tuple[State, Array]:

@@ -13,6 +13,7 @@ is still an argument of the cell's `init`; what is not named above is drawn as b
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import jax
@@ -70,12 +71,12 @@ def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any
 
     Each gate's W has exactly max(1, round(density n)) entries a column, Gaussian, and is then
     divided by its largest |eigenvalue|, so sigma_w has no part. Raises ValueError unless
-    0 < density <= 1 and spectral_radius >= 0; `init` raises where the parameters have no
+    0 < density <= 1 and 0 <= spectral_radius < inf; `init` raises where the parameters have no
     W (n, gates*n). Jaeger 2001, GMD report 148.
     """
-    if not (0 < density <= 1 and spectral_radius >= 0):
+    if not (0 < density <= 1 and 0 <= spectral_radius < inf):
         raise ValueError(
-            "sparse takes 0 < density <= 1 and spectral_radius >= 0, got "
+            "sparse takes 0 < density <= 1 and 0 <= spectral_radius < inf, got "
             f"density={density}, spectral_radius={spectral_radius}"
         )
     return _redrawn(cell, _sparse, density, spectral_radius)
@@ -85,9 +86,11 @@ def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     """The cell whose bias at the gate that keeps the state is `value`: the larger, the longer.
 
     The gate is found in the cell's own step (`gates.keeping`). Where to close it is to keep, as
-    the update gate of minGRU, it gets -value. Raises ValueError where no gate keeps the state.
-    Gers et al. 2000, Neural Computation 12:2451; arXiv:1503.04069.
+    the update gate of minGRU, it gets -value. Raises ValueError where no gate keeps the state, and
+    for a value that is not finite. Gers et al. 2000, Neural Computation 12:2451; arXiv:1503.04069.
     """
+    if not -inf < value < inf:
+        raise ValueError(f"forget_bias takes a finite bias, got {value}")
     return _redrawn(cell, _forget_bias, keeping(cell), value)
 
 
@@ -95,11 +98,15 @@ def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
     """The cell whose units remember for 1 .. T_max steps: b = log U at the gate that keeps.
 
     U ~ uniform on [1, T_max - 1] for each unit; a separate gate that writes gets -log U. Signs are
-    those of `forget_bias`. Raises ValueError unless T_max > 2, and where no gate keeps the state.
+    those of `forget_bias`. Raises ValueError unless 2 < T_max < inf, which `init` asks of T_max in
+    the parameters' precision too, and where no gate keeps the state.
     Tallec and Ollivier 2018, arXiv:1804.11188.
     """
-    if not T_max > 2:
-        raise ValueError(f"chrono takes the longest memory T_max > 2, in steps; got {T_max}")
+    if not 2 < T_max < inf:
+        raise ValueError(
+            f"chrono takes the longest memory T_max > 2, in steps; got {T_max}. It is a number of "
+            "steps of the order of a sequence's length"
+        )
     return _redrawn(cell, _chrono, keeping(cell), writing(cell), T_max)
 
 
@@ -168,6 +175,12 @@ def _chrono(
     T_max: float,
 ) -> Tree:
     del prior
+    largest = float(jnp.finfo(params.b.dtype).max)
+    if T_max > largest:
+        raise ValueError(
+            f"chrono's T_max = {T_max} is beyond {params.b.dtype}, whose largest number is "
+            f"{largest:.3g}: biases would be inf"
+        )
     log_u = jnp.log(jax.random.uniform(key, (n,), params.b.dtype, 1, T_max - 1))
     if write is not None:
         params = _biased(params, n, write, -log_u)
