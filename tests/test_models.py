@@ -214,6 +214,7 @@ def test_a_label_that_is_no_class_is_refused_and_never_a_number():
         every["accuracy"] = tasks.accuracy(logits, labels)
         lengths = labels[0]
         every["length"] = cross_entropy(logits, jnp.zeros_like(labels), lengths)
+        every["proposal"] = sampled_cross_entropy(KEY, XS, table, SYMBOLS * 0, log_q * jnp.nan, 3)
         pooled = {f.__name__: f(XS[..., :2], lengths) for f in (last, mean, ends)}
         pooled |= {"attend": attend(XS[..., 0], XS, lengths)}
         return every, pooled, jax.grad(cross_entropy)(logits, labels, mask=mask)

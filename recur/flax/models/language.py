@@ -88,7 +88,8 @@ def sampled_cross_entropy(
         every = jnp.concatenate([own, others], axis=-1)
         return jax.nn.logsumexp(every, axis=-1) - own[..., 0]
 
-    return mean_present(loss, features, labels, len(table), lengths, mask)
+    mean = mean_present(loss, features, labels, len(table), lengths, mask)
+    return scan.or_nan(~jnp.isnan(log_q).any(), mean)  # else what is drawn may be y alone
 
 
 def require_causal(cell: Recurrence) -> None:
