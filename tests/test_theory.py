@@ -498,7 +498,7 @@ def test_an_unstable_standstill_is_left(monkeypatch):
     """tanh(W h) with sigma_w = 3: h = 0 stays, and grows by log 3 a step if it is touched; so does
     what tells two copies apart. What networks do is the closed form's: .31 nats, and C = 0 for
     inputs that differ, though nobody hears them."""
-    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 512)
+    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 256)
 
     def one(sigma_w, Sigma):
         return theory.untied(cells.vanilla.cell, Prior(sigma_w, 0.0, 0.0, 0.0), R, Sigma)
@@ -726,6 +726,7 @@ def test_theory_of_a_renamed_cell(monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:theory.tied has not converged")
 @pytest.mark.parametrize("name", UNITWISE)
 def test_theory_of_every_renamed_cell(name, monkeypatch):
     """All numbers of both theories, to the last bit; few units and steps, for equality alone."""
