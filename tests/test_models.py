@@ -161,18 +161,21 @@ def test_ragged_documents_equal_each_alone():
 
 
 def test_pools_by_their_formulas():
-    hs = np.where(PADDED[..., None], 0, XS)
+    hs = np.where(PADDED[..., None], np.nan, XS)  # what is not there is not read
 
     @jax.jit
     def everything(pool, hs):
-        return last(hs, LENGTHS), mean(hs, LENGTHS), pool(hs, LENGTHS)
+        two = jnp.concatenate([hs, hs], axis=-1)
+        return last(hs, LENGTHS), mean(hs, LENGTHS), ends(two, LENGTHS), pool(hs, LENGTHS)
 
     pool = filled(AttentionPool, D)
-    lasts, means, attended = map(np.asarray, everything(pool, hs))
+    lasts, means, both, attended = map(np.asarray, everything(pool, hs))
     for i, length in enumerate(LENGTHS):
-        own = hs[: max(length, 1), i]
+        own = hs[:length, i] if length else np.zeros((1, D))
         np.testing.assert_allclose(lasts[i], own[-1])
         np.testing.assert_allclose(means[i], own.mean(axis=0), **CLOSE)
+        np.testing.assert_allclose(both[i], np.concatenate([own[-1], own[0]]))
+        assert np.isfinite(attended[i]).all()
     A, b, v = (
         np.asarray(p[...]) for p in (pool.project.kernel, pool.project.bias, pool.score.kernel)
     )

@@ -5,8 +5,9 @@
     mean             of all steps
     AttentionPool    sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
 
-A sequence of length 0 gives zeros. Lengths outside 0 .. T raise ValueError where they are known,
-and give NaN where they are traced. hs are zero where there is no step, as `scan.run` returns them.
+A sequence of length 0 gives zeros, and what lies beyond a length is not read, so that hs may also
+be logits. Lengths outside 0 .. T raise ValueError where they are known, and give NaN where they are
+traced.
 Feed-forward attention: Raffel and Ellis 2015, arXiv:1512.08756.
 """
 
@@ -26,9 +27,9 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
     """The h of the last step, (..., n)."""
     if lengths is None:
         return hs[-1]
-    lengths, valid = _lengths(hs, lengths)
-    at = jnp.clip(lengths - 1, 0, len(hs) - 1)  # at 0 of an empty sequence hs is zero
-    return scan.or_nan(valid, jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0])
+    counts, _ = _lengths(hs, lengths)
+    at = jnp.clip(counts - 1, 0, len(hs) - 1)
+    return _of_steps(jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0], hs, lengths)
 
 
 def ends(hs: Array, lengths: Array | None = None) -> Array:
@@ -37,7 +38,7 @@ def ends(hs: Array, lengths: Array | None = None) -> Array:
     The forward half of the last step and the backward half of the first.
     """
     forward, backward = jnp.split(hs, 2, axis=-1)
-    first = backward[0] if lengths is None else scan.or_nan(_lengths(hs, lengths)[1], backward[0])
+    first = backward[0] if lengths is None else _of_steps(backward[0], hs, lengths)
     return jnp.concatenate([last(forward, lengths), first], axis=-1)
 
 
@@ -45,9 +46,10 @@ def mean(hs: Array, lengths: Array | None = None) -> Array:
     """The mean h over the steps of each sequence, (..., n)."""
     if lengths is None:
         return hs.mean(axis=0)
-    lengths, valid = _lengths(hs, lengths)
-    steps = jnp.maximum(lengths, 1).astype(hs.dtype)[..., None]
-    return scan.or_nan(valid, hs.sum(axis=0) / steps)
+    counts, _ = _lengths(hs, lengths)
+    steps = jnp.maximum(counts, 1).astype(hs.dtype)[..., None]
+    total = jnp.sum(hs, axis=0, where=_there(hs, lengths))
+    return _of_steps(total / steps, hs, lengths)
 
 
 class AttentionPool(nnx.Module):
@@ -68,9 +70,24 @@ def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
 
     A sequence of length 0 gives zeros.
     """
-    weights = jax.nn.softmax(scores, axis=0, where=scan.present(hs, lengths))
-    pooled = jnp.einsum("t...,t...n->...n", weights, hs)
-    return pooled if lengths is None else scan.or_nan(_lengths(hs, lengths)[1], pooled)
+    if lengths is None:
+        return jnp.einsum("t...,t...n->...n", jax.nn.softmax(scores, axis=0), hs)
+    there = _there(hs, lengths)
+    weights = jax.nn.softmax(scores, axis=0, where=there[..., 0])
+    return _of_steps(jnp.einsum("t...,t...n->...n", weights, jnp.where(there, hs, 0)), hs, lengths)
+
+
+def _there(hs: Array, lengths: Array) -> Array:
+    """Which steps of hs (T, ..., n) are there, (T, ..., 1)."""
+    there = scan.present(hs, lengths)
+    assert there is not None
+    return there[..., None]
+
+
+def _of_steps(pooled: Array, hs: Array, lengths: Array) -> Array:
+    """What was pooled, (..., n): zeros where there is no step, NaN where the length cannot be."""
+    counts, valid = _lengths(hs, lengths)
+    return scan.or_nan(valid, jnp.where(counts[..., None] != 0, pooled, 0))
 
 
 def _lengths(hs: Array, lengths: Array) -> tuple[Array, Array]:
