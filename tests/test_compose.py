@@ -544,6 +544,16 @@ def test_the_masks_of_a_scan_within_a_step_are_no_steps_of_the_body():
     assert steps_present(step, GRU.start(params), random_inputs()) is None
 
 
+def test_a_traced_rate_out_of_range_is_nan():
+    @jax.jit
+    def draws(rate):
+        h = np.zeros(2, np.float32)
+        return sequence_keep(KEY, rate, 3, h), zoneout_keep(KEY, rate, 3, h)
+
+    for rate, refused in ((0.5, False), (1.0, True), (-0.1, True), (np.nan, True)):
+        assert all((np.isnan(keep) == refused).all() for keep in draws(rate)), rate
+
+
 def test_draws_of_noise():
     """5 standard errors of 20,000 draws."""
 
