@@ -1,6 +1,7 @@
 """Singular values of long products of Jacobians."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,9 +11,11 @@ from jax import Array, lax
 from recur import scan
 from recur.analysis import product
 from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise
-from recur.analysis.push import push_forward
+from recur.analysis.gradients import trajectory
+from recur.analysis.push import Push, push_forward
 from recur.analysis.qr import lq, qr
 from recur.analysis.rounding import Round, compare
+from recur.analysis.sensitivity import Chain, differentiable, from_left, from_right, total_change
 from recur.core import Body, Tree
 
 Pull = Callable[[Array, int, Array], tuple[Array, Array]]
@@ -34,6 +37,8 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
     that grew for a while shrink later, below others, the factors themselves determine the product
     only up to that detour.) A value that rounding swamps is NaN: 16 roundings of each step move it
     by a nat or more, see `singular_value_details`. -inf is for exact zeros alone. O(T m^3).
+    Differentiable in both modes, with memory for T frames (m, m); where values coincide, up to
+    rounding, derivatives are NaN.
     Raises ValueError where the body cannot be scanned over xs from the state.
     """
     return singular_value_details(body, state, xs).logs
@@ -42,26 +47,62 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
 @precise
 def singular_value_details(body: Body, state: Tree, xs: Tree) -> SingularValues:
     """`log_singular_values` with the rounding of each value, for which the product runs twice."""
+    flatten(body, state, xs)  # its errors
+    return SingularValues(*differentiable(_values, _change, body, state, xs))
+
+
+def _values(body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
+    """Logs and rounding of the singular values of d state_T / d state_0."""
     step, start = flatten(body, state, xs)
     m = start.size
     push = push_forward(body, state, step, m)
 
     def spectrum(round: Round) -> Array:
-        def advance(carry: tuple, x: Tree) -> tuple[tuple, Array]:
-            before, Q, total = carry
-            s, Qt = push(before, Q.T, x)
-            dead = jnp.sum(jnp.all(Qt == 0, axis=0))  # units that nothing reaches
-            Q, R = qr(round(finite_or_nan(Qt.T, before, s)))
-            return (s, Q, product.times(R, total)), dead
-
-        one = product.graded(jnp.eye(m, dtype=start.dtype))
-        carry = (start, product.orthogonal(m, start.dtype), one)
-        (_, _, total), dead = lax.scan(advance, carry, xs)
+        total, dead = _product(push, start, xs, round)
         logs = product.log_singular_values(total)
-        zero = (jnp.arange(m) >= m - dead.max()) & ~jnp.isnan(logs)
+        zero = (jnp.arange(m) >= m - dead) & ~jnp.isnan(logs)
         return jnp.where(zero, -jnp.inf, logs)
 
-    return SingularValues(*compare(spectrum, start.dtype))
+    return compare(spectrum, start.dtype)
+
+
+def _product(
+    push: Push, start: Array, xs: Tree, round: Round = lambda Q: Q
+) -> tuple[product.Graded, Array]:
+    """R_T ... R_1, and at most how many units nothing reaches at one step."""
+
+    def advance(carry: tuple, x: Tree) -> tuple[tuple, Array]:
+        before, Q, total = carry
+        s, Qt = push(before, Q.T, x)
+        dead = jnp.sum(jnp.all(Qt == 0, axis=0))
+        Q, R = qr(round(finite_or_nan(Qt.T, before, s)))
+        return (s, Q, product.times(R, total)), dead
+
+    one = product.graded(jnp.eye(start.size, dtype=start.dtype))
+    carry = (start, product.orthogonal(start.size, start.dtype), one)
+    (_, _, total), dead = lax.scan(advance, carry, xs)
+    return total, dead.max()
+
+
+@precise
+def _change(body: Body, state: Tree, xs: Tree) -> Callable[[Body, Tree, Tree], Array]:
+    """What has the derivatives of `_values`' logs."""
+
+    def chain(body: Body, state: Tree, xs: Tree) -> Chain:
+        step, start = flatten(body, state, xs)
+        before, _ = trajectory(step, start, xs)
+
+        def factor(now: Tree, W: Array) -> Array:
+            s, x = now
+            return jax.vmap(lambda w: jax.jvp(lambda s: step(s, x)[0], (s,), (w,))[1])(W)
+
+        return Chain(factor, factor, *_split_last((before, xs)))
+
+    step, start = flatten(body, state, xs)
+    total, _ = _product(push_forward(body, state, step, start.size), start, xs)
+    V = product.orthogonalised(total).rows @ product.orthogonal(start.size, start.dtype).T
+    weights = from_right(chain(body, state, xs), V)
+    return precise(lambda body, state, xs: total_change(chain(body, state, xs), weights))
 
 
 @precise
@@ -71,45 +112,152 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     h_T is the last output and x_T, lag 0, the last input. Each row is descending and accurate
     relative to itself, and NaN where rounding swamps a value, as in `log_singular_values`. Two
     passes back over max(lags) steps serve all lags: O(max(lags) m n^2). Where xs is a tuple (masks,
-    noise, input), x is its last array.
+    noise, input), x is its last array. Derivatives are as in `log_singular_values`.
     Raises ValueError for lags outside 0 .. T-1 and where the body does not fit state and xs,
     TypeError for lags that are no integers.
     """
     scan.require_float(xs)
-    step, start = flatten(body, state, xs)
+    flatten(body, state, xs)  # its errors
     T = scan.length(xs)
     lags = integers("lags", lags)
     if not lags or min(lags) < 0 or max(lags) >= T:
         raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}, got {lags}")
+    find, change = partial(_input_values, lags), partial(_input_change, lags)
+    return differentiable(find, change, body, state, xs)[0]
+
+
+def _input_values(lags: list[int], body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
+    """Logs and rounding of the singular values of dh_T/dx_{T-lag}, for each lag."""
+    step, start = flatten(body, state, xs)
+    h = _output(step, start, xs)
+    k = min(h.size, scan.input_array(xs)[0].size)
+
+    def spectrum(factor: Array, total: product.Graded) -> Array:
+        logs = product.log_singular_values(product.times(factor, total))
+        return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
+
+    return compare(partial(_back, lags, step, start, xs, spectrum), start.dtype)
+
+
+def _input_change(
+    lags: list[int], body: Body, state: Tree, xs: Tree
+) -> Callable[[Body, Tree, Tree], Array]:
+    """What has the derivatives of `_input_values`' logs.
+
+    The factors act on (what x_{T-lag} changes by, what the state changes by): one program for all
+    lags.
+    """
     reach = max(lags)
+    step, start = flatten(body, state, xs)
+    h, d = _output(step, start, xs), scan.input_array(xs)[0].size
+    k = min(h.size, d)
+
+    at = jnp.asarray(lags)
+
+    def data(body: Body, state: Tree, xs: Tree) -> tuple[Step, Tree]:
+        step, start = flatten(body, state, xs)
+        return step, (jnp.arange(reach, -1, -1), *_late(step, start, xs, reach))
+
+    def chain(step: Step, data: Tree, lag: Array) -> Chain:
+        def pushed(out: int, now: Tree, W: Array) -> Array:
+            back, s, now = now  # steps before the last
+            after, x = _by_input(step, now, out)
+            ds, dx = jnp.where(back < lag, W[:, d:], 0), jnp.where(back == lag, W[:, :d], 0)
+            return jax.vmap(lambda *tangent: jax.jvp(after, (s, x), tangent)[1])(ds, dx)
+
+        def factor(now: Tree, W: Array) -> Array:
+            state = jnp.where(now[0] <= lag, pushed(0, now, W), 0)
+            return jnp.concatenate([jnp.where(now[0] > lag, W[:, :d], 0), state], axis=1)
+
+        return Chain(factor, partial(pushed, 1), *_split_last(data))
+
+    def left(factor: Array, total: product.Graded) -> Array:
+        U = product.orthogonalised(product.times(factor, total)).rows
+        return jnp.pad(U, ((0, k - len(U)), (0, 0))) @ product.orthogonal(h.size, h.dtype)
+
+    U = _back(lags, step, start, xs, left)
+    here = partial(chain, *data(body, state, xs))
+    weights = lax.map(lambda now: from_left(here(now[0]), now[1], d + start.size), (at, U))
+
+    @precise
+    def value(body: Body, state: Tree, xs: Tree) -> Array:
+        there = partial(chain, *data(body, state, xs))
+        return lax.map(lambda now: total_change(there(now[0]), now[1]), (at, weights))
+
+    return value
+
+
+Read = Callable[[Array, product.Graded], Array]
+
+
+def _back(
+    lags: list[int],
+    step: Step,
+    start: Array,
+    xs: Tree,
+    read: Read,
+    round: Round = lambda Q: Q,
+) -> Array:
+    """read(R, total) for each lag, dh_T/dx_{T-lag} = C' total' R' (a rotation), C `orthogonal`."""
+    reach = max(lags)
+    h = _output(step, start, xs)
     pull = _pullback(step, start, xs, reach)
-    h = jax.eval_shape(step, start, jax.tree.map(lambda leaf: leaf[0], xs))[1]
-    k = min(h.size, jax.tree.leaves(xs)[-1][0].size)
+    wanted = jnp.isin(jnp.arange(1, reach + 1), jnp.asarray(lags))
 
-    later = jnp.arange(1, reach + 1)
-    wanted = jnp.isin(later, jnp.asarray(lags))
+    def here(CB: Array, total: product.Graded) -> Array:
+        return read(qr(round(CB).T)[1], total)
 
-    def spectra(round: Round) -> Array:
-        def spectrum(CB: Array, total: product.Graded) -> Array:
-            logs = product.log_singular_values(product.times(qr(round(CB).T)[1], total))
-            return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
+    def back(carry: tuple, now: tuple) -> tuple[tuple, Array]:
+        C, total = carry
+        lag, wanted = now
+        CJ, CB = pull(lag, 0, C)
+        row = lax.cond(wanted, here, lambda *_: jnp.zeros(like.shape, like.dtype), CB, total)
+        L, C = lq(round(CJ))
+        return (C, product.times(L.T, total)), row
 
-        def back(carry: tuple, now: tuple) -> tuple[tuple, Array]:
-            C, total = carry
-            lag, wanted = now
-            CJ, CB = pull(lag, 0, C)
-            row = lax.cond(wanted, spectrum, lambda *_: jnp.zeros(k, start.dtype), CB, total)
-            L, C = lq(round(CJ))
-            return (C, product.times(L.T, total)), row
+    # dh_T/ds_{T-lag} = U total' C, with U a rotation that no singular value sees
+    CJ, CB = pull(jnp.asarray(0), 1, product.orthogonal(h.size, h.dtype))
+    one = product.graded(jnp.eye(h.size, dtype=h.dtype))
+    now = here(CB, one)
+    like = jax.eval_shape(lambda: now)
+    Q, R = qr(round(CJ).T)  # h may be wider than the state
+    carry = Q.T, product.times(R, one)
+    _, rows = lax.scan(back, carry, (jnp.arange(1, reach + 1), wanted))
+    return jnp.concatenate([now[None], rows])[jnp.asarray(lags)]
 
-        # dh_T/ds_{T-lag} = U total' C, with U a rotation that no singular value sees
-        CJ, CB = pull(jnp.asarray(0), 1, product.orthogonal(h.size, h.dtype))
-        one = product.graded(jnp.eye(h.size, dtype=h.dtype))
-        Q, R = qr(round(CJ).T)  # h may be wider than the state
-        _, rows = lax.scan(back, (Q.T, product.times(R, one)), (later, wanted))
-        return jnp.vstack([spectrum(CB, one), rows])[jnp.asarray(lags)]
 
-    return compare(spectra, start.dtype)[0]
+def _output(step: Step, start: Array, xs: Tree) -> jax.ShapeDtypeStruct:
+    """What h is like."""
+    return jax.eval_shape(step, start, jax.tree.map(lambda leaf: leaf[0], xs))[1]
+
+
+def _late(step: Step, start: Array, xs: Tree, reach: int) -> tuple[Array, Tree]:
+    """The states before the last reach + 1 steps, and the inputs of those."""
+    early, late = (
+        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], xs)
+        for part in (slice(None, -1 - reach), slice(-1 - reach, None))
+    )
+    first, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, early)
+    return trajectory(step, first, late)[0], late
+
+
+def _split_last(data: Tree) -> tuple[Tree, Tree]:
+    """All steps but the last, and the last."""
+    return (
+        jax.tree.map(lambda leaf: leaf[:-1], data),
+        jax.tree.map(lambda leaf: leaf[-1], data),
+    )
+
+
+def _by_input(step: Step, now: Tree, out: int) -> tuple[Callable[[Array, Array], Array], Array]:
+    """(s, x) -> the new state (out = 0) or the output (1), flat, and the present flat x."""
+    inputs, structure = jax.tree.flatten(now)
+
+    def after(s: Array, x: Array) -> Array:
+        now = jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)])
+        return step(s, now)[out].ravel()
+
+    return after, inputs[-1].ravel()
 
 
 def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
@@ -117,22 +265,12 @@ def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
 
     They are those of the new state for out = 0 and of the output for out = 1.
     """
-    early, late = (
-        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], xs)
-        for part in (slice(None, -1 - reach), slice(-1 - reach, None))
-    )
-    first, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, early)
-    _, states = lax.scan(lambda s, x: (step(s, x)[0], s), first, late)  # before each step
+    states, late = _late(step, start, xs, reach)
 
     def pull(lag: Array, out: int, C: Array) -> tuple[Array, Array]:
         s, now = jax.tree.map(lambda leaf: leaf[reach - lag], (states, late))
-        inputs, structure = jax.tree.flatten(now)
-
-        def after(s: Array, x: Array) -> Array:
-            now = jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)])
-            return step(s, now)[out].ravel()
-
-        value, vjp = jax.vjp(after, s, inputs[-1].ravel())
+        after, x = _by_input(step, now, out)
+        value, vjp = jax.vjp(after, s, x)
         CJ, CB = jax.vmap(vjp)(C)
         return finite_or_nan(CJ, s, value), finite_or_nan(CB, s, value)
 

@@ -33,8 +33,9 @@ def graded(matrix: Array) -> Graded:
 
 def times(factor: Array, product: Graded) -> Graded:
     """factor (j, k) @ product (k, n), without forming anything that could overflow."""
-    exponent = jnp.log(jnp.abs(factor)) + product.log
-    top = exponent.max(axis=1)
+    zero = factor == 0
+    exponent = jnp.where(zero, -jnp.inf, jnp.log(jnp.abs(jnp.where(zero, 1, factor)))) + product.log
+    top = lax.stop_gradient(exponent.max(axis=1))  # it cancels
     top = jnp.where(jnp.isfinite(top), top, 0)  # a row of zeros stays one
     weights = jnp.sign(factor) * jnp.exp(exponent - top[:, None])
     log, rows = log_norm(weights @ product.rows, axis=1)
