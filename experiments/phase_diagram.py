@@ -6,8 +6,12 @@ closed forms on a fine grid, for gated cells from the population on a coarse one
 of the bias of the gate that keeps the state (of the vanilla network's only bias): LSTM's and CFN's
 forget gate, GRU's update gate.
 
-Claim (arXiv:1806.05394): the vanilla network remembers on a narrow ridge of sigma_w alone, about
-150 steps high; the minimal network's timescale grows with mu_b without bound, over a broad region.
+Claim (arXiv:1806.05394): the vanilla network remembers on a narrow ridge of (sigma_w, mu_b), the
+minimal network's timescale grows with mu_b without bound, over a broad region. Here the ridge is
+108 steps high at sigma_w = 1.08 and mu_b = 0.02. It lies at larger sigma_w the larger |mu_b| is,
+and is lower there: at mu_b = 2.00 it is 45 steps high, at sigma_w = 2.52. Of the vanilla network's
+grid, 5.2 % has xi > 20; of the minimal network's, 29.2 %. There xi is greater at every mu_b than at
+those below, whatever sigma_w, and reaches 942 to 957 steps at mu_b = 8.
 """
 
 from dataclasses import dataclass
@@ -106,6 +110,30 @@ def table(result: Result) -> harness.Table:
         rows.append((name, f"{xi[i, j]:.0f}", f"{result.sigma_w[c, j]:.2f}",
                      f"{result.mu_b[c, i]:.2f}", f"{broad:.1%}"))  # fmt: skip
     return harness.Table(("cell", "longest xi (steps)", "at sigma_w", "at mu_b", "xi > 20"), rows)
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    of = {}
+    for c, name in enumerate(result.cells):
+        k = int(np.isfinite(result.sigma_w[c]).sum())
+        of[str(name)] = result.sigma_w[c, :k], result.mu_b[c, :k], result.xi[c, :k, :k]
+    (sigma_w, mu_b, xi), (_, bias, grown) = of["vanilla"], of["minimal.bare"]
+    i, j = np.unravel_index(xi.argmax(), xi.shape)
+    return {
+        "vanilla: longest xi, steps": xi[i, j],
+        "vanilla: sigma_w of the longest xi": sigma_w[j],
+        "vanilla: mu_b of the longest xi": mu_b[i],
+        "vanilla: greatest mu_b": mu_b[-1],
+        "vanilla: longest xi at the greatest mu_b": xi[-1].max(),
+        "vanilla: its sigma_w": sigma_w[xi[-1].argmax()],
+        "vanilla: % of the grid where xi > 20": 100 * np.mean(xi > 20),
+        "minimal.bare: % of the grid where xi > 20": 100 * np.mean(grown > 20),
+        "minimal.bare: least growth of xi from one mu_b to the next": np.diff(grown, axis=0).min(),
+        "minimal.bare: greatest mu_b": bias[-1],
+        "minimal.bare: least xi there": grown[-1].min(),
+        "minimal.bare: greatest xi there": grown[-1].max(),
+    }
 
 
 def plot(result: Result) -> Figure:

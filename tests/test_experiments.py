@@ -1,9 +1,11 @@
 """The harness, the data, and each experiment at toy size against the claim in its docstring."""
 
+import ast
 import errno
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +18,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import data, gradient_reach, harness
+from experiments import claims, data, gradient_reach, harness, phase_diagram
 from experiments.parts.sizes import width
 from recur import Prior, cells, scan
 from recur.checkpoint import WriteError
 
+ROOT = Path(__file__).parent.parent
 jax.devices()  # the backend starts as in other tests, before the harness can divide the CPU
 
 # --- data -----------------------------------------------------------------------------------------
@@ -401,3 +404,44 @@ def test_the_main_job_starts_from_the_command_line():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for flag in ("--pixels", "--data-dir", "--resume", "--results"):
         assert flag in done.stdout
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(claims.FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_numbers_in_words_are_those_of_the_default_result(path):
+    """Those of the docstring's paragraph that begins with "Claim", and of README's row but for the
+    running time in its last column."""
+    numbers = json.loads(path.read_text())
+    words = ast.get_docstring(ast.parse((ROOT / "experiments" / f"{path.stem}.py").read_text()))
+    (claim,) = [part for part in words.split("\n\n") if part.startswith("Claim")]
+    rows = re.findall(rf"^\| `{path.stem}` \|(.*)\|.*\|$", (ROOT / "README.md").read_text(), re.M)
+    assert len(rows) == 1
+    assert claims.unsupported(claim + rows[0], numbers) == []
+
+
+def test_a_number_that_no_result_has_is_found():
+    numbers = {"xi > 20, %": 5.18, "longest": 107.84}
+    assert claims.unsupported("5.2 % above 20, 108 steps (arXiv:1806.05394)", numbers) == []
+    assert claims.unsupported("5.1 % above 30, 150 steps", numbers) == ["5.1", "30", "150"]
+
+
+def test_claims_are_written_from_the_default_command_alone(tmp_path):
+    run = tmp_path / "phase_diagram"
+    run.mkdir()
+    config = harness.describe(phase_diagram.Config())
+    (run / "config.json").write_text(json.dumps(config))
+    grid, xi = np.linspace(1, 2, 3), np.arange(9.0).reshape(3, 3)
+    result = phase_diagram.Result(
+        np.array(["vanilla", "minimal.bare"]), np.stack([grid] * 2), np.stack([grid] * 2),
+        np.stack([xi, 2 * xi]),
+    )  # fmt: skip
+    np.savez(run / "result.npz", **result._asdict())
+    numbers = json.loads(claims.write("phase_diagram", tmp_path, tmp_path).read_text())
+    assert numbers["vanilla: longest xi, steps"] == 8
+    assert numbers["minimal.bare: least growth of xi from one mu_b to the next"] == 6
+    config["config"]["fine"] = 31
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match="fine: 31 then, 100 now"):
+        claims.write("phase_diagram", tmp_path, tmp_path)

@@ -1,0 +1,47 @@
+"""The numbers that an experiment's words may state, each from the result of its default command.
+
+    python -m experiments.phase_diagram
+    python -m experiments.claims phase_diagram results
+
+writes phase_diagram.json here: {what is counted: number}. An experiment takes part by a function
+`claims(result)` in its module that gives this dictionary. A test compares every number in the
+paragraph of its docstring that begins with "Claim", and in its row of README's table, with it.
+"""
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from experiments import harness
+
+FOLDER = Path(__file__).parent
+NUMBER = re.compile(r"(?<![\w.:])\d+(?:\.\d+)?")  # of arXiv:1806.05394 none
+
+
+def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
+    """Write <name>.json from results/<name>, where the experiment's default command left it.
+
+    Leaves, naming the differences, if the run had other flags.
+    """
+    module, run = import_module(f"experiments.{name}"), results / name
+    harness.require_same(run / "config.json", harness.describe(module.Config())["config"])
+    with np.load(run / "result.npz") as arrays:
+        claims = module.claims(module.Result(**arrays))
+    path = folder / f"{name}.json"
+    numbers = {what: float(f"{value:.5g}") for what, value in claims.items()}
+    path.write_text(json.dumps(numbers, indent=2) + "\n")
+    return path
+
+
+def unsupported(text: str, claims: dict[str, float]) -> list[str]:
+    """The numbers in a text that no claim equals to their digits, nor has in its name."""
+    named = set(NUMBER.findall(" ".join(claims)))
+
+    def holds(number: str) -> bool:
+        digits = len(number.partition(".")[2])
+        return number in named or any(f"{v:.{digits}f}" == number for v in claims.values())
+
+    return [number for number in NUMBER.findall(text) if not holds(number)]
