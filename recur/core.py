@@ -114,7 +114,7 @@ def require_params(takes: Any, params: Tree) -> None:
     """Raise ValueError where params, or a part of them, have a type that another cell declared.
 
     Cells of equal shapes would run with the parameters of each other, and drop what they do not
-    read. A type that no cell declares passes, whatever it is. Costs nothing when traced.
+    read. A type that no cell declares passes if it has the fields. Costs nothing when traced.
     """
     if takes is None:
         return
@@ -125,6 +125,13 @@ def require_params(takes: Any, params: Tree) -> None:
             f"these parameters are {_name(given)}, which another cell takes; this one takes "
             f"{_name(own)}. Draw them by its init, or build {_name(own)}(...) of the arrays that "
             "are meant. A cell of your own says what it takes: Cell(..., takes=...)"
+        )
+    fields = getattr(own, "_fields", ())
+    missing = [field for field in fields if not hasattr(params, field)]
+    if missing:
+        raise ValueError(
+            f"these parameters, {_name(given)}, have no {', '.join(missing)}; this cell takes "
+            f"{_name(own)}({', '.join(fields)})"
         )
     if isinstance(takes, tuple) and isinstance(params, tuple) and len(takes) == len(params):
         for part, value in zip(takes, params, strict=True):

@@ -57,7 +57,7 @@ def test_peers_that_are_here_give_the_outputs_of_the_cell_they_name(cell):
         for name, peer in found.items():
             hs = peer.forward(peer.weights, jnp.swapaxes(xs, 0, 1) if peer.batch_first else xs)
             hs = jnp.swapaxes(hs, 0, 1) if peer.batch_first else hs
-            own = peer.equal.takes(*params)  # Haiku's GRU is another cell than that asked for
+            own = peer.equal.takes(*params)  # Haiku's GRU equals another cell
             outputs[name] = hs, scan.run(peer.equal, own, xs)[1]
         return outputs
 

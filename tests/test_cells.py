@@ -606,6 +606,11 @@ def test_parameters_of_a_type_that_no_cell_takes_pass():
     lists = Cell(gru.init, lambda p, batch=(): jnp.zeros((*batch, 5)),
                  lambda p, s, x: gru.step(Mine(*p), s, x), tuple)  # fmt: skip
     assert run(lists, tuple(params), xs) == (3, 5)  # a type of Python's own belongs to nobody
+    for fieldless in (tuple(params), params._asdict()):
+        with pytest.raises(
+            ValueError, match=r"have no W, V, b; this cell takes gru.Params\(W, V, b"
+        ):
+            run(gru, fieldless, xs)
 
 
 def test_bad_sizes_and_names():

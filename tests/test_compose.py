@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from recur import Cell, Prior, Unitwise, analysis, cells, hidden, scan
 from recur.compose import (
     Bidirectional,
+    BothWays,
     HighwaySkip,
     PerLayer,
     Residual,
@@ -603,9 +604,9 @@ def of_two_inputs(params):
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, X, X[0]), r"takes state as a tuple"),
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, PerLayer((X,), X)), r"takes noise .* of 1"),
         (lambda: scan.run(Residual(GRU), of_two_inputs(PARAMS[0]), X[:, :2]), r"d = 2 and n"),
-        (lambda: scan.run(Bidirectional(GRU), PARAMS, X, X[0]), r"starts from BothWays"),
+        (lambda: scan.run(Bidirectional(GRU), BothWays(*PARAMS), X, X[0]), r"starts from BothWays"),
         (
-            lambda: scan.tied(Bidirectional(GRU), PARAMS)(X[0], X[0]),
+            lambda: scan.tied(Bidirectional(GRU), BothWays(*PARAMS))(X[0], X[0]),
             r"maps whole sequences and has no single step.*run it by scan.run",
         ),
         (
