@@ -36,7 +36,8 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
     about T * eps * (condition of one step's Jacobian), not eps times the largest. (Where directions
     that grew for a while shrink later, below others, the factors themselves determine the product
     only up to that detour.) A value that rounding swamps is NaN: 16 roundings of each step move it
-    by a nat or more, see `singular_value_details`. -inf is for exact zeros alone. O(T m^3).
+    by a nat, or by 1e-4 of itself if that is more; see `singular_value_details`. -inf is for exact
+    zeros alone. O(T m^3).
     Differentiable in both modes, with memory for T frames (m, m); where values coincide, up to
     rounding, derivatives are NaN.
     Raises ValueError where the body cannot be scanned over xs from the state.

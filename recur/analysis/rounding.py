@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 COARSE = 16.0
-SWAMPED = 1.0  # nats by which COARSE roundings move a value that rounding swamps
+SWAMPED = 1.0  # nats by which COARSE roundings move a value that rounding swamps,
+FRACTION = 1e-4  # or this much of the value, if that is more: after 1e5 steps a nat is little
 
 Round = Callable[[Array], Array]
 
@@ -34,4 +35,5 @@ def compare(spectrum: Callable[[Round], Array], dtype: jnp.dtype) -> tuple[Array
     sizes = jnp.array([0.0, COARSE], dtype) * jnp.finfo(dtype).eps
     fine, coarse = lax.map(run, sizes)  # in a loop: one program
     moved = jnp.where(fine == coarse, 0, jnp.abs(fine - coarse))
-    return jnp.where(moved < SWAMPED, fine, jnp.nan), moved / COARSE
+    allowed = jnp.maximum(SWAMPED, FRACTION * jnp.abs(fine))
+    return jnp.where(moved < allowed, fine, jnp.nan), moved / COARSE
