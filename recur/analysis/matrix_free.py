@@ -134,8 +134,8 @@ def _ritz(
             w = w - older.T @ (older @ w)
         log, w = log_norm(w)
         norm = jnp.exp(log)
-        new = norm > rounding * size
-        return jnp.where(new, norm, 0), jnp.where(new | jnp.isnan(norm), w, 0)
+        none = norm <= rounding * size  # false for NaN, which stays
+        return jnp.where(none, 0, norm), jnp.where(none, 0, w)
 
     def extend(carry: tuple, i: Array) -> tuple[tuple, tuple]:
         U, V, v, size = carry

@@ -19,11 +19,22 @@ def sums_of(cell: Unitwise, params: Tree, state: Tree, x: Tree) -> Sums:
     """The sums, read from the program of one step's `update`."""
     from jax.extend.core import Literal  # here, as it would be a sixth of what importing recur adds
 
-    given = params, state, x = jax.tree.map(_alone, (params, state, x))
-    r, z = jax.eval_shape(
-        lambda params, state, x: (cell.mix(params, hidden(state)), cell.drive(params, x)), *given
-    )
-    program = jax.make_jaxpr(cell.update)(params, state, r, z).jaxpr
+    leaves, structure = jax.tree.flatten((params, state, x))
+    arrays = {i: _alone(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Array)}
+
+    def whole(arrays: dict[int, Array]) -> tuple[Tree, Tree, Tree]:
+        return jax.tree.unflatten(structure, [arrays.get(i, v) for i, v in enumerate(leaves)])
+
+    def parts(arrays: dict[int, Array]) -> tuple[Tree, Tree]:
+        params, state, x = whole(arrays)
+        return cell.mix(params, hidden(state)), cell.drive(params, x)
+
+    def update(arrays: dict[int, Array], r: Tree, z: Tree) -> Tree:
+        params, state, _ = whole(arrays)
+        return cell.update(params, state, r, z)
+
+    r, z = jax.eval_shape(parts, arrays)
+    program = jax.make_jaxpr(update)(arrays, r, z).jaxpr
     sizes = [len(jax.tree.leaves(tree)) for tree in (r, z)]
     inputs = program.invars[-sum(sizes) :]
     rs = {v: i for i, v in enumerate(inputs[: sizes[0]])}
