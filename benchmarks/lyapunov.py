@@ -107,6 +107,7 @@ def field(key: Array, body: Body, k: int, n: int) -> dict[str, Callable[..., Arr
     return {
         **({PLAIN_ALL: lambda s, xs: plain(key, body, s, xs, n)[:k]} if few else {}),
         PLAIN: lambda s, xs: plain(key, body, s, xs, k),
+        "recur, default": ours(None),
         "recur, every = 1": ours(1),
         **({} if few else {"recur, every = 2": ours(2)}),
         "recur, every = 5": ours(5),
