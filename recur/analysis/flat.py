@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from recur import scan
 from recur.analysis.saturation import accurate
+from recur.compose.presence import steps_present
 from recur.core import Body, Tree
 
 # TF32, a GPU's default, would drown small singular values.
@@ -80,6 +81,15 @@ def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:
     after, pull = jax.vjp(lambda s: step(s, x)[0], s)
     # once more: a derivative that is zero at NaN comes last here
     return lambda v: finite_or_nan(pull(v)[0], s, after)
+
+
+def require_every_step(body: Body, state: Tree, xs: Tree) -> None:
+    """Raise ValueError for a body with a mask: lags count the steps that are there."""
+    if steps_present(body, state, xs) is not None:
+        raise ValueError(
+            "lags count steps, and this body has a mask that leaves some of them out. Take the "
+            "cell without `masked`, and of the inputs the steps that are there: xs[mask]"
+        )
 
 
 def affordable(dtype: jnp.dtype) -> Array:

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise
+from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise, require_every_step
 from recur.analysis.gradients import trajectory
 from recur.analysis.push import Push, push_forward
 from recur.analysis.qr import lq, qr
@@ -112,10 +112,10 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
 
     h_T is the last output and x_T, lag 0, the last input. Each row is descending and accurate
     relative to itself, and NaN where rounding swamps a value, as in `log_singular_values`. Two
-    passes back over max(lags) steps serve all lags: O(max(lags) m n^2). Where xs is a tuple (masks,
-    noise, input), x is its last array. Derivatives are as in `log_singular_values`.
-    Raises ValueError for lags outside 0 .. T-1 and where the body does not fit state and xs,
-    TypeError for lags that are no integers.
+    passes back over max(lags) steps serve all lags: O(max(lags) m n^2). Where xs is a tuple
+    (noise, input), x is its last array. Derivatives are as in `log_singular_values`.
+    Raises ValueError for lags outside 0 .. T-1, for a body with a mask, which leaves steps out, and
+    where the body does not fit state and xs; TypeError for lags that are no integers.
     """
     scan.require_float(xs)
     flatten(body, state, xs)  # its errors
@@ -130,6 +130,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
 def _input_values(lags: list[int], body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
     """Logs and rounding of the singular values of dh_T/dx_{T-lag}, for each lag."""
     step, start = flatten(body, state, xs)
+    require_every_step(body, state, xs)
     h = _output(step, start, xs)
     k = min(h.size, scan.input_array(xs)[0].size)
 

@@ -15,7 +15,16 @@ import numpy as np
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis.flat import Step, finite_or_nan, flatten, integer, log_norm, precise, pullback
+from recur.analysis.flat import (
+    Step,
+    finite_or_nan,
+    flatten,
+    integer,
+    log_norm,
+    precise,
+    pullback,
+    require_every_step,
+)
 from recur.analysis.gradients import position_of_output, trajectory
 from recur.core import Body, Tree
 
@@ -29,9 +38,11 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     `losses` maps outputs hs (T, ..., n) to the loss of each step, (T,), which must depend on that
     step's output alone. NaN where t < lag, -inf for an exact zero. One backward pass carries
     lags + 1 cotangents, each renormalised. Raises ValueError for lags outside 0 .. T-1, for losses
-    of another shape, and as `gradient_norms` does; TypeError where lags is no integer.
+    of another shape, for a body with a mask, and as `gradient_norms` does; TypeError where lags is
+    no integer.
     """
     step, start = flatten(body, state, xs)
+    require_every_step(body, state, xs)
     where = position_of_output(body, state, xs)
     lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)
@@ -63,6 +74,7 @@ def gradient_by_lag(
     With lags = T - 1 the terms add up to the whole gradient. Raises as `gradient_map` does.
     """
     step, start = flatten(network(params), state, xs)
+    require_every_step(network(params), state, xs)
     where = position_of_output(network(params), state, xs)
     lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)

@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import finite_or_nan, flatten, integer, precise
+from recur.analysis.flat import finite_or_nan, flatten, integer, precise, require_every_step
 from recur.analysis.push import generic, push_forward
 from recur.analysis.qr import qr, singular_values
 from recur.core import Body, Tree
@@ -32,6 +32,7 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     """
     scan.require_float(xs)
     step, start = flatten(body, state, xs)
+    require_every_step(body, state, xs)
     T, lag = scan.length(xs), integer("lag", lag)
     if not 0 <= lag < T:
         raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
