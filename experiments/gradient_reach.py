@@ -305,7 +305,9 @@ def _band(ax: Axes, x: np.ndarray, logs: np.ndarray, colour: str, **line) -> Non
     flat = logs.reshape(-1, len(x))
     known = ~np.isnan(flat).all(axis=0)  # a network that diverged may have nothing to show
     x, flat = x[known], flat[:, known]
-    low, middle, high = np.exp(np.nanquantile(flat, (0.1, 0.5, 0.9), axis=0, method="nearest"))
+    low = middle = high = x  # none
+    if known.any():
+        low, middle, high = np.exp(np.nanquantile(flat, (0.1, 0.5, 0.9), axis=0, method="nearest"))
     ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     ax.plot(x, middle, color=colour, **line)
     ax.set_yscale("log")

@@ -52,6 +52,14 @@ def draw(cell, d, n, prior=None, seed=0):
     return jax.jit(cell.init, static_argnums=(2, 3))(jax.random.key(seed), prior, d, n)
 
 
+def some_slow(slow, long):
+    """Parameters of which some are run with the slow tests, and others, in one text, by hand."""
+    return [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(slow)),
+        *(pytest.param(name, marks=pytest.mark.long) for name in long.split()),
+    ]
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test: for finite differences and dense references."""

@@ -61,7 +61,7 @@ def network(which, d, n, T):
     return cell, (params, jax.jit(cell.start)(params), jnp.asarray(normal(T, d)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_spectra_of_a_function_that_closes_over_its_parameters(x64):
     cell, point = network("gru", 2, 3, 5)
 

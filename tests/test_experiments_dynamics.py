@@ -188,7 +188,7 @@ def test_flossing_brings_the_first_exponents_to_zero_and_starts_training_anew():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_flossing(record, tmp_path):
     result = flossing.run(flossing.Config(delays=(20,), seeds=2, updates=600), record)
     drawn, orthogonal, flossed = result.accuracies[0, :, :, -1]

@@ -60,7 +60,7 @@ def test_the_longest_length_is_that_of_most_seeds():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_clipping_helps_and_omega_helps_more(tmp_path):
     """At this rate, high for T = 30, only Omega keeps the gradient where it can be followed."""
     config = short(lengths=(30,), learning_rate=0.3, updates=2500, every=500, judged=500, n=50)

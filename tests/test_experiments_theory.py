@@ -65,7 +65,7 @@ def test_isometry(record, tmp_path):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_critical_gain(record, tmp_path, monkeypatch):
     """E log is below log E by -2.5/n: -.005 at n = 512. Tied networks are above that by .02."""
     monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 1024)
@@ -81,7 +81,7 @@ def test_critical_gain(record, tmp_path, monkeypatch):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_tied_weights(record, tmp_path):
     """At 32 units as at any number: tied theory is that of these networks, redrawn is not."""
     config = tied_weights.Config(

@@ -71,7 +71,7 @@ def test_bad_flags_are_refused_before_any_work():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_theories_of_one_timescale():
     """Where weights act once on what is remembered, tied and redrawn ones forget alike."""
     closed, redrawn, tied = timescales.timescales(

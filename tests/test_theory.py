@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import normal
+from conftest import normal, some_slow
 from jax.flatten_util import ravel_pytree
 
 from recur import Prior, Unitwise, analysis, cells, compose, scan, theory
@@ -847,7 +847,7 @@ def has_theory(name):
     return True
 
 
-DRAWN = ("vanilla", "minimal.bare", "cfn", "gru", "lstm")  # others are of their kinds
+DRAWN = ("vanilla", "minimal.bare", "gru")  # others are of their kinds
 
 
 def bounded(name):
@@ -890,8 +890,7 @@ def test_chi_against_drawn_networks(name):
         np.testing.assert_allclose(growth, jnp.log(found.chi) / 2, atol=0.02)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vanilla", "minimal", "minimal.bare", "cfn", "gru", "lstm"])
+@pytest.mark.parametrize("name", some_slow({"vanilla", "gru"}, "minimal minimal.bare cfn lstm"))
 def test_one_step_jacobians_against_theory(name):
     """|J|_F^2 / m is the mean squared singular value and |J J'|_F^2 / m the mean of their squares:
     theory against four redrawn steps at n = 1024. One mean is of 1024 units, whose squares scatter
@@ -942,7 +941,7 @@ def test_population_on_random_priors(name, form):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_error_falls_as_one_over_root_of_units(monkeypatch):
     """16 times the units, a quarter of the error: 16 keys each, so the ratio is known to 25 %."""
     exact = vanilla(Prior(1.5, 0.5), R, 1.0).Q
@@ -957,8 +956,7 @@ def test_error_falls_as_one_over_root_of_units(monkeypatch):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["minimal.bare", "gru", "lstm"])
+@pytest.mark.parametrize("name", some_slow({"minimal.bare", "gru"}, "lstm"))
 def test_critical_priors_keep_gradients(name):
     """Log-gain per step within .01 nats of 0 over 500 steps, redrawn weights, n = 512, 2 seeds,
     of which one scatters by .004.

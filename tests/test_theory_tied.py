@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import normal
+from conftest import normal, some_slow
 
 from experiments import tied_weights
 from recur import Prior, cells, theory
@@ -160,8 +160,7 @@ SIMULATED = {
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SIMULATED)
+@pytest.mark.parametrize("name", some_slow({"gru"}, "minimal.bare lstm"))
 def test_tied_theory_against_networks(name, monkeypatch):
     """Q and exponents within 3 standard errors: eight networks of N units, and the theory of this
     width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. Q scatters by 3 % from
