@@ -284,6 +284,20 @@ def table(result: Result) -> harness.Table:
     return harness.Table(columns, rows)
 
 
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states: means over seeds."""
+    found = {}
+    for c, name in enumerate(result.cells):
+        for basis, label in enumerate(("own", "rotated")):
+            for when, time in enumerate(("before", "after")):
+                found[f"{name}, {label}, {time}: D"] = result.pooled[c, :, when, basis].mean()
+            found[f"{name}, {label}: D of the last row"] = result.lags[c, :, 1, basis, 0].mean()
+            found[f"{name}, {label}: D ten rows back"] = result.lags[c, :, 1, basis, 10].mean()
+            found[f"{name}, {label}: D of pixels"] = result.pixels[c, :, 1, basis].mean()
+            found[f"{name}, {label}: r^2"] = result.correlation[c, :, 1, basis].mean()
+    return found
+
+
 def plot(result: Result) -> Figure:
     """Heat maps of what each unit remembers, and disentanglement against the lag."""
     C = len(result.cells)

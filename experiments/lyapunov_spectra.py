@@ -155,6 +155,24 @@ def slow(result: Result) -> np.ndarray:
     return np.sum(result.exponents > -SLOW / result.rows, axis=-1)  # NaN is not greater
 
 
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states: means over seeds."""
+    found = {f"sigma_w, {g}": sigma for g, sigma in enumerate(result.sigmas)}
+    counts = slow(result)
+    for g, sigma in enumerate(result.sigmas):
+        for c, name in enumerate(result.cells):
+            at = f"{name}, sigma_w = {sigma:g}"
+            for when, time in enumerate(("before", "after")):
+                here = np.s_[when, g, c]
+                found |= {
+                    f"{at}, {time}: largest exponent": result.exponents[here][:, 0].mean(),
+                    f"{at}, {time}: dimension": result.dimensions[here].mean(),
+                    f"{at}, {time}: slow directions": counts[here].mean(),
+                    f"{at}, {time}: accuracy, %": 100 * result.accuracies[here].mean(),
+                }
+    return found
+
+
 def table(result: Result) -> harness.Table:
     """One row a cell and prior; means over seeds with their standard errors."""
     counts, rows = slow(result), []

@@ -425,6 +425,7 @@ def test_a_number_that_no_result_has_is_found():
     numbers = {"xi > 20, %": 5.18, "longest": 107.84}
     assert claims.unsupported("5.2 % above 20, 108 steps (arXiv:1806.05394)", numbers) == []
     assert claims.unsupported("5.1 % above 30, 150 steps", numbers) == ["5.1", "30", "150"]
+    assert claims.unsupported("D is .58, not .57", {"D": 0.5801}) == [".57"]
 
 
 def test_claims_are_written_from_the_default_command_alone(tmp_path):

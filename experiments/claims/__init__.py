@@ -18,7 +18,7 @@ import numpy as np
 from experiments import harness
 
 FOLDER = Path(__file__).parent
-NUMBER = re.compile(r"(?<![\w.:])\d+(?:\.\d+)?")  # of arXiv:1806.05394 none
+NUMBER = re.compile(r"(?<![\w.:])(?:\d+(?:\.\d+)?|\.\d+)")  # of arXiv:1806.05394 none
 
 
 def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
@@ -42,6 +42,7 @@ def unsupported(text: str, claims: dict[str, float]) -> list[str]:
 
     def holds(number: str) -> bool:
         digits = len(number.partition(".")[2])
-        return number in named or any(f"{v:.{digits}f}" == number for v in claims.values())
+        rounded = (f"{v:.{digits}f}" for v in claims.values())
+        return number in named or number.lstrip("0") in {v.lstrip("0") for v in rounded}
 
     return [number for number in NUMBER.findall(text) if not holds(number)]

@@ -132,10 +132,12 @@ def stretch(push: Push, step: Step, key: Array, start: Array, k: int) -> Stretch
         (frame, probe), _ = lax.scan(one, (frame, signs @ frame.Q), now)
         L, Q = lq(frame.Q)
         moved = jnp.any(frame.Q != 0, axis=0).sum()  # more directions than this are dead
-        size = jnp.where(jnp.arange(k) < moved, jnp.abs(jnp.diagonal(L)), 0)
+        alive = jnp.arange(k) < moved
+        length = eps * jnp.linalg.norm(frame.Q, axis=1)  # one rounding of it
+        size = jnp.where(alive, jnp.maximum(jnp.abs(jnp.diagonal(L)), length), 0)
         pushing = jnp.abs((probe - signs @ frame.Q) @ Q.T) / np.sqrt(k)
-        factoring = np.sqrt(m) * eps * jnp.linalg.norm(frame.Q, axis=1)
-        relative = lax.stop_gradient((pushing + factoring) / jnp.where(size > 0, size, jnp.inf))
+        relative = (pushing + np.sqrt(m) * length) / jnp.where(alive, size, jnp.inf)
+        relative = lax.stop_gradient(relative)
         rounding = jnp.where(relative < LOST, relative, -jnp.log(eps))
         logs = jnp.where(frame.finite, jnp.log(size), jnp.nan)
         steps = jnp.arange(active.size)
