@@ -10,6 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from recur import analysis, cells, scan
+from recur.analysis import product as products
 from recur.analysis.gradients import position_of_output
 
 KEY = jax.random.key(3)
@@ -213,6 +214,24 @@ def test_the_output_may_be_wider_or_narrower_than_the_input(d, n, x64):
         into = [slope * (W.T @ J) for J in into] + [slope * V.T]
     for lag, row in zip([2, 0], np.asarray(rows), strict=True):
         close_as_singular_values(row, into[T - 1 - lag])
+
+
+def test_spectra_of_a_batch_of_batches():
+    """Close spectra and wide ones in one batch, one argument without a batch."""
+    matrices = normal(2, 3, 4, 4).astype("f")
+    logs = np.array([[0, 0, 0, 0], [0, -20, -40, -60], [3, 0, -1, -90]], "f")
+
+    def values(log, matrix):
+        rows = products.graded(matrix).rows
+        return products.log_singular_values(products.Graded(log, rows))
+
+    both = jax.jit(jax.vmap(jax.vmap(values), (None, 0)))
+    alone = jax.jit(values)
+    found = both(logs, matrices)
+    for i, j in np.ndindex(2, 3):
+        np.testing.assert_allclose(
+            found[i, j], alone(logs[j], matrices[i, j]), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur.analysis.flat import affordable, log_norm
-from recur.analysis.qr import qr, singular_values
+from recur.analysis.qr import one_by_one, qr, singular_values
 
 SWEEPS = 30  # a few suffice after a QR; the limit only ends a hopeless case (NaN)
 UNROLL = 4  # rounds of rotations; they are short
@@ -42,6 +42,7 @@ def times(factor: Array, product: Graded) -> Graded:
     return Graded(top + log, rows)
 
 
+@one_by_one  # so that a batch does for each member what is enough for it
 def log_singular_values(product: Graded) -> Array:
     """Logs of the k singular values, descending; -inf for zero. k <= n.
 

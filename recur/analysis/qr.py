@@ -57,26 +57,31 @@ def lq(a: Array) -> tuple[Array, Array]:
     return L, jnp.vstack([Q, across])
 
 
-def _one_by_one(factor: Callable[[Array], Any]) -> Callable[[Array], Any]:
+def one_by_one(factor: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Factor a batch one after the other on a CPU, for the reason told above."""
     alone = custom_vmap(factor)
 
     @alone.def_vmap
-    def _(size: int, batched: list[bool], a: Array) -> tuple[Any, Any]:
-        del size, batched
-        found = lax.platform_dependent(a, cpu=partial(lax.map, factor), default=factor)
+    def _(size: int, batched: list, a: Any) -> tuple[Any, Any]:
+        each = jax.tree.map(
+            lambda leaf, has: leaf if has else jnp.broadcast_to(leaf, (size, *leaf.shape)),
+            a,
+            batched[0],
+        )
+        # alone again, for a batch of batches
+        found = lax.platform_dependent(each, cpu=partial(lax.map, alone), default=jax.vmap(factor))
         return found, jax.tree.map(lambda _: True, found)
 
     return alone
 
 
-@_one_by_one
+@one_by_one
 def _factor(a: Array) -> tuple[Array, Array]:
     Q, R = jnp.linalg.qr(a)
     return Q, R
 
 
-@_one_by_one
+@one_by_one
 def singular_values(a: Array) -> Array:
     """All of a (m, n), descending."""
     return jnp.linalg.svd(a, compute_uv=False)
