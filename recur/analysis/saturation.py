@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import Jaxpr, Literal
 
-CALLS = ("jit", "pjit", "closed_call")  # JAX's names of a function within a function
+from recur.jaxpr import evaluate
 
 
 @jax.custom_jvp
@@ -45,31 +44,15 @@ def accurate(function: Callable) -> Callable:
     """The function of pytrees of arrays with these derivatives, but for those inside its loops."""
 
     def replaced(*args: Any) -> Any:
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        found = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        found = evaluate(program.jaxpr, program.consts, jax.tree.leaves(args), _rule)
         return jax.tree.unflatten(jax.tree.structure(shape), found)
 
     return replaced
 
 
-def _evaluate(jaxpr: Jaxpr, consts: list, args: list) -> list:
-    """The values that a jaxpr returns, equation by equation."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        name, params = equation.primitive.name, equation.params
-        if name in CALLS:
-            inner = params.get("jaxpr") or params["call_jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, inputs)
-        elif name in ("tanh", "logistic") and params.get("accuracy") is None:
-            outputs = [(tanh if name == "tanh" else sigmoid)(*inputs)]
-        else:
-            rest = equation.primitive.get_bind_params(params)
-            outputs = equation.primitive.bind(*inputs, **rest)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        values |= zip(equation.outvars, outputs, strict=True)
-    return [read(atom) for atom in jaxpr.outvars]
+def _rule(equation: Any, inputs: list) -> list | None:
+    own = {"tanh": tanh, "logistic": sigmoid}.get(equation.primitive.name)
+    if own is None or equation.params.get("accuracy") is not None:
+        return None
+    return [own(*inputs)]

@@ -15,12 +15,11 @@ from typing import Any
 import jax
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import Jaxpr, Literal, get_opaque_trace_state
 
 from recur.core import Body, Tree
+from recur.jaxpr import CALLS, evaluate, inner
 
 _NAME = "recur.present"
-_CALLS = ("jit", "remat2")  # primitives that run a program once
 _layer: ContextVar[tuple[Any, list[Array]] | None] = ContextVar("layer", default=None)
 
 
@@ -38,7 +37,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
         return None
 
     def there(x: Tree) -> Array:
-        return reduce(and_, _masks(program.jaxpr, program.consts, jax.tree.leaves((state, x))))
+        return reduce(and_, _masks(program, jax.tree.leaves((state, x))))
 
     return lax.map(there, xs)
 
@@ -46,7 +45,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
 def tell(mask: Array) -> Array:
     """The mask, marked as one that says whether the step is there."""
     layer = _layer.get()
-    if layer is None or layer[0] != get_opaque_trace_state():
+    if layer is None or layer[0] != _trace():
         return checkpoint_name(mask, _NAME)
     layer[1].append(mask)
     return mask
@@ -56,11 +55,18 @@ def tell(mask: Array) -> Array:
 def told() -> Iterator[list[Array]]:
     """The masks told within, kept from what is around; those of inner loops are not among them."""
     masks: list[Array] = []
-    token = _layer.set((get_opaque_trace_state(), masks))
+    token = _layer.set((_trace(), masks))
     try:
         yield masks
     finally:
         _layer.reset(token)
+
+
+def _trace() -> Any:
+    """JAX's present trace, to tell a loop's from that around it."""
+    from jax.extend.core import get_opaque_trace_state  # here, to keep `import recur` light
+
+    return get_opaque_trace_state()
 
 
 def tell_any(layers: list[list[Array]]) -> None:
@@ -69,31 +75,21 @@ def tell_any(layers: list[list[Array]]) -> None:
         tell(reduce(or_, [reduce(and_, masks) for masks in layers]))
 
 
-def _tells(program: Jaxpr) -> bool:
+def _tells(program: Any) -> bool:
     """Whether a mask is told in a program, or in one that it calls."""
     return any(
-        eqn.params.get("name") == _NAME
-        or (eqn.primitive.name in _CALLS and _tells(_called(eqn.params["jaxpr"])[0]))
+        eqn.params.get("name") == _NAME or (eqn.primitive.name in CALLS and _tells(inner(eqn)[0]))
         for eqn in program.eqns
     )
 
 
-def _called(program: Any) -> tuple[Jaxpr, list]:
-    """A program and its constants: that of `jax.jit` is closed, that of `jax.checkpoint` is not."""
-    return (program, []) if isinstance(program, Jaxpr) else (program.jaxpr, program.consts)
-
-
-def _masks(program: Jaxpr, consts: list, arguments: list) -> list[Array]:
+def _masks(program: Any, arguments: list) -> list[Array]:
     """The values of all masks that a program tells, found by running it."""
-    values = dict(zip([*program.constvars, *program.invars], [*consts, *arguments], strict=True))
     masks = []
-    for eqn in program.eqns:
-        taken = [v.val if isinstance(v, Literal) else values[v] for v in eqn.invars]
-        if eqn.params.get("name") == _NAME:
-            masks.append(taken[0])
-        elif eqn.primitive.name in _CALLS:
-            masks += _masks(*_called(eqn.params["jaxpr"]), taken)
-        given = eqn.primitive.bind(*taken, **eqn.primitive.get_bind_params(eqn.params))
-        given = given if eqn.primitive.multiple_results else [given]
-        values.update(zip(eqn.outvars, given, strict=True))
+
+    def keep(equation: Any, inputs: list) -> None:
+        if equation.params.get("name") == _NAME:
+            masks.append(inputs[0])
+
+    evaluate(program.jaxpr, program.consts, arguments, keep)
     return masks

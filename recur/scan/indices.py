@@ -59,9 +59,7 @@ def require_integers(**counts: Any) -> None:
 
 def inside(index: Array, size: int) -> Array:
     """Which of these integers are 0 .. size - 1."""
-    index = jnp.asarray(index).astype(
-        int
-    )  # one that holds the size: that of a file may be of 8 bits
+    index = jnp.asarray(index).astype(int)  # the labels of a file may be of 8 bits
     return (index >= 0) & (index < size)
 
 
