@@ -30,8 +30,9 @@ def maps() -> list[System]:
 
 
 def flows() -> list[System]:
-    """All flows without a delay."""
-    return _systems("flows.py", "chaotic_attractors.json", flow=True)
+    """All flows without a delay, but for one that branches on its state."""
+    found = _systems("flows.py", "chaotic_attractors.json", flow=True)
+    return [system for system in found if system.name != "BelousovZhabotinsky"]
 
 
 def _systems(source: str, data: str, flow: bool) -> list[System]:
@@ -64,7 +65,7 @@ def _formula(node: ast.ClassDef, parameters: dict, flow: bool) -> Callable | Non
         return None
     scope: dict = {"np": jnp}
     exec(compile(ast.Module([method], []), node.name, "exec"), scope)
-    given = {name: np.array(value) for name, value in parameters.items() if name in names}
+    given = {name: np.array(value, float) for name, value in parameters.items() if name in names}
 
     def rhs(s, t=0.0):
         found = scope["_rhs"](*s, *([t] if flow else []), **given)

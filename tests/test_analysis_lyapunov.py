@@ -337,19 +337,19 @@ def runge_kutta_in_time(f, h, s, t):
 
 @partial(jax.jit, static_argnums=0)
 def everything(step, start, times):
-    """Exponents with a QR at each step, those of the default, and the mean of log |det J|."""
+    """Exponents with a QR at each step, those of the default, and the mean of log |det J|.
 
-    def body(s, t):
-        s = step(s, t)
-        return s, s
+    All of the same Jacobians: two programs would follow a chaotic trajectory to different places.
+    """
 
-    def volume(s, t):
-        return step(s, t), jnp.linalg.slogdet(jax.jacfwd(step)(s, t))[1]
+    def advance(s, t):
+        return step(s, t), jax.jacfwd(step)(s, t)
 
+    _, matrices = lax.scan(advance, start, times)
     return (
-        analysis.lyapunov(KEY, body, start, times, every=1),
-        analysis.lyapunov(KEY, body, start, times),
-        lax.scan(volume, start, times)[1].mean(),
+        along_matrices(matrices, every=1).exponents,
+        along_matrices(matrices).exponents,
+        jnp.linalg.slogdet(matrices)[1].mean(),
     )
 
 
@@ -659,7 +659,7 @@ def test_too_few_exponents_do_not_tell_the_dimension():
 
 def test_the_error_is_that_of_independent_steps():
     """Growth exp(a_t), a_t ~ N(.1, 1): the error of T = 4000 steps is 1/sqrt(T), itself known from
-    10 blocks to 1/sqrt(18) = 24 % (three of them here); the estimate lies within four errors."""
+    20 blocks to 1/sqrt(38) = 16 % (four of them here); the estimate lies within four errors."""
     steps = 4000
     a = np.float32(0.1) + np.asarray(normal(steps, 1))
 
@@ -692,20 +692,19 @@ def test_steady_growth_has_no_error(every):
 @pytest.mark.parametrize("every", [None, 1, 5])
 @pytest.mark.long
 def test_two_errors_hold_the_truth_as_often_as_they_say(every):
-    """200 products of 400 random 3 x 3 matrices of independent normal entries.
+    """1000 products of 400 random 3 x 3 matrices of independent normal entries.
 
     Newman 1986, Commun. Math. Phys. 103:121: lambda_i = (log 2 + digamma((4 - i) / 2)) / 2. Of
-    normal errors with ten blocks two hold the truth in 92 %; the count then has the error 1.9 %.
+    normal errors with twenty blocks two hold the truth in 94 %; the share then has the error .75 %,
+    of which four are granted.
     """
     digamma = np.array([0.03648997397857652, -0.5772156649015329, -1.9635100260214235])
     expected = (np.log(2) + digamma) / 2
-    factors = normal(200, 400, 3, 3)
-    details = jax.jit(partial(along_matrices, every=every))
-    found = [details(leaf) for leaf in factors]
-    off = np.array([np.abs(one.exponents - expected) / one.error for one in found])
-    held = (off < 2).mean(axis=0)
+    details = jax.jit(jax.vmap(partial(along_matrices, every=every)))
+    found = jax.device_get(details(normal(1000, 400, 3, 3)))
+    held = (np.abs(found.exponents - expected) < 2 * found.error).mean(axis=0)
     print(held)
-    assert ((held > 0.87) & (held <= 0.99)).all(), held
+    assert ((held > 0.91) & (held < 0.97)).all(), held
 
 
 def test_exact_zeros_and_long_runs():
