@@ -376,6 +376,16 @@ def test_exact_zeros_give_minus_infinity():
     assert not np.isfinite(logs[1:]).any()
 
 
+def test_a_slope_that_cancels_shows_the_rounding_of_the_state():
+    """s -> s - s^3/3 near 1 - g: one rounding of s moves the log of its slope, 2g, by eps/g."""
+    g = np.array([1e-4, 1e-3, 1e-2], "f")
+    body = jax.vmap(lambda s, x: (s - s**3 / 3 + x, s))
+    details = jax.jit(partial(analysis.singular_value_details, body))
+    rounding = details(1 - g, np.zeros((1, 3), "f")).rounding
+    expected = np.finfo("f").eps / g[::-1]
+    assert (rounding > expected / 10).all() and (rounding < expected * 10).all(), rounding
+
+
 def test_what_rounding_swamps_is_nan():
     """Transposed factors I + 30 * superdiagonal, condition 2e7, 60 steps in float32: every value
     was off by up to 17 nats. Beside them, random factors of one dead row, and all of rank one."""

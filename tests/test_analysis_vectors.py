@@ -59,6 +59,29 @@ def test_directions_of_a_known_product(x64):
     np.testing.assert_allclose(np.abs(inputs @ Q), np.eye(n), atol=1e-9)  # up to the sign
 
 
+def test_directions_that_rounding_swamps_are_nan():
+    """h = A h + B x of rank two, in float32: two values are known, two are rounding."""
+    rng = np.random.default_rng(0)
+    A, (B,) = rng.normal(size=(4, 4)).astype("f") / 2, rng.normal(size=(1, 4, 2)).astype("f")
+    low = (B @ rng.normal(size=(2, 4))).astype("f")
+
+    def body(h, x):
+        h = A @ h + low @ x
+        return h, h
+
+    @jax.jit
+    def found():
+        args = body, jnp.zeros(4), jnp.zeros((5, 4))
+        return [analysis.input_directions(*args, lag) for lag in (0, 3)]
+
+    for lag, (logs, inputs) in zip((0, 3), jax.device_get(found()), strict=True):
+        dense = np.linalg.matrix_power(A.astype(float), lag) @ low
+        expected = np.log(np.linalg.svd(dense, compute_uv=False))[:2]
+        np.testing.assert_allclose(logs[:2], expected, atol=1e-4)  # roundings of 3 steps
+        assert np.isnan(logs[2:]).all() and np.isnan(inputs[2:]).all()
+        assert np.isfinite(inputs[:2]).all()
+
+
 @pytest.mark.parametrize("which", ["gru.reset_before", "lstm"])
 def test_one_step_spectra_against_dense_jacobians(which, x64):
     body, start = network(which, 3, 4)

@@ -14,7 +14,7 @@ from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise,
 from recur.analysis.gradients import trajectory
 from recur.analysis.push import Push, push_forward
 from recur.analysis.qr import lq, qr
-from recur.analysis.rounding import Round, compare
+from recur.analysis.rounding import Round, compare, exact, rms
 from recur.analysis.sensitivity import Chain, differentiable, from_left, from_right, total_change
 from recur.core import Body, Tree
 
@@ -25,7 +25,7 @@ class SingularValues(NamedTuple):
     """Those of a long product, as natural logarithms."""
 
     logs: Array  # (m,) descending; -inf for an exact zero, NaN where rounding swamps the value
-    rounding: Array  # (m,) what one rounding of the tangents of each step moves each by; nats
+    rounding: Array  # (m,) what one rounding of each state and tangent moves each by; nats
 
 
 def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
@@ -59,7 +59,7 @@ def _values(body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
     push = push_forward(body, state, step, m)
 
     def spectrum(round: Round) -> Array:
-        total, dead = _product(push, start, xs, round)
+        total, dead = _product(push, step, start, xs, round)
         logs = product.log_singular_values(total)
         zero = (jnp.arange(m) >= m - dead) & ~jnp.isnan(logs)
         return jnp.where(zero, -jnp.inf, logs)
@@ -68,15 +68,16 @@ def _values(body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
 
 
 def _product(
-    push: Push, start: Array, xs: Tree, round: Round = lambda Q: Q
+    push: Push, step: Step, start: Array, xs: Tree, round: Round = exact
 ) -> tuple[product.Graded, Array]:
     """R_T ... R_1, and at most how many units nothing reaches at one step."""
 
     def advance(carry: tuple, x: Tree) -> tuple[tuple, Array]:
         before, Q, total = carry
-        s, Qt = push(before, Q.T, x)
+        s = step(before, x)[0]
+        _, Qt = push(round(before, before), Q.T, x)
         dead = jnp.sum(jnp.all(Qt == 0, axis=0))
-        Q, R = qr(round(finite_or_nan(Qt.T, before, s)))
+        Q, R = qr(round(finite_or_nan(Qt.T, before, s), rms(Qt)))
         return (s, Q, product.times(R, total)), dead
 
     one = product.graded(jnp.eye(start.size, dtype=start.dtype))
@@ -100,7 +101,7 @@ def _change(body: Body, state: Tree, xs: Tree) -> Callable[[Body, Tree, Tree], A
         return Chain(factor, factor, *_split_last((before, xs)))
 
     step, start = flatten(body, state, xs)
-    total, _ = _product(push_forward(body, state, step, start.size), start, xs)
+    total, _ = _product(push_forward(body, state, step, start.size), step, start, xs)
     V = product.orthogonalised(total).rows @ product.orthogonal(start.size, start.dtype).T
     weights = from_right(chain(body, state, xs), V)
     return precise(lambda body, state, xs: total_change(chain(body, state, xs), weights))
@@ -198,23 +199,23 @@ def _back(
     start: Array,
     xs: Tree,
     read: Read,
-    round: Round = lambda Q: Q,
+    round: Round = exact,
 ) -> Array:
     """read(R, total) for each lag, dh_T/dx_{T-lag} = C' total' R' (a rotation), C `orthogonal`."""
     reach = max(lags)
     h = _output(step, start, xs)
-    pull = _pullback(step, start, xs, reach)
+    pull = _pullback(step, start, xs, reach, round)
     wanted = jnp.isin(jnp.arange(1, reach + 1), jnp.asarray(lags))
 
     def here(CB: Array, total: product.Graded) -> Array:
-        return read(qr(round(CB).T)[1], total)
+        return read(qr(round(CB, rms(CB)).T)[1], total)
 
     def back(carry: tuple, now: tuple) -> tuple[tuple, Array]:
         C, total = carry
         lag, wanted = now
         CJ, CB = pull(lag, 0, C)
         row = lax.cond(wanted, here, lambda *_: jnp.zeros(like.shape, like.dtype), CB, total)
-        L, C = lq(round(CJ))
+        L, C = lq(round(CJ, rms(CJ)))
         return (C, product.times(L.T, total)), row
 
     # dh_T/ds_{T-lag} = U total' C, with U a rotation that no singular value sees
@@ -222,7 +223,7 @@ def _back(
     one = product.graded(jnp.eye(h.size, dtype=h.dtype))
     now = here(CB, one)
     like = jax.eval_shape(lambda: now)
-    Q, R = qr(round(CJ).T)  # h may be wider than the state
+    Q, R = qr(round(CJ, rms(CJ)).T)  # h may be wider than the state
     carry = Q.T, product.times(R, one)
     _, rows = lax.scan(back, carry, (jnp.arange(1, reach + 1), wanted))
     return jnp.concatenate([now[None], rows])[jnp.asarray(lags)]
@@ -262,7 +263,7 @@ def _by_input(step: Step, now: Tree, out: int) -> tuple[Callable[[Array, Array],
     return after, inputs[-1].ravel()
 
 
-def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
+def _pullback(step: Step, start: Array, xs: Tree, reach: int, round: Round) -> Pull:
     """(lag, out, C) -> C J, C B for J = d/d state and B = d/dx of a step 0 .. reach before the end.
 
     They are those of the new state for out = 0 and of the output for out = 1.
@@ -272,7 +273,7 @@ def _pullback(step: Step, start: Array, xs: Tree, reach: int) -> Pull:
     def pull(lag: Array, out: int, C: Array) -> tuple[Array, Array]:
         s, now = jax.tree.map(lambda leaf: leaf[reach - lag], (states, late))
         after, x = _by_input(step, now, out)
-        value, vjp = jax.vjp(after, s, x)
+        value, vjp = jax.vjp(after, round(s, s), x)
         CJ, CB = jax.vmap(vjp)(C)
         return finite_or_nan(CJ, s, value), finite_or_nan(CB, s, value)
 

@@ -1,8 +1,9 @@
 """What rounding does to a spectrum: the same product again, with rounding errors made larger.
 
-After each step the frame is moved by COARSE eps of its own size. A value that follows from the
-factors then moves by about COARSE times what rounding itself does to it; a value that is made of
-rounding moves by log COARSE, 2.8 nats, or more.
+The state at which each Jacobian is taken, and the frame after it, are moved by COARSE eps of their
+own size; the trajectory itself stays. A value that follows from the factors then moves by about
+COARSE times what rounding itself does to it; a value that is made of rounding moves by log COARSE,
+2.8 nats, or more.
 """
 
 from collections.abc import Callable
@@ -11,29 +12,51 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from recur.core import Tree
+
 COARSE = 16.0
 SWAMPED = 1.0  # nats by which COARSE roundings move a value that rounding swamps,
 FRACTION = 1e-4  # or this much of the value, if that is more: after 1e5 steps a nat is little
 
-Round = Callable[[Array], Array]
+Round = Callable[[Array, Array], Array]  # an array, and the size of its entries
 
 
 def compare(spectrum: Callable[[Round], Array], dtype: jnp.dtype) -> tuple[Array, Array]:
     """The logs that `spectrum(round)` returns, NaN where rounding swamps them, and their rounding.
 
-    `round` moves a frame after a step. The rounding, in nats, is what eps of the frames moves each
-    value by; zero for a value that is exactly zero, of log -inf.
+    `round` moves a state before its Jacobian is taken, or a frame after it. The rounding, in nats,
+    is what eps of these moves each value by; zero for a value that is exactly zero, of log -inf.
     """
+    return judge(twice(spectrum, dtype))
 
-    def run(size: Array) -> Array:
-        def round(Q: Array) -> Array:
-            noise = jax.random.normal(jax.random.key(0), Q.shape, dtype)
-            return Q + size * jnp.sqrt(jnp.mean(Q**2)) * noise
+
+def twice(spectrum: Callable[[Round], Tree], dtype: jnp.dtype) -> Tree:
+    """What `spectrum(round)` returns, without rounding and with COARSE of it: leaves (2, ...)."""
+
+    def run(size: Array) -> Tree:
+        def round(array: Array, scale: Array) -> Array:
+            noise = jax.random.normal(jax.random.key(0), array.shape, dtype)
+            return array + size * scale * noise
 
         return spectrum(round)
 
     sizes = jnp.array([0.0, COARSE], dtype) * jnp.finfo(dtype).eps
-    fine, coarse = lax.map(run, sizes)  # in a loop: one program
+    return lax.map(run, sizes)  # in a loop: one program
+
+
+def judge(logs: Array) -> tuple[Array, Array]:
+    """Logs (2, ...) of `twice`: the first, NaN where rounding swamps them, and their rounding."""
+    fine, coarse = logs
     moved = jnp.where(fine == coarse, 0, jnp.abs(fine - coarse))
     allowed = jnp.maximum(SWAMPED, FRACTION * jnp.abs(fine))
     return jnp.where(moved < allowed, fine, jnp.nan), moved / COARSE
+
+
+def exact(array: Array, _: Array) -> Array:
+    """A `Round` that moves nothing."""
+    return array
+
+
+def rms(frame: Array) -> Array:
+    """The size of a frame's entries."""
+    return jnp.sqrt(jnp.mean(frame**2))

@@ -1,5 +1,6 @@
 """Which inputs matter: singular vectors of long products, and the spectrum of every single step."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,9 +9,17 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import finite_or_nan, flatten, integer, precise, require_every_step
+from recur.analysis.flat import (
+    Step,
+    finite_or_nan,
+    flatten,
+    integer,
+    precise,
+    require_every_step,
+)
 from recur.analysis.push import generic, push_forward
 from recur.analysis.qr import qr, singular_values
+from recur.analysis.rounding import Round, judge, rms, twice
 from recur.core import Body, Tree
 
 
@@ -27,8 +36,8 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
 
     The values are those of `input_output`; here the d directions of one input, without batch axes,
     are pushed forward, O(lag m n d). A vector has a sign at will, and is defined as far as its
-    value differs from the others. Differentiable in forward mode. Raises ValueError for a lag
-    outside 0 .. T-1 and as `input_output` does.
+    value differs from the others; where rounding swamps the value, both are NaN. Differentiable in
+    forward mode. Raises ValueError for a lag outside 0 .. T-1 and as `input_output` does.
     """
     scan.require_float(xs)
     step, start = flatten(body, state, xs)
@@ -37,30 +46,38 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     if not 0 <= lag < T:
         raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
     s, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, _steps(xs, 0, T - 1 - lag))
-    inputs, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[T - 1 - lag], xs))
+    svd = twice(partial(_decomposition, step, s, _steps(xs, T - 1 - lag, T)), start.dtype)
+    logs, _ = judge(svd.log)
+    return InputDirections(logs, jnp.where(jnp.isnan(logs)[:, None], jnp.nan, svd.rows[0]))
+
+
+def _decomposition(step: Step, s: Array, xs: Tree, round: Round) -> product.Graded:
+    """The singular values of the last output by the first input, and its right vectors."""
+    inputs, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[0], xs))
+    push, steps = generic(step), scan.length(xs)
 
     def enter(x: Array) -> tuple[Array, Array]:
-        return step(s, jax.tree.unflatten(structure, [*inputs[:-1], x.reshape(inputs[-1].shape)]))
+        x = x.reshape(inputs[-1].shape)
+        return step(round(s, s), jax.tree.unflatten(structure, [*inputs[:-1], x]))
 
     after, h = jax.jacfwd(enter)(inputs[-1].ravel())  # (m, d) and (n, d)
-    if lag == 0:
-        return InputDirections(*product.orthogonalised(_tall(h.reshape(-1, h.shape[-1]))))
-    s, _ = enter(inputs[-1].ravel())
-    Q, R = qr(after)
-    push = generic(step)
+    if steps == 1:
+        h = h.reshape(-1, h.shape[-1])
+        return product.orthogonalised(_tall(round(h, rms(h))))
 
     def advance(carry: tuple, x: Tree) -> tuple[tuple, None]:
-        s, Q, total = carry
-        s, Qt = push(s, Q.T, x)
-        Q, R = qr(Qt.T)
-        return (s, Q, product.times(R, total)), None
+        before, Q, total = carry
+        _, Qt = push(round(before, before), Q.T, x)
+        Q, R = qr(round(Qt.T, rms(Qt)))
+        return (step(before, x)[0], Q, product.times(R, total)), None
 
-    carry = (s, Q, product.graded(R))
-    (s, Q, total), _ = lax.scan(advance, carry, _steps(xs, T - lag, T - 1))
-    last = jax.tree.map(lambda leaf: leaf[T - 1], xs)
-    _, out = jax.linearize(lambda s: step(s, last)[1].ravel(), s)
+    Q, R = qr(round(after, rms(after)))
+    carry = (step(s, jax.tree.unflatten(structure, inputs))[0], Q, product.graded(R))
+    (s, Q, total), _ = lax.scan(advance, carry, _steps(xs, 1, steps - 1))
+    last = jax.tree.map(lambda leaf: leaf[-1], xs)
+    _, out = jax.linearize(lambda s: step(s, last)[1].ravel(), round(s, s))
     _, R = qr(jax.vmap(out, in_axes=1, out_axes=1)(Q))
-    return InputDirections(*product.orthogonalised(product.times(R, total)))
+    return product.orthogonalised(product.times(R, total))
 
 
 @precise

@@ -14,6 +14,7 @@ finite, R <= 0 or |Sigma| > 1 raises ValueError; under a trace, where it is not 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,8 +132,7 @@ def fourth_moment(Q: Array, R: Array, moment: Callable[[int, int], Array]) -> Ar
 def _fixed_point(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """The first stable q = f(q) above low, which small states reach; at most high.
 
-    From low upwards to the first of some points that falls, then bisection, and a last Newton step
-    that carries the derivatives.
+    From low upwards to the first of some points that falls, then bisection.
     """
     low, high = lax.stop_gradient((low, high))
     points = low + (high - low) * jnp.geomspace(1e-6, 1, POINTS, dtype=low.dtype)
@@ -143,11 +143,17 @@ def _fixed_point(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
         up = lax.stop_gradient(f(q)) > q
         return jnp.where(up, q, low), jnp.where(up, high, q), fell | ~up
 
-    first = (low, high, jnp.zeros((), bool))
-    low, high, _ = lax.fori_loop(0, POINTS + HALVINGS, look, first)
-    q = (low + high) / 2
-    value, slope = jax.jvp(f, (q,), (jnp.ones_like(q),))
-    return q + (value - q) / (1 - lax.stop_gradient(slope))
+    def solve(*_: Any) -> Array:
+        first = (low, high, jnp.zeros((), bool))
+        below, above, _ = lax.fori_loop(0, POINTS + HALVINGS, look, first)
+        return (below + above) / 2
+
+    return _root(lambda q: f(q) - q, solve, low)
+
+
+def _root(f: Callable[[Array], Array], solve: Callable, guess: Array) -> Array:
+    """The root that `solve` finds, with derivatives of all orders by the implicit function."""
+    return lax.custom_root(f, guess, solve, lambda df, y: y / df(jnp.ones_like(y)))
 
 
 def _cosine(f: Equation, Sigma: Array) -> Array:
@@ -171,10 +177,13 @@ def _cosine(f: Equation, Sigma: Array) -> Array:
         k, c, before, *_ = now
         return (k < STEPS) & (jnp.abs(c - before) > near)
 
-    first = (jnp.zeros((), jnp.int32), 0 * one, one, -one, one)
-    c = lax.while_loop(moves, newton, lax.stop_gradient(first))[1]
-    rest, lost, *_ = f(c)
-    return jnp.where(Sigma == 1, one, c + rest / lax.stop_gradient(lost))
+    def solve(*_: Any) -> Array:
+        first = (jnp.zeros((), jnp.int32), 0 * one, one, -one, one)
+        c = lax.while_loop(moves, newton, lax.stop_gradient(first))[1]
+        rest, lost, *_ = f(c)
+        return c + rest / lost
+
+    return jnp.where(Sigma == 1, one, _root(lambda c: f(c)[0], solve, 0 * one))
 
 
 def _timescale(chi: Array, lost: Array) -> Array:
