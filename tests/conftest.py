@@ -5,11 +5,13 @@ import importlib.metadata
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
-FLAGS = os.environ.get("XLA_FLAGS", "")
-FASTER = "--xla_cpu_use_fusion_emitters=false"  # halves the time of compiling a small program
+FASTER = (
+    "--xla_cpu_use_fusion_emitters=false",  # halves the time of compiling a small program
+    "--xla_cpu_parallel_codegen_split_count=1",  # each core has a worker of its own
+)
 KNOWN = importlib.metadata.version("jaxlib").startswith("0.10.")  # an unknown flag ends the process
-if KNOWN and FASTER not in FLAGS:
-    os.environ["XLA_FLAGS"] = f"{FLAGS} {FASTER}"
+if KNOWN and FASTER[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FASTER])
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +26,16 @@ from programs import (  # noqa: F401
 )
 
 from recur import Prior, cells
+from recur.analysis import product
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycles
+UNROLLED = product.UNROLL
 
 
 def pytest_configure(config):
+    if config.option.markexpr == "quick":  # the files have some tests that are slow
+        config.option.markexpr = "quick and not slow and not long"
     if config.pluginmanager.hasplugin("cacheprovider"):
         programs.keep(config.cache.mkdir("programs"))
 
@@ -39,6 +45,7 @@ def pytest_runtest_setup(item):
     """At the small sizes of most tests, compiling costs more than running."""
     optimise = item.get_closest_marker("optimised") is not None
     jax.config.update("jax_disable_most_optimizations", not optimise)
+    product.UNROLL = UNROLLED if optimise else 1
 
 
 def normal(*shape, seed=0):
@@ -58,6 +65,14 @@ def some_slow(slow, long):
         *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(slow)),
         *(pytest.param(name, marks=pytest.mark.long) for name in long.split()),
     ]
+
+
+FEW = ("cfn", "gru", "lstm.peephole", "minimal", "vanilla")  # gates, two arrays, no gates
+
+
+def few_fast(names):
+    """Names of cells, of which those of FEW run with the fast tests and others with the slow."""
+    return [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from jax import lax
 
 from recur import analysis, cells, compose, scan
 
-pytestmark = pytest.mark.quick
-
 KEY = jax.random.key(3)
 T = 6
 
@@ -30,7 +28,7 @@ def losses(hs):
     return jnp.sum(jnp.sin(hs), axis=-1) * jnp.arange(1.0, hs.shape[0] + 1)
 
 
-@pytest.mark.parametrize("which", ["gru", "lstm"])
+@pytest.mark.parametrize("which", [pytest.param("gru", marks=pytest.mark.slow), "lstm"])
 def test_map_against_dense_derivatives(which, x64):
     """d loss_t / d h_s from perturbations added to each h_s, all at once by jacrev."""
     cell, params, state, xs = setup(which)
@@ -62,7 +60,7 @@ def test_map_against_dense_derivatives(which, x64):
                 np.testing.assert_allclose(logs[t, lag], np.log(norms[t, t - lag]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("which", ["gru", "lstm"])
+@pytest.mark.parametrize("which", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_terms_by_lag_are_the_gradient_with_older_states_cut(which, x64):
     """The first k + 1 terms add up to the gradient of losses that see k steps back and no more."""
     cell, params, state, xs = setup(which)
@@ -123,7 +121,8 @@ def test_preserved_is_less_than_tenfold(factor, word):
     assert analysis.verdict(logs).word == word
 
 
-def test_long_sequences_stay_finite():
+@pytest.mark.parametrize("steps", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_long_sequences_stay_finite(steps):
     cell, params, state, _ = setup("gru")
     body = scan.tied(cell, params)
 
@@ -134,7 +133,7 @@ def test_long_sequences_stay_finite():
             analysis.gradient_map(losses, body, state, xs[:1000], 500),
         )
 
-    near, far = jax.device_get(both(normal(100_000, 2)))
+    near, far = jax.device_get(both(normal(steps, 2)))
     assert np.isfinite(near[30:]).all()
     assert np.isfinite(far[500:]).all()
     assert far[500:, 500].min() < -90  # below the smallest float32

@@ -8,8 +8,6 @@ from conftest import normal
 
 from recur import cells, scan
 
-pytestmark = pytest.mark.quick
-
 KEY = jax.random.key(3)
 wave = cells.wave
 
