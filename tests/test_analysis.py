@@ -135,7 +135,7 @@ def check_dense(body, replace, state, xs):
     np.testing.assert_allclose(norms, expected, atol=1e-10)  # float64 rounding
 
 
-@pytest.mark.parametrize("name", ["gru.reset_before", "lstm", "minimal", "vanilla.relu"])
+@pytest.mark.parametrize("name", ["gru.reset_before", "vanilla.relu"])
 def test_some_cells_against_dense_jacobians(cell, sizes, x64):
     check_cell_against_dense(cell, sizes)
 
@@ -162,7 +162,7 @@ def test_foreign_bodies_against_dense_jacobians(make, x64):
     check_dense(body, replace, state, xs)
 
 
-@pytest.mark.parametrize("make", FOREIGN)
+@pytest.mark.parametrize("make", [pytest.param(flax_lstm, marks=pytest.mark.slow), plain_function])
 def test_foreign_exponents_maps_and_fixed_points(make, x64):
     body, state, xs = make(3, 4)
     start, unravel = ravel_pytree(state)
@@ -204,8 +204,8 @@ def test_foreign_exponents_maps_and_fixed_points(make, x64):
     np.testing.assert_allclose(product, np.abs(np.linalg.det(J)), rtol=1e-8)
 
 
-@pytest.mark.parametrize(("d", "n"), [(7, 2), (2, 7), (1, 1)])
-def test_the_output_may_be_wider_or_narrower_than_the_input(d, n, x64):
+@pytest.mark.parametrize(("d", "n"), [(7, 2), (1, 1)])
+def test_the_output_may_be_narrower_than_the_input(d, n, x64):
     """Against dh_T/dx_{T-lag} = D_T W' ... D_{T-lag} V' with D_t = diag(1 - h_t^2), by NumPy."""
     body, h, xs = network(cells.vanilla.cell, d, n)
     rows = jax.jit(lambda xs: analysis.input_output(body, h, xs, [2, 0]))(xs)
@@ -361,9 +361,10 @@ def test_exact_zeros_give_minus_infinity():
             analysis.log_gain(KEY, product, start, factors),
             analysis.gradient_norms(lambda hs: hs[2].sum(), product, start, factors),
             analysis.input_output(forgetful, start, jnp.ones((4, 3)), [0, 1, 3]),
+            analysis.log_singular_values(product, start, factors),
         )
 
-    gains, norms, rows = jax.device_get(everything(factors, start))
+    gains, norms, rows, none = jax.device_get(everything(factors, start))
     assert np.isfinite(gains[:4]).all()
     np.testing.assert_array_equal(gains[4:], -np.inf)
     assert np.isfinite(norms[:3]).all()
@@ -371,9 +372,9 @@ def test_exact_zeros_give_minus_infinity():
     np.testing.assert_allclose(rows[0], 0, atol=1e-6)  # float32
     np.testing.assert_array_equal(rows[1:], -np.inf)
 
-    np.testing.assert_array_equal(singular_values(product, start, factors), -np.inf)
+    np.testing.assert_array_equal(none, -np.inf)
     # rank one: the other values are zero, or made of rounding, which says nothing of them
-    logs = np.asarray(singular_values(product, start, ones))
+    *_, logs = jax.device_get(everything(ones, start))
     np.testing.assert_allclose(logs[0], 6 * np.log(3), rtol=1e-5)  # float32
     assert not np.isfinite(logs[1:]).any()
 
@@ -464,8 +465,9 @@ def test_a_hundred_thousand_steps(rate):
     np.testing.assert_allclose(norms[0] - norms[-1], expected, **tolerance)
 
 
-def test_a_hundred_thousand_steps_of_a_network():
-    body, state, xs = network(cells.lstm.cell, 2, 2, steps=100_000)
+@pytest.mark.parametrize("steps", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_steps_of_a_network(steps):
+    body, state, xs = network(cells.lstm.cell, 2, 2, steps)
 
     @jax.jit
     def everything(xs):
@@ -473,11 +475,12 @@ def test_a_hundred_thousand_steps_of_a_network():
             analysis.log_gain(KEY, body, state, xs),
             analysis.log_singular_values(body, state, xs),
             analysis.gradient_norms(lambda hs: jnp.sum(hs[-1] ** 2), body, state, xs),
-            analysis.input_output(body, state, xs, [99_999]),
+            analysis.input_output(body, state, xs, [steps - 1]),
         )
 
     for values in jax.device_get(everything(xs)):
         assert np.isfinite(values).all()
+        print(values.min())
         assert values.min() < -1000  # far beyond float32, so the logs are at work
 
 
