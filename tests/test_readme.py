@@ -8,8 +8,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @contextmanager
@@ -23,15 +25,27 @@ def optimised():
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def test_the_worked_examples_run(capsys):
-    examples, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL), {}
-    assert len(examples) == 3
+def run(*examples):
+    """What these examples, one after the other, leave behind."""
+    names = {}
     for example in examples:
         with optimised() if "train.advance" in example else nullcontext():
             exec(compile(example, "README.md", "exec"), names)
+    return names
+
+
+def test_the_first_example_runs(capsys):
+    names = run(EXAMPLES[0])
     assert names["hs"].shape == (100, 32)
     assert "nan" not in capsys.readouterr().out
     assert np.isfinite(names["hs"]).all()
+
+
+@pytest.mark.slow
+def test_all_examples_run_and_one_learns(capsys):
+    names = run(*EXAMPLES)
+    assert len(EXAMPLES) == 3
+    assert "nan" not in capsys.readouterr().out
     assert names["losses"][-1] < names["task"].baseline.loss / 10  # it has learnt to remember
 
 
