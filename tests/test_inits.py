@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import few_fast
 
 from recur import Prior, cells, compose, scan
 from recur.compose import gates
@@ -121,7 +122,9 @@ def test_glorot():
     assert without_W.V.shape == (D, 2 * N)
 
 
-@pytest.mark.parametrize(("n", "density"), [(50, 0.1), (7, 0.01), (20, 1.0)])
+@pytest.mark.parametrize(
+    ("n", "density"), [(50, 0.1), (7, 0.01), pytest.param(20, 1.0, marks=pytest.mark.slow)]
+)
 def test_sparse(n, density):
     (params,) = drawn(compose.sparse(cells.gru.cell, density, 0.8), prior=Numbers(17.0), n=n)
     for W in blocks(params.W):
@@ -155,7 +158,7 @@ ROLES = {
 }
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", few_fast(cells.names()))
 def test_the_gate_that_keeps_is_found(name):
     cell = cells.named(name)
     if name not in ROLES:
