@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import MADE, few_fast, some_slow
 from jax.flatten_util import ravel_pytree
 
 from recur import Prior, Unitwise, analysis, cells, compose, hidden, scan, train
@@ -255,7 +256,7 @@ def plain(sigma_w, sigma_v, n, seed=0):
     return cells.vanilla.Params(*arrays)
 
 
-@pytest.mark.parametrize("name", ["vanilla", "lstm", "gru.reset_before"])
+@pytest.mark.parametrize("name", ["lstm", "gru.reset_before", *some_slow({"vanilla"}, "")])
 def test_omega_against_finite_differences_with_the_rest_held_constant(name, x64):
     cell = cells.named(name)  # one array, two arrays, and a plain Cell
     xs = np.random.default_rng(1).normal(size=(3, 2))
@@ -369,7 +370,7 @@ def test_omega_refuses_an_output_that_is_not_the_state():
         jax.eval_shape(omega, like(cell, 3, 3))
 
 
-@pytest.mark.parametrize("term", ["omega", "flossing"])
+@pytest.mark.parametrize("term", ["omega", *some_slow({"flossing"}, "")])
 def test_a_term_brings_gradients_to_keep_their_length(term):
     """Descent on the term alone: the gradient that vanished before reaches the first step."""
     cell = cells.vanilla.cell
@@ -399,6 +400,7 @@ def test_a_term_brings_gradients_to_keep_their_length(term):
     assert abs(after) < 3
 
 
+@pytest.mark.parametrize("name", few_fast([*cells.names(), *MADE]))
 def test_omega_takes_every_cell_and_its_batches(name, cell, sizes):
     d, _ = sizes
     params = jax.eval_shape(lambda key: cell.init(key, Prior(1.3, 0.9, 0.4, 0.3), *sizes), KEY)
