@@ -144,7 +144,9 @@ def compare(network, there, reset=None, reverse=False, **how):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, expected)
 
 
-@pytest.mark.parametrize("name", ["stacked", "stacked bidirectional"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("stacked", marks=pytest.mark.slow), "stacked bidirectional"]
+)
 def test_holes_and_documents_equal_each_document_alone(name, x64):
     assert (documents() & ~holes()).any()  # a reset counts also on a masked step
     compare(NETWORKS[name], holes(), documents(), mask=holes())
