@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MADE, build
+from conftest import MADE, build, few_fast
 
 from recur import Cell, Prior, Unitwise, cells, hidden, scan
 
@@ -261,6 +261,7 @@ def test_update_is_unitwise_and_mix_is_linear(cell, sizes, x64):
         np.testing.assert_allclose(x, y, atol=1e-12)  # float64 rounding of n products
 
 
+@pytest.mark.parametrize("name", few_fast(ALL), indirect=True, scope="module")
 def test_gradient_against_finite_differences(cell, sizes, x64):
     """Central differences along a random direction of all parameters, inputs and states."""
     rng = np.random.default_rng(10)
