@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import some_slow
 
 from recur import Cell, Prior, Unitwise, cells, check_cell, scan
 
 SIMPLE = cells.vanilla.cell
-SLOW = pytest.param("gru", marks=pytest.mark.slow)  # lstm has all that it has, and a second array
+SLOW = some_slow({"gru", "mingru"}, "")  # lstm has all that they have, and a second array
 
 
-@pytest.mark.parametrize("which", [SLOW, "lstm", "gru.reset_before", "mingru"])
+@pytest.mark.parametrize("which", [*SLOW, "lstm", "gru.reset_before"])
 def test_good_cells_pass(which):
     report = check_cell(cells.named(which))
     assert report.ok, report
