@@ -76,7 +76,7 @@ def test_torch_gives_the_same_outputs_and_loss(cell):
     np.testing.assert_allclose(layer.step(), jnp.mean(hs**2), rtol=1e-5)
 
 
-@pytest.mark.parametrize("benchmark", [train_step, forward])
+@pytest.mark.parametrize("benchmark", [pytest.param(train_step, marks=pytest.mark.slow), forward])
 def test_passes_race_and_say_so(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "rates", partial(harness.rates, 64, 1))
     config = layers.Config(**TINY, cells=("gru", "minimal"))
