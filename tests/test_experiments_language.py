@@ -69,8 +69,12 @@ def draw(name, n=4, layers=2, V=9, d=3, tied=True, scale=0.07):
 
 @pytest.mark.parametrize(
     ("name", "layers", "tied", "biases"),
-    [("cfn", 2, False, (1, -1)), ("lstm", 1, True, (-1, 1)), ("minimal", 1, True, (1,)),
-     ("vanilla", 1, True, ())],
+    [
+        ("lstm", 1, True, (-1, 1)),
+        ("vanilla", 1, True, ()),
+        pytest.param("cfn", 2, False, (1, -1), marks=pytest.mark.slow),
+        pytest.param("minimal", 1, True, (1,), marks=pytest.mark.slow),
+    ],
 )  # fmt: skip
 def test_a_draw_is_counted_and_remembers(name, layers, tied, biases):
     """Biases open the gate that keeps and close the one that writes; all else is small."""
