@@ -600,6 +600,7 @@ def test_the_order_example_takes_a_recurrence():
     assert right["alone"][cities].mean() == 0.5  # both contexts of each city, one answer
 
 
+@pytest.mark.slow
 def test_a_document_goes_through_one_vector_and_back():
     words = np.random.default_rng(2).integers(K, size=(3, 4, 6), dtype=np.int32)
     back, losses = trained(
