@@ -3,14 +3,15 @@
     python tests/breaks.py --count 40 --seed 0
 
 A break changes one operator, comparison, number or sign of one module of recur/, or drops a term.
-It is made in a copy, where the fast tests of that module run first and all others after them, up
-to the first failure. A break that nothing notices is printed at the end: the tests lack a claim,
-or the line does not matter.
+It is made in a copy, where fast tests run up to the first failure: those whose names have the
+module's, then all of its files, then, without `--near`, all others. A break that nothing notices is
+printed at the end: the tests lack a claim, or the line does not matter.
 """
 
 import argparse
 import ast
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("recur", "tests", "experiments", "benchmarks", "docs", "pyproject.toml", "README.md")
+NEAR = 4  # test files that count as those of a module
 LIMIT = 1200  # seconds; a break that makes the tests hang is noticed as well
 
 OPERATORS = {
@@ -148,17 +151,17 @@ def chosen(count: int, seed: int) -> list[Break]:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files of a module, the nearest first."""
-    folder, name = path.parent.name, path.stem
-    tests = ROOT / "tests"
-    wanted = [f"test_{folder}_{name}.py", f"test_{name}.py", f"test_{folder}.py"]
-    files = [tests / one for one in wanted if (tests / one).exists()]
-    files += sorted(tests.glob(f"test_{folder}_*.py"))
-    files += sorted(one for one in tests.glob("test_*.py") if name in one.read_text())
-    return [f"tests/{one.name}" for one in dict.fromkeys(files)]
+    """The test files of a module, the nearest first: of its name, its folders, and that name it."""
+    names = [f"{path.parent.name}_{path.stem}", path.stem, *reversed(path.parts[1:-1])]
+    files = [ROOT / "tests" / f"test_{name}.py" for name in names]
+    word = re.compile(rf"\b{path.stem}\b")
+    said = {file: len(word.findall(file.read_text())) for file in ROOT.glob("tests/test_*.py")}
+    files = [*filter(Path.exists, files), *sorted(filter(said.get, said), key=lambda f: -said[f])]
+    files += sorted(ROOT.glob(f"tests/test_{path.parent.name}_*.py"))
+    return [f"tests/{file.name}" for file in dict.fromkeys(files)][:NEAR]
 
 
-def noticed(one: Break) -> tuple[str, float]:
+def noticed(one: Break, near: bool) -> tuple[str, float]:
     """The first test that fails of a broken copy, or nothing; and after how many seconds."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
@@ -171,8 +174,9 @@ def noticed(one: Break) -> tuple[str, float]:
         one.apply(Path(place))
         own = tests_of(one.path)
         others = [f"tests/{p.name}" for p in sorted((ROOT / "tests").glob("test_*.py"))]
-        for files in (own, [other for other in others if other not in own]):
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", *files]
+        turns = [["-k", one.path.stem, *own], own, [file for file in others if file not in own]]
+        for turn in turns[: 2 if near else 3]:
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", *turn]
             command += ["-o", f"cache_dir={ROOT / '.pytest_cache'}", "--no-header", "--tb=no"]
             try:
                 done = subprocess.run(
@@ -193,6 +197,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40, help="breaks, one a module in turn")
     parser.add_argument("--seed", type=int, default=0, help="which breaks")
     parser.add_argument("--workers", type=int, default=2, help="copies tested at a time")
+    parser.add_argument("--near", action="store_true", help="run the tests of the module alone")
     parser.add_argument("--list", action="store_true", help="print the breaks and end")
     flags = parser.parse_args()
     picked = chosen(flags.count, flags.seed)
@@ -201,7 +206,9 @@ def main() -> None:
         return
     survivors = []
     with ThreadPoolExecutor(flags.workers) as pool:
-        for one, (red, seconds) in zip(picked, pool.map(noticed, picked), strict=True):
+        for one, (red, seconds) in zip(
+            picked, pool.map(partial(noticed, near=flags.near), picked), strict=True
+        ):
             print(f"{one}\n    {red or 'NOBODY NOTICED'}  ({seconds:.0f} s)", flush=True)
             survivors += [] if red else [one]
     print(f"\n{len(picked) - len(survivors)} of {len(picked)} breaks noticed")
