@@ -8,11 +8,14 @@
 Any pytree of arrays is saved by the paths of its leaves, Flax modules and PRNG keys included.
 """
 
+import json
+import operator
 import shutil
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,60 +30,93 @@ from jax.experimental import multihost_utils
 from recur.core import Tree
 
 Named = dict[str, np.ndarray]  # the arrays of a pytree by their paths
+NOTHING = {"nothing": np.zeros(1, np.uint8)}  # is written where there is no number to write
 
 
 class Checkpoints:
     """A folder of checkpoints by step, of which the newest `keep` stay.
 
     A save is atomic and goes on in the background: a run killed in the middle of one finds the
-    checkpoint before it. `seconds` lie at least between two saves. Of several processes, the first
-    alone reads and writes, and tells the others.
+    checkpoint before it. `seconds` lie at least between two saves. `origin` says what makes the
+    checkpoints, such as {"seed": "0", "code": "0.1.0"}: each of them carries it, and `restore`
+    refuses one that names another value. Of several processes, the first alone reads and writes,
+    and tells the others. `note` is the text saved with the checkpoint that was restored.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2, seconds: float = 0.0):
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 2,
+        seconds: float = 0.0,
+        origin: Mapping[str, str] | None = None,
+    ):
         if keep < 1:
             raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds
+        self._origin, self.note = dict(origin or {}), ""
         self._last, self._step = -np.inf, 0  # when a save was made, and of which step
-        self._late: tuple[int, Tree] | None = None  # what came too soon after the last save
-        self._manager = _manager(self._folder, keep) if jax.process_index() == 0 else None
+        self._late: tuple[int, dict[str, Tree], str] | None = None  # came too soon after the last
+        self._manager = None
+        if jax.process_index() == 0:
+            with self._explained():
+                self._manager = _manager(self._folder, keep)
 
-    def save(self, step: int, tree: Tree) -> None:
+    def save(self, step: int, tree: Tree, note: str = "") -> None:
         """Save a pytree of arrays (PRNG keys too) under a step, if the last save is old enough.
 
-        One that came too soon is saved after all if it was the last of a block that ends well.
-        The arrays are copied, so they may change or be donated while they are written. A step that
-        was just saved is not saved again. Raises WriteError where this save, or the one before it,
-        could not be written, and ValueError for a step below 1 or that of an older checkpoint.
+        One that came too soon is saved after all if it was the last of a block that ends well, or
+        the last before a restore. The arrays are copied, so they may change or be donated while
+        they are written. A step that was just saved is not saved again. Raises WriteError where
+        this save, or the one before it, could not be written; ValueError for a step below 1 or that
+        of an older checkpoint; TypeError for a step that is no integer and a leaf without numbers.
         """
-        if step < 1:
-            raise ValueError(f"steps are counted from 1, and 0 is the beginning; got {step}")
+        step = _whole(step)
+        leaves = _raw(tree)
         if self._manager is None or step == self._step:
             return
-        soon = time.monotonic() - self._last < self._seconds
-        self._late = (step, tree) if soon else None
-        if not soon:
-            self._write(self._manager, step, tree)
+        if time.monotonic() - self._last < self._seconds:
+            self._late = step, {name: _unchanging(leaf) for name, leaf in leaves.items()}, note
+        else:
+            self._write(self._manager, step, leaves, note)
 
-    def _write(self, manager: Any, step: int, tree: Tree) -> None:
-        self._last, self._step = time.monotonic(), step
-        arrays = {name: np.array(leaf) for name, leaf in _raw(tree).items()}
-        about = {"arrays": _describe(arrays), "sums": _sums(arrays)}
+    def _write(self, manager: Any, step: int, leaves: dict[str, Tree], note: str) -> None:
+        self._last, self._step, self._late = time.monotonic(), step, None
+        arrays = {name: _native(leaf) for name, leaf in leaves.items()}
+        sums = {name: _sum(leaf) for name, leaf in arrays.items()}
+        about = {"arrays": _describe(arrays), "sums": sums, "origin": self._origin, "note": note}
         with self._explained():
-            new = manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=about)
+            new = manager.save(
+                step,
+                args=ocp.args.StandardSave(_filled(arrays) or NOTHING),
+                custom_metadata=_sealed(about),
+            )
         if not new:
             raise ValueError(
                 f"step {step} is not newer than the checkpoints of {self._folder}: restore the "
                 "last of them and go on from there, or clear them first"
             )
 
+    def _settle(self) -> None:
+        """Write what came too soon, and wait for what is being written."""
+        if self._manager is None:
+            return
+        try:
+            if self._late is not None and not _deleted(self._late[1]):
+                self._write(self._manager, *self._late)
+        finally:
+            self._late = None
+            with self._explained():
+                self._manager.wait_until_finished()
+
     def restore(self, like: Tree) -> tuple[int, Tree]:
         """(step, tree) of the newest checkpoint that is whole, or (0, like) if there is none.
 
         `like` says structure, shapes and dtypes. A checkpoint that is damaged is put aside with a
-        RuntimeWarning that names it. Raises ValueError where what was saved differs from `like`.
+        RuntimeWarning that names it. Raises Mismatch, a ValueError, where what was saved differs
+        from `like`, or was made by another `origin`.
         """
-        step, raw = 0, {name: np.asarray(leaf) for name, leaf in _raw(like).items()}
+        step, raw = 0, {name: _native(leaf) for name, leaf in _raw(like).items()}
+        self._settle()
         if self._manager is not None:
             step, raw = self._newest(raw)
         if jax.process_count() > 1:
@@ -92,13 +128,14 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete all checkpoints of the folder, and nothing else there."""
-        self._last, self._step, self._late = -np.inf, 0, None
+        self._last, self._step, self._late, self.note = -np.inf, 0, None, ""
         if self._manager is not None:
-            self._manager.wait_until_finished()
-            for child in self._folder.iterdir():
-                if child.name.isdigit() or child.name.startswith("damaged."):
-                    shutil.rmtree(child)
-            self._manager.reload()
+            with self._explained():
+                self._manager.wait_until_finished()
+                for child in self._folder.iterdir():
+                    if child.name.isdigit() or child.name.startswith("damaged."):
+                        shutil.rmtree(child) if child.is_dir() else child.unlink()
+                self._manager.reload()
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +149,8 @@ class Checkpoints:
         """Save what was left for the end, and wait for what is still being written."""
         if self._manager is not None:
             try:
-                if kind is None and self._late is not None and not _deleted(self._late[1]):
-                    self._write(self._manager, *self._late)
+                if kind is None:
+                    self._settle()
             finally:
                 with self._explained():
                     self._manager.close()
@@ -124,9 +161,10 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            cause = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise WriteError(
                 f"a checkpoint could not be written to {self._folder}. Those before it are whole: "
-                f"make room or mend the cause, then resume. ({str(error).splitlines()[0][:200]})"
+                f"make room or mend the cause, then resume. ({cause})"
             ) from error
 
     def _newest(self, like: Named) -> tuple[int, Named]:
@@ -149,46 +187,83 @@ class Checkpoints:
         return 0, like
 
     def _read(self, step: int, like: Named) -> Named:
-        """The arrays of one checkpoint. Raises Damaged, and ValueError where they differ."""
+        """The arrays of one checkpoint. Raises Damaged, and Mismatch where they differ."""
         assert self._manager is not None
         try:
-            saved = self._manager.metadata(step).custom_metadata
-            kinds, sums = saved["arrays"], saved["sums"]
+            about = _unsealed(self._manager.metadata(step).custom_metadata)
+            kinds, sums, origin = about["arrays"], about["sums"], about["origin"]
         except Exception as error:  # Orbax has no error of its own for what it cannot read
             raise Damaged("it does not say what it holds") from error
         asked = _describe(like)
         differ = [
+            f"  {name}: {origin[name]} then, {self._origin[name]} now"
+            for name in sorted(origin.keys() & self._origin.keys())
+            if origin[name] != self._origin[name]
+        ] + [
             f"  {name}: saved {kinds.get(name, 'nothing')}, now {asked.get(name, 'nothing')}"
             for name in sorted(kinds.keys() | asked.keys())
             if kinds.get(name) != asked.get(name)
         ]
         if differ:
-            raise ValueError(
+            raise Mismatch(
                 f"the checkpoint of step {step} in {self._folder} was made with another "
                 "configuration; remove that folder or run without resuming. They differ in\n"
                 + "\n".join(differ)
             )
         try:
-            raw = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            filled = ocp.args.StandardRestore(_filled(like) or NOTHING)
+            raw = self._manager.restore(step, args=filled)
+            raw = {name: raw[name] if leaf.size else leaf for name, leaf in like.items()}
         except Exception as error:
             raise Damaged(f"{type(error).__name__} in reading") from error
-        wrong = [name for name, sum in _sums(raw).items() if sum != sums[name]]
+        wrong = [name for name, leaf in raw.items() if _sum(leaf) != sums[name]]
         if wrong:
             raise Damaged(f"other numbers than were saved in {', '.join(wrong)}")
-        return {name: raw[name] for name in like}  # in one order in all processes
+        self.note = about["note"]
+        return raw  # in the order of `like`, which is that of all processes
 
 
 class WriteError(OSError):
     """A checkpoint could not be written; those before it are whole."""
 
 
+class Mismatch(ValueError):
+    """A checkpoint of another configuration, or of another code."""
+
+
 class Damaged(Exception):
     """A checkpoint that is not what was saved."""
+
+
+def _whole(step: int) -> int:
+    """A step as Python's int. Raises TypeError and ValueError for what counts nothing."""
+    try:
+        number = operator.index(step)
+    except TypeError:
+        number = None
+    if number is None or isinstance(step, bool):
+        raise TypeError(f"a step is an integer, 1 or more; got {step!r}, a {type(step).__name__}")
+    if number < 1:
+        raise ValueError(f"steps are counted from 1, and 0 is the beginning; got {number}")
+    return number
 
 
 def _deleted(tree: Tree) -> bool:
     """Whether arrays of it were given to a later computation to overwrite."""
     return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(tree))
+
+
+def _sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself, as text with a checksum."""
+    text = json.dumps(about)
+    return {"about": text, "sum": zlib.crc32(text.encode())}
+
+
+def _unsealed(sealed: dict[str, Any]) -> dict[str, Any]:
+    """What was sealed. Raises Damaged where the checksum is another one."""
+    if zlib.crc32(sealed["about"].encode()) != sealed["sum"]:
+        raise Damaged("what it says of itself has changed")
+    return json.loads(sealed["about"])
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
@@ -210,14 +285,15 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 def _broadcast(step: int, raw: Named) -> tuple[int, Named]:
     """What the first process has, to all of them; as bytes, which keep every dtype."""
-    flat = np.frombuffer(b"".join(leaf.tobytes() for leaf in raw.values()), np.uint8)
-    step, flat = multihost_utils.broadcast_one_to_all((np.int32(step), flat))
-    ends = np.cumsum([leaf.nbytes for leaf in raw.values()])
-    parts = np.split(np.asarray(flat), ends[:-1])
-    return int(step), {
-        name: part.view(leaf.dtype).reshape(leaf.shape).copy()  # may be written to
-        for (name, leaf), part in zip(raw.items(), parts, strict=True)
-    }
+    arrays = [np.array(step, np.int64), *raw.values()]
+    flat = np.frombuffer(b"".join(leaf.tobytes() for leaf in arrays), np.uint8)
+    flat = np.asarray(multihost_utils.broadcast_one_to_all(flat))
+    parts = np.split(flat, np.cumsum([leaf.nbytes for leaf in arrays])[:-1])
+    first, *leaves = (
+        part.view(leaf.dtype).reshape(leaf.shape).copy()  # may be written to
+        for leaf, part in zip(arrays, parts, strict=True)
+    )
+    return int(first), dict(zip(raw, leaves, strict=True))
 
 
 def _is_key(leaf: Tree) -> bool:
@@ -225,30 +301,76 @@ def _is_key(leaf: Tree) -> bool:
 
 
 def _named(tree: Tree) -> dict[str, Tree]:
-    """The arrays of any pytree (Flax modules too) by their paths, in order."""
+    """The arrays of any pytree (Flax modules too) by their paths, in order.
+
+    A path is written a.b.0. Where two are written alike, both are written in full, ['a']['b'][0].
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    short = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    times = Counter(short)
+    named = {
+        name if times[name] == 1 else jax.tree_util.keystr(path): leaf
+        for name, (path, leaf) in zip(short, leaves, strict=True)
+    }
+    if len(named) < len(leaves):
+        raise ValueError(
+            "each array needs a path of its own to be saved by; rename the keys of "
+            f"{sorted(name for name, count in times.items() if count > 1)}"
+        )
+    return named
 
 
 def _raw(tree: Tree) -> dict[str, Tree]:
-    """By path, PRNG keys as the integers they are."""
-    return {
-        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        for name, leaf in _named(tree).items()
-    }
+    """By path, PRNG keys as the integers they are. Raises TypeError for what has no numbers."""
+    raw = {}
+    for name, leaf in _named(tree).items():
+        raw[name] = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        if isinstance(leaf, jax.core.Tracer):
+            raise TypeError(f"{name} is traced: save and restore outside of jit, grad and vmap")
+        dtype = getattr(raw[name], "dtype", None) or np.asarray(leaf).dtype
+        if not _is_saved(dtype):
+            raise TypeError(
+                f"arrays of numbers and of bool are saved; got {dtype} in {name}: leave it out, "
+                "or turn it into numbers"
+            )
+    return raw
+
+
+def _is_saved(dtype: np.dtype) -> bool:
+    """Whether Orbax writes such numbers: all of JAX and NumPy but for those of 128 bits a part."""
+    number = jax.dtypes.issubdtype(dtype, np.number) or dtype == np.bool_
+    return number and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
+
+
+def _native(leaf: Tree) -> np.ndarray:
+    """A copy for NumPy, in this machine's order of bytes."""
+    array = np.array(leaf)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _unchanging(leaf: Tree) -> Tree:
+    """The leaf, or a copy where it may be written to."""
+    return np.copy(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _like(leaf: Tree, saved: np.ndarray) -> Tree:
     """A saved array as what the leaf is: a key, an array of JAX or of NumPy."""
     if _is_key(leaf):
         return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(leaf))
-    return jnp.asarray(saved) if isinstance(leaf, jax.Array) else saved
+    if isinstance(leaf, jax.Array):
+        return jnp.asarray(saved)
+    return saved.astype(leaf.dtype, copy=False) if isinstance(leaf, np.ndarray) else saved
 
 
 def _describe(arrays: Named) -> dict[str, str]:
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in arrays.items()}
 
 
-def _sums(arrays: Named) -> dict[str, int]:
-    """A checksum for each array: what Orbax writes has none of its own."""
-    return {name: zlib.crc32(leaf.tobytes()) for name, leaf in arrays.items()}
+def _filled(arrays: Named) -> Named:
+    """Those that have numbers: Orbax refuses the others, which their shapes and dtypes describe."""
+    return {name: leaf for name, leaf in arrays.items() if leaf.size}
+
+
+def _sum(array: np.ndarray) -> int:
+    """A checksum: what Orbax writes has none of its own."""
+    return zlib.crc32(array.tobytes())

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from recur import train
-from recur.checkpoint import Checkpoints, WriteError
+from recur import checkpoint, train
+from recur.checkpoint import Checkpoints, Mismatch, WriteError
 
 OPTIMIZER = optax.adam(0.1)
 
@@ -68,7 +68,7 @@ def test_another_configuration_is_refused_with_the_differences(tmp_path):
     with Checkpoints(tmp_path) as saved:
         saved.save(7, {"w": jnp.zeros(3), "old": jnp.zeros(1)})
     with Checkpoints(tmp_path) as saved:
-        with pytest.raises(ValueError, match="step 7") as caught:
+        with pytest.raises(Mismatch, match="step 7") as caught:
             saved.restore({"w": jnp.zeros(4), "new": jnp.zeros(1)})
         lines = str(caught.value).splitlines()[1:]
     assert lines == [
@@ -76,6 +76,35 @@ def test_another_configuration_is_refused_with_the_differences(tmp_path):
         "  old: saved float32[1], now nothing",
         "  w: saved float32[3], now float32[4]",
     ]
+
+
+def test_another_origin_is_refused_with_both_values(tmp_path):
+    first = {"steps": "3", "code": "0.1.0+aa", "gone": "1"}
+    with Checkpoints(tmp_path, origin=first) as saved:
+        saved.save(7, {"w": np.zeros(3)})
+    with (
+        Checkpoints(tmp_path, origin={"steps": "4", "code": "0.1.0+bb", "new": "1"}) as saved,
+        pytest.raises(Mismatch) as caught,
+    ):
+        saved.restore({"w": np.zeros(3)})
+    assert str(caught.value).splitlines()[1:] == [
+        "  code: 0.1.0+aa then, 0.1.0+bb now",
+        "  steps: 3 then, 4 now",
+    ]
+    for same_enough in (first, {"steps": "3"}, None):
+        with Checkpoints(tmp_path, origin=same_enough) as saved:
+            assert saved.restore({"w": np.zeros(3)})[0] == 7
+
+
+def test_what_was_saved_last_is_restored_at_once(tmp_path):
+    """A write on its way is waited for, and one that came too soon is made."""
+    for seconds in (0, 1000):
+        with Checkpoints(tmp_path / str(seconds), seconds=seconds) as saved:
+            for step in (1, 2, 3):
+                saved.save(step, {"x": jnp.full(1000, step)}, note=f"step {step}")
+                if step > 1:
+                    found, tree = saved.restore({"x": jnp.zeros(1000, int)})
+                    assert (found, int(tree["x"][-1]), saved.note) == (step, step, f"step {step}")
 
 
 # --- what can go wrong ----------------------------------------------------------------------------
@@ -134,6 +163,33 @@ def test_no_damage_goes_unnoticed(pair, tmp_path, harm):
             assert "step 9" in str(said[0].message)
             assert (folder / "damaged.9").is_dir()
     assert fell_back >= 2  # the numbers themselves, and what they are
+
+
+def restored_with_a_flip(pair, folder, at):
+    """What a copy of `pair` gives where one bit of this byte of its metadata is flipped."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(pair, folder)
+    path = folder / "9" / "_CHECKPOINT_METADATA"
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1 << at % 7
+    path.write_bytes(raw)
+    with Checkpoints(folder) as saved:
+        return saved.restore(TREE)
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint of step 9:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_flipped_byte_of_the_metadata_is_no_other_configuration(pair, tmp_path, every):
+    """Names, shapes, kinds and sums had no checksum: of 407 bytes, 31 led to a wrong message."""
+    raw = (pair / "9" / "_CHECKPOINT_METADATA").read_bytes()
+    named = [raw.index(word) for word in (b"bits", b"float64", b"1000", b"origin")]
+    steps = []
+    for at in range(len(raw)) if every else named:
+        step, tree = restored_with_a_flip(pair, tmp_path / "flipped", at)
+        same(tree, TREE | {"w": TREE["w"] + step})
+        steps.append(step)
+    assert set(steps) == ({7, 9} if every else {7})
 
 
 def test_after_a_fall_back_the_same_step_is_saved_again(pair):
@@ -217,13 +273,87 @@ def test_the_last_state_is_saved_where_a_block_ends_well(tmp_path):
     assert sorted(path.name for path in (tmp_path / "given away").iterdir()) == ["1"]
 
 
-def test_what_is_saved_may_change_at_once(tmp_path):
+@pytest.mark.parametrize("steps", [[1], [1, 2]], ids=["at once", "too soon for that"])
+def test_what_is_saved_may_change_at_once(tmp_path, steps):
     changing = np.zeros(100_000)
-    with Checkpoints(tmp_path) as saved:
-        saved.save(1, {"x": changing})
+    with Checkpoints(tmp_path, seconds=1000) as saved:
+        for step in steps:
+            saved.save(step, {"x": changing})
         changing += 1
     with Checkpoints(tmp_path) as saved:
-        assert not saved.restore({"x": changing})[1]["x"].any()
+        step, tree = saved.restore({"x": changing})
+    assert step == steps[-1]
+    assert not tree["x"].any()
+
+
+@pytest.mark.parametrize("step", [1.5, float("nan"), True, np.True_, np.float64(2), "3", None])
+def test_a_step_that_is_no_integer_is_refused(tmp_path, step):
+    """Orbax wrote it under a name that is never found again."""
+    with (
+        Checkpoints(tmp_path) as saved,
+        pytest.raises(TypeError, match="a step is an integer, 1 or more; got"),
+    ):
+        saved.save(step, {"x": np.zeros(2)})
+    assert not list(tmp_path.iterdir())
+
+
+ODD = {
+    "big end first": {"x": np.arange(3, dtype=">f8"), "y": np.arange(3, dtype=">i2")},
+    "size zero": {"x": np.zeros((0, 3)), "y": jnp.zeros((2, 0), jnp.bfloat16), "z": np.ones(1)},
+    "nothing else": {"nothing": np.zeros((0, 3))},
+    "no array": {"x": {}, "y": None},
+    "alike": {"a.b": np.ones(1), "a": {"b": np.zeros(1)}, "c": [np.ones(2)], "c.0": np.ones(3)},
+    "strange names": {"": np.ones(1), "..": np.ones(2), "/a": np.ones(3), "b\n": np.ones(4)},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_arrays_and_names_come_back(tmp_path, name):
+    tree = ODD[name]
+    with Checkpoints(tmp_path) as saved:
+        saved.save(np.int64(1), tree)
+    with Checkpoints(tmp_path) as saved:
+        step, found = saved.restore(
+            jax.tree.map(lambda a: np.full_like(a, 7) if isinstance(a, np.ndarray) else a, tree)
+        )
+    assert step == 1
+    assert jax.tree.structure(found) == jax.tree.structure(tree)
+    same(found, tree)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        assert (type(one), one.dtype, one.shape) == (type(other), other.dtype, other.shape)
+
+
+def test_what_has_no_numbers_is_refused_by_its_name(tmp_path):
+    def traced(x):
+        saved.save(1, {"x": x})
+        return x
+
+    with Checkpoints(tmp_path) as saved:
+        for leaf in ("text", np.array(["a"]), np.array([None]), np.array(1, "M8[s]"), object()):
+            with pytest.raises(TypeError, match=r"numbers and of bool are saved; got .* in a\.b"):
+                saved.save(1, {"a": {"b": leaf}})
+        with pytest.raises(TypeError, match=r"x is traced: save and restore outside of jit"):
+            jax.jit(traced)(np.ones(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_is_an_error_in_writing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"could not be written to .*file"):
+        Checkpoints(tmp_path / "file")
+
+
+def test_the_first_process_tells_the_others(monkeypatch):
+    """A step that 32 bits do not hold, and every kind of array, as bytes."""
+    sent = []
+    monkeypatch.setattr(
+        checkpoint.multihost_utils, "broadcast_one_to_all", lambda a: sent.append(a) or sent[0]
+    )
+    raw = {"a": np.arange(3.0), "b": np.zeros((0, 2)), "c": np.ones(2, jnp.bfloat16)}
+    checkpoint._broadcast(2**40, raw)
+    step, told = checkpoint._broadcast(0, jax.tree.map(np.zeros_like, raw))
+    assert step == 2**40
+    same(told, raw)
 
 
 def test_an_older_step_is_refused(pair):
