@@ -16,17 +16,19 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,9 +39,19 @@ import rich.table
 import tyro
 from matplotlib.figure import Figure
 
+from experiments import lock
 from experiments.data import cache
-from experiments.record import Record, first, replace, write, writing
-from recur.checkpoint import WriteError
+from experiments.origin import (
+    code_version,
+    differences,
+    fingerprint,
+    origin,
+    read,
+    strangers,
+    version,
+)
+from experiments.record import Record, first, replace, sweep, write, writing
+from recur.checkpoint import Mismatch, WriteError
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Config:
     """Folder that gets a subfolder named after the experiment."""
     resume: bool = False
     """Go on from the checkpoints of a run that was killed, to the same end."""
+    other_code: bool = False
+    """Resume although the code has changed since: the end is that of neither code alone."""
     save_every: float = 10.0
     """Seconds between two checkpoints, at least: what a killed run loses."""
     keep: int = 2
@@ -82,9 +96,6 @@ class Config:
         small, large = getattr(self, part), getattr(self, whole)
         if small < 1 or large % small:
             raise ValueError(f"{part} ({small}) must divide {whole} ({large})")
-
-
-ASIDE = ("results", "resume", "save_every", "keep", "coordinator", "process_id")  # may change
 
 
 @dataclass(frozen=True)
@@ -130,20 +141,24 @@ def main(
     keep_programs()
     if jax.process_count() > 1:  # which SLURM says without a flag
         config = dataclasses.replace(config, processes=jax.process_count())
-    folder = config.results / name
-    if first():
-        open_folder(claim(folder), config)
-    record = Record(folder, config.resume, config.save_every, config.keep)
-    begin = time.perf_counter()
+    folder, begin = config.results / name, time.perf_counter()
     try:
-        with log_engines(folder / "engine.log" if first() else Path(os.devnull)):
-            result = run(config, record)
+        with claimed(folder) if first() else nullcontext():
+            about = describe(config, module)
+            record = open_folder(folder, config, about)
+            with log_engines(folder / "engine.log" if first() else Path(os.devnull)):
+                result = run(config, record)
+            if first():
+                made_by = origin(about["config"], about["code"])
+                save(folder, result, plot(result), table(result), made_by)
     except WriteError as error:
         raise SystemExit(f"error: {error}") from error
+    except Mismatch as error:
+        code = "\n--other-code resumes with code that has changed" * ("  code: " in str(error))
+        raise SystemExit(f"error: {error}{code}") from error
     except KeyboardInterrupt as stop:
         raise SystemExit("stopped; --resume goes on from the last checkpoint") from stop
     if first():
-        save(folder, result, plot(result), table(result))
         seconds = time.perf_counter() - begin
         print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; see {folder / 'figure.png'}")
 
@@ -151,7 +166,8 @@ def main(
 @contextmanager
 def log_engines(path: Path) -> Iterator[None]:
     """Append to a file by which engine each pass is computed (`scan.plan`), as it is traced."""
-    logger, handler = logging.getLogger("recur.scan"), logging.FileHandler(path)
+    with writing(path):
+        logger, handler = logging.getLogger("recur.scan"), logging.FileHandler(path)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False  # to the terminal, where something has set logging up
     logger.addHandler(handler)
@@ -203,12 +219,28 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def open_folder(folder: Path, config: Config) -> None:
-    """Write config.json, unless the run to be resumed had another."""
-    description = describe(config)
-    if config.resume:
-        require_same(folder / "config.json", description["config"])
-    write(folder / "config.json", json.dumps(description, indent=2) + "\n")
+def open_folder(folder: Path, config: Config, about: dict[str, Any]) -> Record:
+    """The record of a run in its folder, and config.json. Leaves if the run to resume is another.
+
+    What killed processes left half made is cleared away.
+    """
+    now = origin(about["config"], about["code"])
+    if first():
+        sweep(folder)
+        if config.resume:
+            about["runs"] = require_same(folder, now, config.other_code)
+    of_any_code = {name: value for name, value in now.items() if name != "code"}
+    record = Record(
+        folder,
+        config.resume,
+        config.save_every,
+        config.keep,
+        of_any_code if config.resume and config.other_code else now,
+        fingerprint(now),
+    )
+    if first():
+        write(folder / "config.json", json.dumps(about, indent=2) + "\n")
+    return record
 
 
 def wants_paper(flags: Sequence[str]) -> bool:
@@ -217,9 +249,20 @@ def wants_paper(flags: Sequence[str]) -> bool:
     return "--preset=paper" in joined
 
 
-def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
-    """Write result.npz, figure.png, figure.pdf and summary.md, and print the table."""
+def save(
+    folder: Path,
+    result: Any,
+    figure: Figure,
+    table: Table,
+    origin: Mapping[str, str] | None = None,
+) -> None:
+    """Write result.npz, figure.png, figure.pdf and summary.md, and print the table.
+
+    The result carries its origin, as JSON in the array `origin`; `load` reads both.
+    """
     arrays = {key: np.asarray(value) for key, value in result._asdict().items()}
+    if origin:
+        arrays["origin"] = np.array(json.dumps(origin))
     with writing(folder):
         replace(folder / "result.npz", lambda path: np.savez_compressed(path, **arrays))
         for form in ("png", "pdf"):
@@ -232,49 +275,89 @@ def save(folder: Path, result: Any, figure: Figure, table: Table) -> None:
     rich.print(shown)
 
 
-def claim(folder: Path) -> Path:
-    """The folder, made and found writable now rather than after hours of work."""
+def load(folder: Path, result_type: Callable[..., Any], config: Config) -> Any:
+    """The result that a run of this config left in its folder.
+
+    Leaves, naming the differences, if another run left it or config.json, or if it is damaged.
+    """
+    path, (then, _) = folder / "result.npz", read(folder / "config.json")
+    asked = origin(flags(config), then["code"])
+    require(folder / "config.json", then, asked, "run the experiment anew with the flags of now")
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            arrays = dict(saved)
+        made_by = json.loads(str(arrays.pop("origin"))) if "origin" in arrays else then
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise SystemExit(
+            f"error: {path} is missing or damaged ({error}); --resume makes it again"
+        ) from error
+    require(path, made_by, then, "--resume makes it again, by the config.json beside it")
+    return result_type(**arrays)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder made, found writable now rather than after hours of work, and locked."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".probe").write_text("room?")
-        (folder / ".probe").unlink()
+        mine = lock.take(folder)
     except OSError as error:
         raise SystemExit(
             f"error: cannot write results to {folder} ({error.strerror}). "
             "Name another folder with --results."
         ) from error
-    return folder
+    with lock.held(mine):
+        yield
 
 
-def require_same(path: Path, config: dict) -> None:
-    """Leave, naming the differences, if the run to be resumed had another config."""
+def require(path: Path, then: Mapping[str, str], now: Mapping[str, str], what_to_do: str) -> None:
+    """Leave, with both values of each difference and what to do, if two origins differ."""
+    if then != now:
+        lines = "\n".join(differences(then, now))
+        raise SystemExit(f"error: {path} is of another configuration; {what_to_do}\n{lines}")
+
+
+def require_same(folder: Path, now: dict[str, str], other_code: bool) -> list[str]:
+    """The fingerprints of all that worked on the run to be resumed, and of this process.
+
+    Leaves, naming the differences, if it had another config or, unless that is allowed, code.
+    """
+    path, metrics = folder / "config.json", folder / "metrics.jsonl"
     if not path.exists():
-        return
-    before = json.loads(path.read_text())["config"]
-    differ = [
-        f"  {name}: {before.get(name)} then, {config.get(name)} now"
-        for name in sorted(before.keys() | config.keys())
-        if name not in ASIDE and before.get(name) != config.get(name)
-    ]
-    if differ:
+        return [fingerprint(now)]
+    then, runs = read(path)
+    if other_code:
+        then["code"] = now["code"]
+    code = " (--other-code, if only the code differs)" * (then["code"] != now["code"])
+    require(path, then, now, f"resume it with the same{code}, or start anew without --resume")
+    runs = [run for run in runs if run != fingerprint(now)] + [fingerprint(now)]
+    if strange := strangers(metrics, runs):
         raise SystemExit(
-            f"error: the run in {path.parent} had another configuration; resume it with the same "
-            "flags, or start anew without --resume\n" + "\n".join(differ)
+            f"error: {metrics} has lines of run {', '.join(sorted(strange))}, and this run is "
+            f"{', '.join(runs)}. Move that file away: --resume writes the lines of this run again"
         )
+    return runs
 
 
-def describe(config: Config) -> dict:
-    """The config with all that is needed to run it again: versions, device, commit."""
+def flags(config: Config) -> dict[str, Any]:
+    """A config as config.json has it."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def describe(config: Config, module: ModuleType | None = None) -> dict[str, Any]:
+    """The config with all that is needed to run it again: code, versions, device, commit."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    versions = {
-        name: importlib.metadata.version(name) for name in ("recur", "jax", "flax", "optax")
-    }
+    versions = {name: version(name) for name in ("recur", "jax", "flax", "optax")}
+    file = module and module.__file__  # an experiment may lie elsewhere
+    code = code_version(*[Path(file)] if file else [])
     return {
-        "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "config": flags(config),
+        "code": code,
+        "runs": [fingerprint(origin(flags(config), code))],
         "versions": {"python": platform.python_version(), **versions},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "commit": commit,

@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,25 +21,48 @@ Round = Callable[[int, Any, Any], tuple[Any, dict[str, Any]] | None]
 class Record:
     """Where a run leaves its traces: metrics as they come, checkpoints, progress.
 
-    Of several processes, the first alone leaves any.
+    Unless it is resumed, those of an earlier run are deleted. `origin` says what makes it, and
+    stands in every checkpoint; `run` stands for that in every line of metrics. Of several
+    processes, the first alone leaves any trace.
     """
 
-    def __init__(self, folder: Path, resume: bool = False, save_every: float = 0.0, keep: int = 2):
+    def __init__(
+        self,
+        folder: Path,
+        resume: bool = False,
+        save_every: float = 0.0,
+        keep: int = 2,
+        origin: Mapping[str, str] | None = None,
+        run: str = "",
+    ):
         self.folder, self.resume, self.save_every, self.keep = folder, resume, save_every, keep
+        self.origin, self.run = origin, {"run": run} if run else {}
         self.shown = Progress(quiet=not first())
+        self.written = False  # a line of metrics, by this process
         if not resume and first():
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
+            forget(folder)
 
-    def metrics(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl; arrays become lists."""
+    def metrics(self, **values: Any) -> str:
+        """Append one line to metrics.jsonl, and return it; arrays become lists."""
+        line = json.dumps(values | self.run, default=_plain) + "\n"
+        self._append(line)
+        return line
+
+    def _append(self, lines: str) -> None:
+        """Lines for metrics.jsonl: the first of a process begin it anew.
+
+        A resumed run writes those again whose steps are not done again: its checkpoints have them.
+        """
         path = self.folder / "metrics.jsonl"
-        if first():
-            with writing(path), path.open("a") as file:
-                file.write(json.dumps(values, default=_plain) + "\n")
+        if first() and lines:
+            with writing(path), path.open("a" if self.written else "w", encoding="utf-8") as file:
+                file.write(lines)
+            self.written = True
 
     def checkpoints(self, label: str) -> Checkpoints:
         """The checkpoints of one part of the run; emptied first unless the run is resumed."""
-        saved = Checkpoints(self.folder / "checkpoints" / label, self.keep, self.save_every)
+        folder = self.folder / "checkpoints" / label
+        saved = Checkpoints(folder, self.keep, self.save_every, self.origin)
         if not self.resume:
             saved.clear()
         return saved
@@ -58,7 +83,8 @@ class Record:
         one(k, state, kept) -> (state, said) is round k, from 0. It takes the state, a pytree of
         arrays, `every` steps further, writes what it measures into `kept`, a pytree of NumPy
         arrays, and says what goes into a line of metrics.jsonl beside part and step. Both are
-        checkpointed after it. Where nothing is left to do it returns None, which ends the part.
+        checkpointed after it, with the part's lines so far. Where nothing is left to do it returns
+        None, which ends the part.
         """
         with self.checkpoints(part) as saved, self.progress(part, steps) as bar:
             done, (state, kept) = saved.restore((state, kept))
@@ -70,23 +96,17 @@ class Record:
             if done:
                 self.shown.say(f"{part} goes on from step {done} of {steps}")
             kept = jax.tree.map(np.array, kept)
-            self._rewind(part, done)
+            lines = saved.note
+            self._append(lines)
             bar(done)
             while done < steps and (after := one(done // every, state, kept)):
                 state, said = after
                 done += every
-                self.metrics(part=part, step=done, **said)
-                saved.save(done, (state, jax.tree.map(np.copy, kept)))
+                lines += self.metrics(part=part, step=done, **said)
+                saved.save(done, (state, kept), lines)
                 bar(every)
             bar(steps - done)
         return state, kept
-
-    def _rewind(self, part: str, done: int) -> None:
-        """Drop the lines of metrics.jsonl that a resumed part will write again."""
-        path = self.folder / "metrics.jsonl"
-        if first() and path.exists():
-            lines = path.read_text().splitlines()
-            write(path, "".join(line + "\n" for line in lines if _stays(line, part, done)))
 
 
 def first() -> bool:
@@ -97,7 +117,7 @@ def first() -> bool:
 def write(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with writing(path):
-        replace(path, lambda new: new.write_text(text))
+        replace(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
@@ -122,13 +142,22 @@ def replace(path: Path, make: Callable[[Path], Any]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _stays(line: str, part: str, done: int) -> bool:
-    """Whether a line of metrics.jsonl is whole, and not of this part's steps beyond `done`."""
-    try:
-        said = json.loads(line)
-    except json.JSONDecodeError:  # cut off when the run was killed
-        return False
-    return said.get("part") != part or said["step"] <= done
+def forget(folder: Path) -> None:
+    """Delete the traces of an earlier run, but for its results."""
+    with writing(folder):
+        for name in ("metrics.jsonl", "engine.log"):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / "checkpoints").exists():
+            shutil.rmtree(folder / "checkpoints")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the files that killed processes were making; `replace` makes its own ones anew."""
+    with writing(folder):
+        for path in folder.iterdir():
+            made = re.fullmatch(r"\.(\d+)\.[a-z]+\.(json|npz|png|pdf|md)", path.name)
+            if made and int(made[1]) != os.getpid():
+                path.unlink()
 
 
 def _plain(array: Any) -> Any:

@@ -16,10 +16,11 @@ class Killed(harness.Record):
         self.left, self.part = rounds, part
 
     def metrics(self, **values):
-        super().metrics(**values)
+        line = super().metrics(**values)
         self.left -= self.part in (None, values["part"])
         if not self.left:
             raise KeyboardInterrupt
+        return line
 
 
 def require_resumed(run, folder, rounds=2, part=None, whole=None):

@@ -431,8 +431,8 @@ def test_a_number_that_no_result_has_is_found():
 def test_claims_are_written_from_the_default_command_alone(tmp_path):
     run = tmp_path / "phase_diagram"
     run.mkdir()
-    config = harness.describe(phase_diagram.Config())
-    (run / "config.json").write_text(json.dumps(config))
+    about = harness.describe(phase_diagram.Config())
+    (run / "config.json").write_text(json.dumps(about))
     grid, xi = np.linspace(1, 2, 3), np.arange(9.0).reshape(3, 3)
     result = phase_diagram.Result(
         np.array(["vanilla", "minimal.bare"]), np.stack([grid] * 2), np.stack([grid] * 2),
@@ -442,7 +442,7 @@ def test_claims_are_written_from_the_default_command_alone(tmp_path):
     numbers = json.loads(claims.write("phase_diagram", tmp_path, tmp_path).read_text())
     assert numbers["vanilla: longest xi, steps"] == 8
     assert numbers["minimal.bare: least growth of xi from one mu_b to the next"] == 6
-    config["config"]["fine"] = 31
-    (run / "config.json").write_text(json.dumps(config))
+    about = harness.describe(phase_diagram.Config(fine=31))
+    (run / "config.json").write_text(json.dumps(about))
     with pytest.raises(SystemExit, match="fine: 31 then, 100 now"):
         claims.write("phase_diagram", tmp_path, tmp_path)

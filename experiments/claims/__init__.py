@@ -13,8 +13,6 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-
 from experiments import harness
 
 FOLDER = Path(__file__).parent
@@ -26,10 +24,8 @@ def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
 
     Leaves, naming the differences, if the run had other flags.
     """
-    module, run = import_module(f"experiments.{name}"), results / name
-    harness.require_same(run / "config.json", harness.describe(module.Config())["config"])
-    with np.load(run / "result.npz") as arrays:
-        claims = module.claims(module.Result(**arrays))
+    module = import_module(f"experiments.{name}")
+    claims = module.claims(harness.load(results / name, module.Result, module.Config()))
     path = folder / f"{name}.json"
     numbers = {what: float(f"{value:.5g}") for what, value in claims.items()}
     path.write_text(json.dumps(numbers, indent=2) + "\n")
