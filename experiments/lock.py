@@ -1,11 +1,12 @@
-"""One run in a folder: a lock of plain files, which says who holds it, on network disks too.
+"""One run in a folder: a lock of plain files, whose names say who holds it; on network disks too.
 
-Every process first announces itself in a file of its own, then looks for those of others. Nobody
-replaces the file of another, so two that begin at once see each other, and both step back.
+Every process first makes a file of its own, then looks for those of others. Nobody replaces the
+file of another, so two that begin at once see each other, and both step back. The files are empty:
+a name is there whole or not at all.
 """
 
 import _thread
-import json
+import hashlib
 import os
 import random
 import socket
@@ -13,14 +14,34 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Self
 
 BEAT = 10.0  # seconds between two signs of life of a holder
 PATIENCE = 120.0  # seconds without one: it is dead. A network disk may show them a minute late
 LOOK = 1.0  # seconds between two looks for one
 TRIES = 3  # of two that step back at once, one soon finds the folder free
+
+
+class Holder(NamedTuple):
+    """A process, as the name of its lock has it."""
+
+    pid: int
+    start: str  # when it began, in the words of its system
+    place: str  # where its number means it
+    host: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """The holder of a lock, or None where its name says nothing."""
+        *_, tail = path.name.split(".", 3)
+        parts = tail.split(".", 3)
+        return cls(int(parts[0]), *parts[1:]) if len(parts) == 4 and parts[0].isdigit() else None
+
+    def lock(self, folder: Path) -> Path:
+        """A lock of this process."""
+        return folder / ".".join((".lock", uuid.uuid4().hex[:8], *map(str, self)))
 
 
 def take(folder: Path) -> Path:
@@ -31,9 +52,8 @@ def take(folder: Path) -> Path:
     """
     for wait in (0.0, *(random.uniform(0.1, 0.5) for _ in range(TRIES - 1))):
         time.sleep(wait)
-        mine = folder / f".lock.{uuid.uuid4().hex[:8]}"
-        with mine.open("x") as file:
-            json.dump(_me(), file)
+        mine = this_process().lock(folder)
+        mine.open("x").close()
         try:
             holder = _other(folder, mine)
         except BaseException:
@@ -99,9 +119,9 @@ def _other(folder: Path, mine: Path) -> Path | None:
 
 def _lives(path: Path, mine: Path) -> bool:
     """Whether the holder of a lock lives; waits for a sign of life where only that can tell."""
-    holder = _read(path)
-    if holder and holder["place"] is not None and holder["place"] == _place():
-        return holder["start"] == _start(holder["pid"])
+    holder = Holder.of(path)
+    if holder and holder.place and holder.place == _place():
+        return holder.start == _start(holder.pid)
     try:
         last = path.stat().st_mtime
         silence = mine.stat().st_mtime - last
@@ -118,34 +138,26 @@ def _lives(path: Path, mine: Path) -> bool:
     return False
 
 
-def _me() -> dict[str, Any]:
+def this_process() -> Holder:
+    """The process that asks."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "place": _place(), "start": _start(pid)}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """What a lock says, or None where that is cut or damaged."""
-    try:
-        said = json.loads(path.read_bytes())
-        return said if said.keys() == _me().keys() and isinstance(said["pid"], int) else None
-    except (OSError, ValueError, AttributeError):
-        return None
+    return Holder(pid, _start(pid) or "", _place(), socket.gethostname())
 
 
 def _name(path: Path) -> str:
-    holder = _read(path)
-    return f"process {holder['pid']} on {holder['host']}" if holder else f"the holder of {path}"
+    holder = Holder.of(path)
+    return f"process {holder.pid} on {holder.host}" if holder else f"the holder of {path}"
 
 
-def _place() -> str | None:
+def _place() -> str:
     """Where process numbers mean the same: a host since it was booted, or a container in it."""
-    if os.name != "posix":  # os.kill would end a process there
-        return None
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
+    if os.name != "posix":  # to ask for a process by its number would end it there
+        return ""
+    place = socket.gethostname()
+    with suppress(OSError):
+        place += Path("/proc/sys/kernel/random/boot_id").read_text()
+        place += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def _start(pid: int) -> str | None:

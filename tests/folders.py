@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import harness
+from experiments import harness, lock
 
 NAME = Path(__file__).stem
 stop_at = None  # (part, round) at which a run is interrupted
@@ -202,10 +201,7 @@ def require_equal_or_said(cut, whole, folder, count, seed=0):
 
 def stale_lock(folder, **changes):
     """The lock that a process left which is gone, and a file that it was making."""
-    from experiments import lock
-
-    gone = lock._me() | {"start": "1"} | changes
-    path = folder / ".lock.00000000"
-    path.write_text(json.dumps(gone))
+    path = lock.this_process()._replace(**{"start": "1"} | changes).lock(folder)
+    path.touch()
     (folder / ".1.figure.pdf").write_bytes(b"half a figu")
     return path
