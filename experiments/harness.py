@@ -8,7 +8,8 @@ An experiment has a frozen `Config(harness.Config)`, and three functions
 
 and ends in `harness.main(Config, run, plot, table)`. Its folder then holds config.json,
 result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically, and
-engine.log, which says how each pass over time was computed.
+engine.log, which says how each pass over time was computed. One run at a time works there, and
+what it writes says by which flags and code; `--resume` refuses what another run left.
 """
 
 import os
@@ -328,8 +329,8 @@ def require_same(folder: Path, now: dict[str, str], other_code: bool) -> list[st
     then, runs = read(path)
     if other_code:
         then["code"] = now["code"]
-    code = " (--other-code, if only the code differs)" * (then["code"] != now["code"])
-    require(path, then, now, f"resume it with the same{code}, or start anew without --resume")
+    code = " (--other-code goes on where the code has changed)" * (then["code"] != now["code"])
+    require(path, then, now, f"resume it with the same flags{code}, or start anew without --resume")
     runs = [run for run in runs if run != fingerprint(now)] + [fingerprint(now)]
     if strange := strangers(metrics, runs):
         raise SystemExit(

@@ -39,8 +39,9 @@ class Checkpoints:
     A save is atomic and goes on in the background: a run killed in the middle of one finds the
     checkpoint before it. `seconds` lie at least between two saves. `origin` says what makes the
     checkpoints, such as {"seed": "0", "code": "0.1.0"}: each of them carries it, and `restore`
-    refuses one that names another value. Of several processes, the first alone reads and writes,
-    and tells the others. `note` is the text saved with the checkpoint that was restored.
+    refuses one that names another value. Of the processes of one run, the first alone reads and
+    writes, and tells the others; two runs need two folders. `note` is the text that was saved with
+    the checkpoint that was restored.
     """
 
     def __init__(
