@@ -84,7 +84,8 @@ class Checkpoints:
         self._last, self._step, self._late = time.monotonic(), step, None
         arrays = {name: _native(leaf) for name, leaf in leaves.items()}
         sums = {name: _sum(leaf) for name, leaf in arrays.items()}
-        about = {"arrays": _describe(arrays), "sums": sums, "origin": self._origin, "note": note}
+        about = {"step": step, "arrays": _describe(arrays), "sums": sums}
+        about |= {"origin": self._origin, "note": note}
         with self._explained():
             new = manager.save(
                 step,
@@ -135,7 +136,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 for child in self._folder.iterdir():
                     if child.name.isdigit() or child.name.startswith("damaged."):
-                        shutil.rmtree(child) if child.is_dir() else child.unlink()
+                        _remove(child)
                 self._manager.reload()
 
     def __enter__(self) -> Self:
@@ -176,9 +177,10 @@ class Checkpoints:
                 return step, self._read(step, like)
             except Damaged as damage:
                 aside = self._folder / f"damaged.{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                (self._folder / str(step)).rename(aside)
-                self._manager.reload()
+                with self._explained():
+                    _remove(aside)
+                    (self._folder / str(step)).rename(aside)
+                    self._manager.reload()
                 warnings.warn(
                     f"the checkpoint of step {step} in {self._folder} is damaged and was put aside "
                     f"as {aside.name}; the one before it is taken ({damage})",
@@ -193,8 +195,11 @@ class Checkpoints:
         try:
             about = _unsealed(self._manager.metadata(step).custom_metadata)
             kinds, sums, origin = about["arrays"], about["sums"], about["origin"]
+            same = about["step"] == step
         except Exception as error:  # Orbax has no error of its own for what it cannot read
             raise Damaged("it does not say what it holds") from error
+        if not same:
+            raise Damaged(f"it was saved as step {about['step']}")
         asked = _describe(like)
         differ = [
             f"  {name}: {origin[name]} then, {self._origin[name]} now"
@@ -252,6 +257,14 @@ def _whole(step: int) -> int:
 def _deleted(tree: Tree) -> bool:
     """Whether arrays of it were given to a later computation to overwrite."""
     return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(tree))
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, a file or a link, whichever it is, if it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sealed(about: dict[str, Any]) -> dict[str, Any]:

@@ -194,9 +194,15 @@ def test_a_flipped_byte_of_the_metadata_is_no_other_configuration(pair, tmp_path
 
 def test_after_a_fall_back_the_same_step_is_saved_again(pair):
     shutil.rmtree(pair / "9" / "default")
+    (pair / "damaged.9").write_text("of an earlier fall back, or anything")
+    (pair / "11").symlink_to(pair / "7")
     with Checkpoints(pair) as saved:
-        with pytest.warns(RuntimeWarning, match=r"step 9 in .* is damaged and was put aside"):
+        with pytest.warns(RuntimeWarning, match="is damaged and was put aside") as said:
             assert saved.restore(TREE)[0] == 7
+        eleven, nine = (str(warning.message) for warning in said)
+        assert "step 11" in eleven
+        assert "it was saved as step 7" in eleven
+        assert "step 9" in nine
         saved.save(9, TREE)
     with Checkpoints(pair) as saved:
         assert saved.restore(TREE)[0] == 9
