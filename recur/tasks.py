@@ -10,7 +10,6 @@ Each task knows the baseline that a network must beat to have used its memory. S
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
 from math import log
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from jax import Array
 from jax.nn import one_hot
 
 from recur import scan
+from recur.functions import Constant, Given
 
 
 class Batch(NamedTuple):
@@ -93,7 +93,6 @@ def _check(outputs: Array, shape: tuple[int, ...], k: int | None = None) -> None
 # --- to be given back ----------------------------------------------------------------------------
 
 
-@cache
 def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
     """`length` symbols, T - 1 blanks, a cue, `length` blanks; then to be said again, in order.
 
@@ -104,7 +103,6 @@ def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
     return _recall(T, symbols, length, cue=length + T - 1)
 
 
-@cache
 def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
     """Noiseless memorisation: as `copy`, but after T blanks the cue asks for the first symbol.
 
@@ -118,21 +116,19 @@ def _recall(T: int, symbols: int, length: int, cue: int) -> Task:
     scan.require_integers(T=T, symbols=symbols, length=length)
     if min(T, symbols - 1, length) < 1:
         raise ValueError(f"needs T, length >= 1 and symbols >= 2, got {T}, {length} and {symbols}")
-    blank, steps = symbols, T + 2 * length
-
-    def sample(key: Array, batch: int) -> Batch:
-        said = jax.random.randint(key, (length, batch), 0, symbols)
-        silence = jnp.full((length + T, batch), blank)
-        xs = jnp.concatenate([said, silence]).at[cue].set(blank + 1)
-        return Batch(one_hot(xs, symbols + 2), jnp.concatenate([silence, said]))
-
-    known = T + length + length / symbols
-    return Task(
-        sample, symbols + 2, symbols + 1, Baseline(length * log(symbols) / steps, known / steps)
-    )
+    steps, known = T + 2 * length, T + length + length / symbols
+    baseline = Baseline(length * log(symbols) / steps, known / steps)
+    return Task(Given(_sample_recall, T, symbols, length, cue), symbols + 2, symbols + 1, baseline)
 
 
-@cache
+def _sample_recall(T: int, symbols: int, length: int, cue: int, key: Array, batch: int) -> Batch:
+    blank = symbols
+    said = jax.random.randint(key, (length, batch), 0, symbols)
+    silence = jnp.full((length + T, batch), blank)
+    xs = jnp.concatenate([said, silence]).at[cue].set(blank + 1)
+    return Batch(one_hot(xs, symbols + 2), jnp.concatenate([silence, said]))
+
+
 def random_permutation(T: int, symbols: int = 100) -> Task:
     """A first symbol, 0 or 1, and T - 1 random others of 2 .. symbols - 1; which was the first?
 
@@ -141,20 +137,19 @@ def random_permutation(T: int, symbols: int = 100) -> Task:
     scan.require_integers(T=T, symbols=symbols)
     if T < 2 or symbols < 3:
         raise ValueError(f"needs T >= 2 and symbols >= 3, got T={T} and symbols={symbols}")
+    return Task(Given(_sample_permutation, T, symbols), symbols, symbols, Baseline(log(2), 1 / 2))
 
-    def sample(key: Array, batch: int) -> Batch:
-        one, two = jax.random.split(key)
-        first = jax.random.randint(one, (1, batch), 0, 2)
-        others = jax.random.randint(two, (T - 1, batch), 2, symbols)
-        return Batch(one_hot(jnp.concatenate([first, others]), symbols), first)
 
-    return Task(sample, symbols, symbols, Baseline(log(2), 1 / 2))
+def _sample_permutation(T: int, symbols: int, key: Array, batch: int) -> Batch:
+    one, two = jax.random.split(key)
+    first = jax.random.randint(one, (1, batch), 0, 2)
+    others = jax.random.randint(two, (T - 1, batch), 2, symbols)
+    return Batch(one_hot(jnp.concatenate([first, others]), symbols), first)
 
 
 # --- two of many ---------------------------------------------------------------------------------
 
 
-@cache
 def adding(T: int) -> Task:
     """(number, mark) with numbers uniform on [0, 1], two of them marked: what is their sum?
 
@@ -163,28 +158,27 @@ def adding(T: int) -> Task:
     1997, with a fixed T.
     """
     _require_tenths(T)
-
-    def sample(key: Array, batch: int) -> Batch:
-        one, two = jax.random.split(key)
-        numbers, marks = jax.random.uniform(one, (T, batch)), _marks(two, T, batch)
-        return Batch(jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(0)[None, :, None])
-
-    return Task(sample, 2, 1, Baseline(1 / 6, None))
+    return Task(Given(_sample_adding, T), 2, 1, Baseline(1 / 6, None))
 
 
-@cache
+def _sample_adding(T: int, key: Array, batch: int) -> Batch:
+    one, two = jax.random.split(key)
+    numbers, marks = jax.random.uniform(one, (T, batch)), _marks(two, T, batch)
+    return Batch(jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(0)[None, :, None])
+
+
 def delayed_xor(T: int) -> Task:
     """(bit, mark), two bits marked as in `adding`: do they differ? Martens and Sutskever 2011."""
     _require_tenths(T)
+    return Task(Given(_sample_xor, T), 2, 2, Baseline(log(2), 1 / 2))
 
-    def sample(key: Array, batch: int) -> Batch:
-        one, two = jax.random.split(key)
-        bits = jax.random.bernoulli(one, shape=(T, batch)).astype(float)
-        marks = _marks(two, T, batch)
-        differ = (bits * marks).sum(0)[None] == 1
-        return Batch(jnp.stack([bits, marks], axis=-1), differ.astype(int))
 
-    return Task(sample, 2, 2, Baseline(log(2), 1 / 2))
+def _sample_xor(T: int, key: Array, batch: int) -> Batch:
+    one, two = jax.random.split(key)
+    bits = jax.random.bernoulli(one, shape=(T, batch)).astype(float)
+    marks = _marks(two, T, batch)
+    differ = (bits * marks).sum(0)[None] == 1
+    return Batch(jnp.stack([bits, marks], axis=-1), differ.astype(int))
 
 
 def _marks(key: Array, T: int, batch: int) -> Array:
@@ -193,7 +187,6 @@ def _marks(key: Array, T: int, batch: int) -> Array:
     return one_hot(first, T, axis=0) + one_hot(second, T, axis=0)
 
 
-@cache
 def temporal_order(T: int) -> Task:
     """Two signals, A or B each, among distractors c, d, e, f: which of AA, AB, BA, BB was it?
 
@@ -202,7 +195,6 @@ def temporal_order(T: int) -> Task:
     return _order(T, ((1, 2), (4, 5)))
 
 
-@cache
 def three_bit_order(T: int) -> Task:
     """As `temporal_order` with three signals: in [T/10, 2T/10], [3T/10, 4T/10], [6T/10, 7T/10]."""
     return _order(T, ((1, 2), (3, 4), (6, 7)))
@@ -212,20 +204,23 @@ def _order(T: int, tenths: tuple[tuple[int, int], ...]) -> Task:
     _require_tenths(T)
     windows = tuple((-(-a * T // 10), b * T // 10 + 1) for a, b in tenths)  # rounded inwards
     classes = 2 ** len(windows)
-
-    def sample(key: Array, batch: int) -> Batch:
-        one, two, three = jax.random.split(key, 3)
-        signals = jax.random.randint(one, (len(windows), batch), 0, 2)  # A is 0, B is 1
-        places = _places(two, batch, windows)
-        symbols = jax.random.randint(three, (T, batch), 2, 6)
-        symbols = symbols.at[places, jnp.arange(batch)].set(signals)
-        order = (signals * (2 ** jnp.arange(len(windows))[::-1, None])).sum(0, keepdims=True)
-        return Batch(one_hot(symbols, 6), order)
-
-    return Task(sample, 6, classes, Baseline(log(classes), 1 / classes))
+    return Task(Given(_sample_order, T, windows), 6, classes, Baseline(log(classes), 1 / classes))
 
 
-def _places(key: Array, batch: int, windows: tuple[tuple[int, int], ...]) -> Array:
+Windows = tuple[tuple[int, int], ...]  # (from, to), in steps
+
+
+def _sample_order(T: int, windows: Windows, key: Array, batch: int) -> Batch:
+    one, two, three = jax.random.split(key, 3)
+    signals = jax.random.randint(one, (len(windows), batch), 0, 2)  # A is 0, B is 1
+    places = _places(two, batch, windows)
+    symbols = jax.random.randint(three, (T, batch), 2, 6)
+    symbols = symbols.at[places, jnp.arange(batch)].set(signals)
+    order = (signals * (2 ** jnp.arange(len(windows))[::-1, None])).sum(0, keepdims=True)
+    return Batch(one_hot(symbols, 6), order)
+
+
+def _places(key: Array, batch: int, windows: Windows) -> Array:
     """A step within each window (from, to), (len(windows), B)."""
     low, high = (jnp.array(ends)[:, None] for ends in zip(*windows, strict=True))
     return jax.random.randint(key, (len(windows), batch), low, high)
@@ -245,7 +240,7 @@ def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10
 
     `noise` is the standard deviation. arXiv:1806.05394. Raises ValueError for T < 1.
     """
-    return _labelled(images, labels, partial(pad, T=T, noise=noise), images[0].size, classes)
+    return _labelled(images, labels, Given(_pad, T, noise), images[0].size, classes)
 
 
 def unrolled(
@@ -255,11 +250,7 @@ def unrolled(
 
     Raises ValueError unless `pixels` divides those of an image.
     """
-
-    def read(key: Array, images: Array) -> Array:
-        del key
-        return unroll(images, pixels, order)
-
+    read = Given(_unroll, pixels, None if order is None else Constant(order))
     return _labelled(images, labels, read, pixels, classes)
 
 
@@ -305,13 +296,25 @@ def _labelled(
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if labels.shape != images.shape[:1]:
         raise ValueError(f"one label an image: got images {images.shape}, labels {labels.shape}")
-
-    def sample(key: Array, batch: int) -> Batch:
-        one, two = jax.random.split(key)
-        picked = jax.random.randint(one, (batch,), 0, len(labels))
-        return Batch(read(two, images[picked]), labels[None, picked])
-
     scan.require_index("labels", labels, classes, "classes")
     share = np.bincount(labels) / len(labels)
     known = -sum(p * log(p) for p in share.tolist() if p > 0)
+    sample = Given(_sample_labelled, Constant(images), Constant(labels), read)
     return Task(sample, inputs, classes, Baseline(known, float(share.max())))
+
+
+def _sample_labelled(
+    images: Constant, labels: Constant, read: Callable[..., Array], key: Array, batch: int
+) -> Batch:
+    one, two = jax.random.split(key)
+    picked = jax.random.randint(one, (batch,), 0, len(labels.array))
+    return Batch(read(two, images.array[picked]), labels.array[None, picked])
+
+
+def _pad(T: int, noise: float, key: Array, images: Array) -> Array:
+    return pad(key, images, T, noise)
+
+
+def _unroll(pixels: int, order: Constant | None, key: Array, images: Array) -> Array:
+    del key
+    return unroll(images, pixels, None if order is None else order.array)

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 
 # Each layer may import those before it (design: core <- cells <- compose <- scan <- ...).
-ORDER = ["core", "jaxpr", "cells", "compose", "scan", "generate", "analysis", "theory", "check",
-         "tasks", "train", "checkpoint", "flax", "experiments", "benchmarks"]  # fmt: skip
+ORDER = ["core", "jaxpr", "functions", "eigenvalues", "cells", "compose", "scan", "generate",
+         "analysis", "theory", "check", "tasks", "train", "checkpoint", "flax", "experiments",
+         "benchmarks"]  # fmt: skip
 
 # Packages that only one layer may import.
 ONLY = {"orbax": {"checkpoint"}, "flax": {"flax", "experiments", "benchmarks"}}

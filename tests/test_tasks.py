@@ -199,7 +199,7 @@ def test_many_batches_as_one():
 
 
 def test_a_task_is_a_constant():
-    assert tasks.copy(30) is tasks.copy(30)
+    assert tasks.copy(30) == tasks.copy(30)
     assert tasks.copy(30) != tasks.copy(31)
 
 

@@ -8,7 +8,6 @@ The eigenvalues of W - W^T are imaginary; gamma makes up for what the Euler step
 Chang et al. 2019, arXiv:1902.09689, equations 10 and 16-17.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jax import Array
 from jax.nn import sigmoid
 
 from recur.core import Prior, Unitwise
+from recur.functions import Given
 
 GATES = ("hidden",)
 GATED = ("hidden", "update")  # V and b have both, W the first alone
@@ -68,29 +68,33 @@ def mix(params: Params | Gated, h: Array) -> Array:
     return h @ (params.W - params.W.T)
 
 
-@cache
-def euler(eps: float, gamma: float, /) -> Unitwise:
+def update(eps: float, gamma: float, params: Params, h: Array, r: Array, z: Array) -> Array:
+    """h + eps tanh((W - W^T - gamma I) h + V x + b)."""
+    del params
+    return h + eps * jnp.tanh(r - gamma * h + z)
+
+
+def update_gated(
+    eps: float, gamma: float, params: Gated, h: Array, r: Array, z: list[Array]
+) -> Array:
+    """The same, the step times the gate."""
+    del params
+    field = r - gamma * h
+    return h + eps * sigmoid(field + z[1]) * jnp.tanh(field + z[0])
+
+
+def euler(eps: float, gamma: float) -> Unitwise:
     """The cell with step eps and diffusion gamma. Raises ValueError unless eps > 0, gamma >= 0."""
     _check(eps, gamma)
-
-    def update(params: Params, h: Array, r: Array, z: Array) -> Array:
-        del params
-        return h + eps * jnp.tanh(r - gamma * h + z)
-
-    return Unitwise(init, start, drive, mix, update, Params)
+    own = Given(update, float(eps), float(gamma))
+    return Unitwise(init, start, drive, mix, own, Params)
 
 
-@cache
-def euler_gated(eps: float, gamma: float, /) -> Unitwise:
+def euler_gated(eps: float, gamma: float) -> Unitwise:
     """The gated cell with step eps and diffusion gamma. Raises ValueError as `euler` does."""
     _check(eps, gamma)
-
-    def update(params: Gated, h: Array, r: Array, z: list[Array]) -> Array:
-        del params
-        field = r - gamma * h
-        return h + eps * sigmoid(field + z[1]) * jnp.tanh(field + z[0])
-
-    return Unitwise(init_gated, start, drive_gated, mix, update, Gated)
+    own = Given(update_gated, float(eps), float(gamma))
+    return Unitwise(init_gated, start, drive_gated, mix, own, Gated)
 
 
 def _check(eps: float, gamma: float) -> None:

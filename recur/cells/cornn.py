@@ -9,7 +9,6 @@ constants than ours (0.1, 1, 1): the paper tunes all three to each task.
 Rusch and Mishra 2021, arXiv:2010.00951, equations 1 and 3 (the damping taken at the old v).
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from recur.core import Cell, Prior
+from recur.functions import Given
 
 GATES = ("force",)
 
@@ -50,8 +50,18 @@ def start(params: Params, batch: tuple[int, ...] = ()) -> State:
     return State(zeros, zeros)
 
 
-@cache
-def oscillators(dt: float, gamma: float, epsilon: float, /) -> Cell:
+def step(
+    dt: float, gamma: float, epsilon: float, params: Params, state: State, x: Array
+) -> tuple[State, Array]:
+    """The velocities by the force at the old state, the positions by the new velocities."""
+    y, v = state
+    force = jnp.tanh(y @ params.W + v @ params.U + x @ params.V + params.b)
+    v = v + dt * (force - gamma * y - epsilon * v)
+    y = y + dt * v
+    return State(y, v), y
+
+
+def oscillators(dt: float, gamma: float, epsilon: float) -> Cell:
     """The cell with time step dt, stiffness gamma and damping epsilon.
 
     Without the force, which is bounded, a step (y, v) -> (y, v) has the determinant 1 - dt epsilon
@@ -70,15 +80,7 @@ def oscillators(dt: float, gamma: float, epsilon: float, /) -> Cell:
             "only if dt^2 gamma + 2 dt epsilon < 4, and that is "
             f"{dt**2 * gamma + 2 * dt * epsilon:.4g}. Take a smaller dt"
         )
-
-    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
-        y, v = state
-        force = jnp.tanh(y @ params.W + v @ params.U + x @ params.V + params.b)
-        v = v + dt * (force - gamma * y - epsilon * v)
-        y = y + dt * v
-        return State(y, v), y
-
-    return Cell(init, start, step, Params)
+    return Cell(init, start, Given(step, float(dt), float(gamma), float(epsilon)), Params)
 
 
 cell = oscillators(0.1, 1.0, 1.0)

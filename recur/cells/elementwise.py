@@ -20,6 +20,13 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
     """
     if not callable(phi):
         raise TypeError(f"phi is a function of the pre-activation, such as jnp.tanh; got {phi!r}")
+    try:
+        hash(phi)
+    except TypeError:
+        raise TypeError(
+            f"a cell is a constant, which a phi is part of; {phi!r} has no hash. Pass a function, "
+            "or give its class an __eq__ and a __hash__"
+        ) from None
     if phi in KNOWN:
         return
     with jax.ensure_compile_time_eval():

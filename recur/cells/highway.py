@@ -8,7 +8,6 @@
 Zilly et al. 2017, arXiv:1607.03474, equations 6-9, with the carry gate 1 - t.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jax import Array
 from jax.nn import sigmoid
 
 from recur.core import Cell, Prior, Unitwise
+from recur.functions import Given
 
 GATES = ("candidate", "transform")
 
@@ -31,6 +31,12 @@ class Params(NamedTuple):
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
     """Parameters of one layer drawn from the prior."""
     return Params(*prior.draw(key, d, n, len(GATES)))
+
+
+def init_deep(L: int, key: Array, prior: Prior, d: int, n: int) -> Params:
+    """Parameters of L layers drawn from the prior; the input enters the first."""
+    W, V, b = prior.draw(key, d, n, L * len(GATES))
+    return Params(W, V[:, : len(GATES) * n], b)
 
 
 def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
@@ -55,11 +61,19 @@ def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
     return (1 - t) * h + t * c
 
 
+def step_deep(L: int, params: Params, h: Array, x: Array) -> tuple[Array, Array]:
+    """L layers, one after the other."""
+    b = jnp.split(params.b, L)
+    b[0] = b[0] + x @ params.V
+    for W, z in zip(jnp.split(params.W, L, axis=1), b, strict=True):
+        h = update(params, h, jnp.split(h @ W, 2, axis=-1), jnp.split(z, 2, axis=-1))
+    return h, h
+
+
 cell = Unitwise(init, start, drive, mix, update, Params)
 
 
-@cache
-def deep(L: int, /) -> Cell | Unitwise:
+def deep(L: int) -> Cell | Unitwise:
     """The cell of L layers; a prior has one value, or 2L, the GATES of each layer in turn.
 
     Raises ValueError for L < 1.
@@ -68,16 +82,4 @@ def deep(L: int, /) -> Cell | Unitwise:
         raise ValueError(f"a recurrent highway network has L >= 1 layers, got L={L}")
     if L == 1:
         return cell
-
-    def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-        W, V, b = prior.draw(key, d, n, L * len(GATES))
-        return Params(W, V[:, : len(GATES) * n], b)
-
-    def step(params: Params, h: Array, x: Array) -> tuple[Array, Array]:
-        b = jnp.split(params.b, L)
-        b[0] = b[0] + x @ params.V
-        for W, z in zip(jnp.split(params.W, L, axis=1), b, strict=True):
-            h = update(params, h, jnp.split(h @ W, 2, axis=-1), jnp.split(z, 2, axis=-1))
-        return h, h
-
-    return Cell(init, start, step, Params)
+    return Cell(Given(init_deep, L), start, Given(step_deep, L), Params)

@@ -9,7 +9,6 @@ Jaeger et al. 2007, Neural Networks 20:335 (leaky echo-state networks); Mozer 19
 """
 
 from dataclasses import replace
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from jax.nn import sigmoid
 
 from recur.cells import vanilla
 from recur.core import Prior, Unitwise
+from recur.functions import Given
 
 GATES = vanilla.GATES
 
@@ -58,17 +58,19 @@ def update(params: Params, h: Array, r: Array, z: Array) -> Array:
     return (1 - alpha) * h + alpha * jnp.tanh(r + z)
 
 
-@cache
-def fixed(alpha: float, /) -> Unitwise:
+def update_fixed(alpha: float, params: Fixed, h: Array, r: Array, z: Array) -> Array:
+    """(1 - alpha) h + alpha tanh(W h + V x + b), alpha the same for all."""
+    del params
+    return (1 - alpha) * h + alpha * jnp.tanh(r + z)
+
+
+def fixed(alpha: float) -> Unitwise:
     """The cell whose units share the rate alpha. Raises ValueError unless 0 < alpha <= 1."""
     if not 0 < alpha <= 1:
         raise ValueError(f"a leaky unit has a rate 0 < alpha <= 1 (alpha = dt / tau), got {alpha}")
-
-    def update(params: Fixed, h: Array, r: Array, z: Array) -> Array:
-        del params
-        return (1 - alpha) * h + alpha * jnp.tanh(r + z)
-
-    return replace(vanilla.cell, init=init_fixed, update=update, takes=Fixed)
+    return replace(
+        vanilla.cell, init=init_fixed, update=Given(update_fixed, float(alpha)), takes=Fixed
+    )
 
 
 cell = replace(vanilla.cell, init=init, update=update, takes=Params)

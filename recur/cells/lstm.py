@@ -16,7 +16,6 @@ peepholes, Gers et al. 2002, JMLR 3:115; coupled gates, Greff et al. 2017, arXiv
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -26,6 +25,7 @@ from jax.nn import sigmoid
 
 from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
+from recur.functions import Given
 
 GATES = ("input", "forget", "candidate", "output")
 COUPLED = ("forget", "candidate", "output")
@@ -106,21 +106,23 @@ def mix_coupled(params: Coupled, h: Array) -> list[Array]:
     return jnp.split(h @ params.W, len(COUPLED), axis=-1)
 
 
-@cache
-def long_short(phi: Callable[[Array], Array], /) -> Unitwise:
+def update(
+    phi: Callable[[Array], Array], params: Params, state: State, r: list[Array], z: list[Array]
+) -> State:
+    """c = f c + i phi(g), h = o phi(c)."""
+    del params
+    i, f, g, o = (a + b for a, b in zip(r, z, strict=True))
+    c = sigmoid(f) * state.c + sigmoid(i) * phi(g)
+    return State(sigmoid(o) * phi(c), c)
+
+
+def long_short(phi: Callable[[Array], Array]) -> Unitwise:
     """The cell with this phi at the candidate and at the output; the same phi, the same cell.
 
     Raises ValueError for a phi by which a unit reads another, such as a softmax.
     """
     require_elementwise(phi)
-
-    def update(params: Params, state: State, r: list[Array], z: list[Array]) -> State:
-        del params
-        i, f, g, o = (a + b for a, b in zip(r, z, strict=True))
-        c = sigmoid(f) * state.c + sigmoid(i) * phi(g)
-        return State(sigmoid(o) * phi(c), c)
-
-    return Unitwise(init, start, drive, mix, update, Params)
+    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
 
 
 def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Array]) -> State:

@@ -7,7 +7,6 @@ Elman 1990, Cognitive Science 14:179.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from jax import Array
 
 from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
+from recur.functions import Given
 
 GATES = ("hidden",)
 
@@ -53,19 +53,19 @@ def identity(a: Array) -> Array:
     return a
 
 
-@cache
+def update(phi: Callable[[Array], Array], params: Params, h: Array, r: Array, z: Array) -> Array:
+    """phi(W h + V x + b)."""
+    del params, h
+    return phi(r + z)
+
+
 def elman(phi: Callable[[Array], Array]) -> Unitwise:
     """The cell h = phi(W h + V x + b); the same phi gives the same cell.
 
     Raises ValueError for a phi by which a unit reads another, such as a softmax.
     """
     require_elementwise(phi)
-
-    def update(params: Params, h: Array, r: Array, z: Array) -> Array:
-        del params, h
-        return phi(r + z)
-
-    return Unitwise(init, start, drive, mix, update, Params)
+    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
 
 
 cell = elman(jnp.tanh)

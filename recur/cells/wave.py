@@ -14,15 +14,15 @@ Hughes et al. 2019, arXiv:1904.12831.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from math import sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from recur.core import Prior, Unitwise
+from recur.functions import Given
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Medium:
                 raise ValueError(f"pixel {pixel} lies outside the grid (ny, nx) = {self.shape}")
             if not all(i == int(i) for i in pixel):
                 raise ValueError(f"pixel {pixel} is a row and a column, integers")
+        for name in ("shape", "sources", "probes"):  # which may be lists or arrays
+            object.__setattr__(self, name, _tuples(getattr(self, name)))
         if not 0 <= 2 * self.border <= min(self.shape):
             raise ValueError(
                 f"a border of {self.border} pixels at each side does not fit in {self.shape}; "
@@ -78,6 +80,11 @@ class Medium:
         depth = [np.maximum(0, self.border - _to_rim(size)) for size in self.shape]
         profile = [self.sigma * self.c0 / self.h * (d / max(self.border, 1)) ** 4 for d in depth]
         return np.hypot(profile[0][:, None], profile[1]).ravel()
+
+
+def _tuples(numbers: Any) -> Any:
+    """Integers in tuples of any depth, which have a hash."""
+    return tuple(map(_tuples, numbers)) if np.ndim(numbers) else int(numbers)
 
 
 def _to_rim(size: int) -> np.ndarray:
@@ -111,6 +118,44 @@ def project(rho: Array, steepness: float) -> Array:
     return (edge + jnp.tanh(steepness * (rho - 0.5))) / (2 * edge)
 
 
+def init(medium: Medium, key: Array, prior: Prior, d: int, n: int) -> Params:
+    """rho drawn as a bias. Raises ValueError where d or n is not the medium's."""
+    if (d, n) != (len(medium.sources), medium.n):
+        raise ValueError(
+            f"this medium has d = {len(medium.sources)} sources and n = {medium.n} pixels, "
+            f"{medium.shape}; got d={d}, n={n}"
+        )
+    _, _, rho = prior.draw(key, 1, 1, n)  # a bias a pixel: W would be n by n
+    return Params(rho)
+
+
+def drive(medium: Medium, params: Params, x: Array) -> Array:
+    """x at the sources, 0 elsewhere."""
+    del params
+    sources = medium.flat(medium.sources)
+    return jnp.zeros((*x.shape[:-1], medium.n), x.dtype).at[..., sources].add(x)
+
+
+def mix(medium: Medium, params: Params, h: Array) -> Array:
+    """Lap h."""
+    del params
+    return (neighbours(medium, h, "constant") - 4 * h) / medium.h**2
+
+
+def update(
+    medium: Medium, b0: float, y0: float, params: Params, state: State, r: Array, z: Array
+) -> State:
+    """The field one step on, and the field that was."""
+    y, before = state
+    dt, material = medium.dt, project(params.rho, medium.steepness)
+    c = medium.c0 + (medium.c1 - medium.c0) * material
+    b = jnp.asarray(medium.damping(), y.dtype)
+    if b0:
+        b = b + material * b0 / (1 + (y / y0) ** 2)
+    field = (2 * y - (1 - b * dt) * before + (c * dt) ** 2 * r) / (1 + b * dt)
+    return State(field + z, y)
+
+
 def neighbours(medium: Medium, field: Array, mode: str) -> Array:
     """The sum of each pixel's four neighbours, (..., n); `mode` is jnp.pad's, for the outside."""
     y = field.reshape(*field.shape[:-1], *medium.shape)
@@ -141,47 +186,23 @@ def intensity(medium: Medium, hs: Array) -> Array:
     return power / power.sum(axis=-1, keepdims=True)
 
 
-@cache
-def linear(medium: Medium, /) -> Unitwise:
+def linear(medium: Medium) -> Unitwise:
     """The cell of a medium: d = number of sources, n = number of pixels, linear in its state."""
     return saturable(medium, 0.0, 1.0)
 
 
-@cache
-def saturable(medium: Medium, b0: float, y0: float, /) -> Unitwise:
+def saturable(medium: Medium, b0: float, y0: float) -> Unitwise:
     """The cell whose material absorbs weak fields by b0, and half as much where |y| = y0.
 
     Raises ValueError unless b0 >= 0 and y0 > 0; its `init` raises where d or n is not the medium's.
     """
     if not (b0 >= 0 and y0 > 0):
         raise ValueError(f"saturable absorption needs b0 >= 0 and y0 > 0, got b0={b0}, y0={y0}")
-    sources, border, dt = medium.flat(medium.sources), medium.damping(), medium.dt
-
-    def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-        if (d, n) != (len(sources), medium.n):
-            raise ValueError(
-                f"this medium has d = {len(sources)} sources and n = {medium.n} pixels, "
-                f"{medium.shape}; got d={d}, n={n}"
-            )
-        _, _, rho = prior.draw(key, 1, 1, n)  # a bias a pixel: W would be n by n
-        return Params(rho)
-
-    def drive(params: Params, x: Array) -> Array:
-        del params
-        return jnp.zeros((*x.shape[:-1], medium.n), x.dtype).at[..., sources].add(x)
-
-    def mix(params: Params, h: Array) -> Array:
-        del params
-        return (neighbours(medium, h, "constant") - 4 * h) / medium.h**2
-
-    def update(params: Params, state: State, r: Array, z: Array) -> State:
-        y, before = state
-        material = project(params.rho, medium.steepness)
-        c = medium.c0 + (medium.c1 - medium.c0) * material
-        b = jnp.asarray(border, y.dtype)
-        if b0:
-            b = b + material * b0 / (1 + (y / y0) ** 2)
-        field = (2 * y - (1 - b * dt) * before + (c * dt) ** 2 * r) / (1 + b * dt)
-        return State(field + z, y)
-
-    return Unitwise(init, start, drive, mix, update, Params)
+    return Unitwise(
+        Given(init, medium),
+        start,
+        Given(drive, medium),
+        Given(mix, medium),
+        Given(update, medium, float(b0), float(y0)),
+        Params,
+    )

@@ -12,7 +12,7 @@ is still an argument of the cell's `init`; what is not named above is drawn as b
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -23,23 +23,7 @@ from jax.typing import ArrayLike
 
 from recur.compose.gates import keeping, writing
 from recur.core import Cell, Prior, Tree, Unitwise
-
-
-@dataclass(frozen=True)
-class Redrawn:
-    """An `init` that draws some of another's parameters anew.
-
-    A value and not a closure: built twice alike, however its arguments are written, it is equal.
-    """
-
-    init: Callable[..., Tree]  # (key, prior, d, n) -> params
-    redraw: Callable[..., Tree]  # (key, prior, n, params, *settings) -> params
-    settings: tuple[Any, ...] = ()
-
-    def __call__(self, key: Array, prior: Prior, d: int, n: int) -> Tree:
-        """(key, prior, d, n) -> params."""
-        first, second = jax.random.split(key)
-        return self.redraw(second, prior, n, self.init(first, prior, d, n), *self.settings)
+from recur.functions import Given
 
 
 def orthogonal(cell: Cell | Unitwise) -> Any:
@@ -116,7 +100,21 @@ def _redrawn(cell: Cell | Unitwise, redraw: Callable[..., Tree], *settings: Any)
             f"an initialiser takes a Cell or a Unitwise, got {type(cell).__name__}: apply it to "
             "each layer before they are put together"
         )
-    return replace(cell, init=Redrawn(cell.init, redraw, settings))
+    return replace(cell, init=Given(_init, cell.init, redraw, settings))
+
+
+def _init(
+    init: Callable[..., Tree],  # (key, prior, d, n) -> params
+    redraw: Callable[..., Tree],  # (key, prior, n, params, *settings) -> params
+    settings: tuple[Any, ...],
+    key: Array,
+    prior: Prior,
+    d: int,
+    n: int,
+) -> Tree:
+    """An `init` that draws some of another's parameters anew."""
+    first, second = jax.random.split(key)
+    return redraw(second, prior, n, init(first, prior, d, n), *settings)
 
 
 def _orthogonal(key: Array, prior: Prior, n: int, params: Tree) -> Tree:

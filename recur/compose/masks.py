@@ -7,7 +7,6 @@ Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a res
 a masked step. A `Unitwise` stays one: the flag travels in z, and `update` chooses unit by unit.
 """
 
-from functools import cache
 from typing import Any
 
 import jax
@@ -16,9 +15,9 @@ from jax import Array
 
 from recur.compose.presence import tell
 from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
+from recur.functions import Given, unbound
 
 
-@cache
 def masked(cell: Recurrence) -> Any:
     """The cell over x = (mask, x), mask (...) boolean: a step that is masked does not happen.
 
@@ -26,17 +25,22 @@ def masked(cell: Recurrence) -> Any:
     even NaN in it reaches a result or a gradient. An output that is no part of the state (a skip
     around the cell) is zero there. A step raises ValueError for an x without such a mask.
     """
-    return _masked_unitwise(cell) if isinstance(cell, Unitwise) else _masked_cell(cell)
+    if isinstance(cell, Unitwise):
+        drive, update = Given(_masked_drive, cell), Given(_masked_update, cell)
+        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+    return Cell(unbound(cell.init), unbound(cell.start), Given(_masked_step, cell), takes(cell))
 
 
-@cache
 def resetting(cell: Recurrence) -> Any:
     """The cell over x = (reset, x), reset (...) boolean: where True, x begins a new sequence.
 
     The state before that step becomes `cell.start`, learned or not, and nothing older reaches
     any later result or gradient. A step raises ValueError for an x without such a flag.
     """
-    return _resetting_unitwise(cell) if isinstance(cell, Unitwise) else _resetting_cell(cell)
+    if isinstance(cell, Unitwise):
+        drive, update = Given(_resetting_drive, cell), Given(_resetting_update, cell)
+        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+    return Cell(unbound(cell.init), unbound(cell.start), Given(_resetting_step, cell), takes(cell))
 
 
 def beside(name: str, x: Tree) -> tuple[Tree, Tree]:
@@ -101,52 +105,46 @@ def _where(number: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(number != 0, a, b), new, old)
 
 
-def _masked_unitwise(cell: Unitwise) -> Unitwise:
-    def drive(params: Tree, x: Tree) -> tuple[Array, Tree]:
-        mask, x = flagged("mask", x)
-        z = cell.drive(params, clean(tell(mask), x))
-        return _number(mask, z), z
-
-    def update(params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree]) -> Tree:
-        mask, z = z
-        return _where(mask, cell.update(params, state, r, z), state)
-
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+def _masked_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Array, Tree]:
+    mask, x = flagged("mask", x)
+    z = cell.drive(params, clean(tell(mask), x))
+    return _number(mask, z), z
 
 
-def _masked_cell(cell: Recurrence) -> Cell:
-    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        mask, x = flagged("mask", x)
-        after, h = cell.step(params, state, clean(tell(mask), x))
-        carried = choose(mask, after, state)
-        output = follow(h, after, carried)
-        return carried, clean(mask, h) if output is None else output
-
-    return Cell(cell.init, cell.start, step, takes(cell))
+def _masked_update(
+    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree]
+) -> Tree:
+    mask, z = z
+    return _where(mask, cell.update(params, state, r, z), state)
 
 
-def _resetting_unitwise(cell: Unitwise) -> Unitwise:
-    def drive(params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
-        # mix(start) belongs here: it is what the flag does alone, one product for all steps
-        reset, x = flagged("reset", x)
-        z = cell.drive(params, x)
-        fresh = cell.start(params)
-        r = cell.mix(params, hidden(fresh))
-        fresh, r = jax.tree.map(lambda a: jnp.broadcast_to(a, reset.shape + a.shape), (fresh, r))
-        return _number(reset, z), fresh, r, z
-
-    def update(params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree, Tree, Tree]) -> Tree:
-        reset, fresh, r_fresh, z_cell = z
-        state, r = _where(reset, (fresh, r_fresh), (state, r))
-        return cell.update(params, state, r, z_cell)
-
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+def _masked_step(cell: Recurrence, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+    mask, x = flagged("mask", x)
+    after, h = cell.step(params, state, clean(tell(mask), x))
+    carried = choose(mask, after, state)
+    output = follow(h, after, carried)
+    return carried, clean(mask, h) if output is None else output
 
 
-def _resetting_cell(cell: Recurrence) -> Cell:
-    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        reset, x = flagged("reset", x)
-        fresh = cell.start(params, reset.shape)
-        return cell.step(params, choose(reset, fresh, state), x)
+def _resetting_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
+    # mix(start) belongs here: it is what the flag does alone, one product for all steps
+    reset, x = flagged("reset", x)
+    z = cell.drive(params, x)
+    fresh = cell.start(params)
+    r = cell.mix(params, hidden(fresh))
+    fresh, r = jax.tree.map(lambda a: jnp.broadcast_to(a, reset.shape + a.shape), (fresh, r))
+    return _number(reset, z), fresh, r, z
 
-    return Cell(cell.init, cell.start, step, takes(cell))
+
+def _resetting_update(
+    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree, Tree, Tree]
+) -> Tree:
+    reset, fresh, r_fresh, z_cell = z
+    state, r = _where(reset, (fresh, r_fresh), (state, r))
+    return cell.update(params, state, r, z_cell)
+
+
+def _resetting_step(cell: Recurrence, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
+    reset, x = flagged("reset", x)
+    fresh = cell.start(params, reset.shape)
+    return cell.step(params, choose(reset, fresh, state), x)

@@ -6,7 +6,6 @@
 Gal and Ghahramani 2016, arXiv:1512.05287; zoneout, Krueger et al. 2017, arXiv:1606.01305.
 """
 
-from functools import cache
 from typing import Any
 
 import jax
@@ -16,9 +15,9 @@ from jax.typing import ArrayLike
 
 from recur.compose.masks import beside, follow
 from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
+from recur.functions import Given, unbound
 
 
-@cache
 def recurrent_dropout(cell: Unitwise) -> Cell:
     """The cell over x = (keep, x), keep (..., n): h enters the recurrent product as keep * h.
 
@@ -31,18 +30,9 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
             f"recurrent_dropout takes a Unitwise cell, whose recurrent product is known; got "
             f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
         )
-
-    def step(params: Tree, state: Tree, x: tuple[Array, Tree]) -> tuple[Tree, Array]:
-        keep, x = beside("keep", x)
-        _require_shape(keep, hidden(state))
-        r = cell.mix(params, keep * hidden(state))
-        state = cell.update(params, state, r, cell.drive(params, x))
-        return state, hidden(state)
-
-    return Cell(cell.init, cell.start, step, takes(cell))
+    return Cell(cell.init, cell.start, Given(_dropping_step, cell), takes(cell))
 
 
-@cache
 def zoneout(cell: Recurrence) -> Any:
     """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
 
@@ -51,33 +41,47 @@ def zoneout(cell: Recurrence) -> Any:
     which gives the expected step. A `Unitwise` cell stays one. Raises ValueError for other shapes.
     """
     if isinstance(cell, Unitwise):
-        return _zoneout_unitwise(cell)
-
-    def step(params: Tree, state: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Array]:
-        keep, x = beside("keep", x)
-        after, h = cell.step(params, state, x)
-        blended = _blend(keep, state, after)
-        output = follow(h, after, blended)
-        if output is None:
-            raise ValueError(
-                "zoneout needs a cell whose output is part of its state; put a skip around the "
-                "zoneout, Residual(zoneout(cell)), not inside it"
-            )
-        return blended, output
-
-    return Cell(cell.init, cell.start, step, takes(cell))
+        drive, update = Given(_zoneout_drive, cell), Given(_zoneout_update, cell)
+        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+    step = Given(_zoneout_step, cell)
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell))
 
 
-def _zoneout_unitwise(cell: Unitwise) -> Unitwise:
-    def drive(params: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
-        keep, x = beside("keep", x)
-        return keep, cell.drive(params, x)
+def _dropping_step(
+    cell: Unitwise, params: Tree, state: Tree, x: tuple[Array, Tree]
+) -> tuple[Tree, Array]:
+    keep, x = beside("keep", x)
+    _require_shape(keep, hidden(state))
+    r = cell.mix(params, keep * hidden(state))
+    state = cell.update(params, state, r, cell.drive(params, x))
+    return state, hidden(state)
 
-    def update(params: Tree, state: Tree, r: Tree, z: tuple[Tree, Tree]) -> Tree:
-        keep, z = z
-        return _blend(keep, state, cell.update(params, state, r, z))
 
-    return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+def _zoneout_drive(cell: Unitwise, params: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+    keep, x = beside("keep", x)
+    return keep, cell.drive(params, x)
+
+
+def _zoneout_update(
+    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Tree, Tree]
+) -> Tree:
+    keep, z = z
+    return _blend(keep, state, cell.update(params, state, r, z))
+
+
+def _zoneout_step(
+    cell: Recurrence, params: Tree, state: Tree, x: tuple[Tree, Tree]
+) -> tuple[Tree, Array]:
+    keep, x = beside("keep", x)
+    after, h = cell.step(params, state, x)
+    blended = _blend(keep, state, after)
+    output = follow(h, after, blended)
+    if output is None:
+        raise ValueError(
+            "zoneout needs a cell whose output is part of its state; put a skip around the "
+            "zoneout, Residual(zoneout(cell)), not inside it"
+        )
+    return blended, output
 
 
 def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:

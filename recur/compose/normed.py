@@ -6,7 +6,7 @@
 Ba, Kiros and Hinton 2016, arXiv:1607.06450.
 """
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, takes
+from recur.functions import Given, unbound
 
 
 class Normed(NamedTuple):
@@ -25,7 +26,6 @@ class Normed(NamedTuple):
     shift: Tree
 
 
-@cache
 def layer_normed(cell: Unitwise) -> Cell:
     """The cell with each array of r and z standardised over its units, with learned gains.
 
@@ -38,28 +38,33 @@ def layer_normed(cell: Unitwise) -> Cell:
             f"layer_normed takes a Unitwise cell, whose r and z it standardises; got "
             f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
         )
+    own = Normed(cell.takes, None, None, None)
+    return Cell(
+        Given(_normed_init, cell), Given(_normed_start, cell), Given(_normed_step, cell), own
+    )
 
-    def init(key: Array, prior: Prior, d: int, n: int) -> Normed:
-        params = cell.init(key, prior, d, n)
-        h = hidden(cell.start(params))
-        r, z = cell.mix(params, h), cell.drive(params, jnp.zeros(d, h.dtype))
-        shift = jax.tree.map(lambda a: jnp.full_like(a, a.mean()), z)
-        gain_r, gain_z = jax.tree.map(jnp.ones_like, (r, z))
-        return Normed(params, gain_r, gain_z, shift)
 
-    def start(params: Normed, batch: tuple[int, ...] = ()) -> Tree:
-        return cell.start(params.cell, batch)
+def _normed_init(cell: Unitwise, key: Array, prior: Prior, d: int, n: int) -> Normed:
+    params = cell.init(key, prior, d, n)
+    h = hidden(cell.start(params))
+    r, z = cell.mix(params, h), cell.drive(params, jnp.zeros(d, h.dtype))
+    shift = jax.tree.map(lambda a: jnp.full_like(a, a.mean()), z)
+    gain_r, gain_z = jax.tree.map(jnp.ones_like, (r, z))
+    return Normed(params, gain_r, gain_z, shift)
 
-    def step(params: Normed, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        r, z = jax.tree.map(
-            standardise, (cell.mix(params.cell, hidden(state)), cell.drive(params.cell, x))
-        )
-        r = jax.tree.map(jnp.multiply, params.gain_r, r)
-        z = jax.tree.map(lambda g, a, s: g * a + s, params.gain_z, z, params.shift)
-        state = cell.update(params.cell, state, r, z)
-        return state, hidden(state)
 
-    return Cell(init, start, step, Normed(cell.takes, None, None, None))
+def _normed_start(cell: Unitwise, params: Normed, batch: tuple[int, ...] = ()) -> Tree:
+    return cell.start(params.cell, batch)
+
+
+def _normed_step(cell: Unitwise, params: Normed, state: Tree, x: Tree) -> tuple[Tree, Array]:
+    r, z = jax.tree.map(
+        standardise, (cell.mix(params.cell, hidden(state)), cell.drive(params.cell, x))
+    )
+    r = jax.tree.map(jnp.multiply, params.gain_r, r)
+    z = jax.tree.map(lambda g, a, s: g * a + s, params.gain_z, z, params.shift)
+    state = cell.update(params.cell, state, r, z)
+    return state, hidden(state)
 
 
 def standardise(a: Array) -> Array:
@@ -75,29 +80,28 @@ class Learned(NamedTuple):
     start: Tree
 
 
-@cache
 def learned_start(cell: Recurrence) -> Any:
     """The cell whose initial state is a parameter; it begins as the cell's own start.
 
     A `Unitwise` cell stays one.
     """
-
-    def init(key: Array, prior: Prior, d: int, n: int) -> Learned:
-        params = cell.init(key, prior, d, n)
-        return Learned(params, cell.start(params))
-
-    def start(params: Learned, batch: tuple[int, ...] = ()) -> Tree:
-        return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch, *s.shape)), params.start)
-
-    own = Learned(takes(cell), None)
+    init, own = Given(_learned_init, cell), Learned(takes(cell), None)
     if isinstance(cell, Unitwise):
-        drive, mix, update = cell.drive, cell.mix, cell.update
-        return Unitwise(
-            init,
-            start,
-            lambda params, x: drive(params.cell, x),
-            lambda params, h: mix(params.cell, h),
-            lambda params, state, r, z: update(params.cell, state, r, z),
-            own,
+        drive, mix, update = (
+            Given(_of_cell, function) for function in (cell.drive, cell.mix, cell.update)
         )
-    return Cell(init, start, lambda params, state, x: cell.step(params.cell, state, x), own)
+        return Unitwise(init, _learned_start, drive, mix, update, own)
+    return Cell(init, _learned_start, Given(_of_cell, unbound(cell.step)), own)
+
+
+def _learned_init(cell: Recurrence, key: Array, prior: Prior, d: int, n: int) -> Learned:
+    params = cell.init(key, prior, d, n)
+    return Learned(params, cell.start(params))
+
+
+def _learned_start(params: Learned, batch: tuple[int, ...] = ()) -> Tree:
+    return jax.tree.map(lambda s: jnp.broadcast_to(s, (*batch, *s.shape)), params.start)
+
+
+def _of_cell(function: Callable[..., Tree], params: Learned, *rest: Tree) -> Tree:
+    return function(params.cell, *rest)

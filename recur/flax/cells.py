@@ -9,7 +9,7 @@ An nnx module is a pytree, so it is its own parameters.
 """
 
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -20,53 +20,82 @@ from jax import Array
 
 from recur.compose.normed import Learned
 from recur.core import Cell, Prior, Recurrence, Tree
+from recur.functions import Given
 
 
-@cache
 def from_nnx(make: Callable[..., nnx.RNNCellBase]) -> Cell:
     """The recur Cell of an nnx cell; `make(d, n, rngs=...)` builds it, such as nnx.LSTMCell.
 
     Its parameters are the module itself, which is a pytree, so a trained module is analysed by
     `scan.tied(from_nnx(nnx.LSTMCell), module)`. The prior is ignored: the module draws its own.
     """
-
-    def init(key: Array, prior: Prior, d: int, n: int) -> nnx.RNNCellBase:
-        del prior
-        return make(d, n, rngs=nnx.Rngs(key))
-
-    def start(params: nnx.RNNCellBase, batch: tuple[int, ...] = ()) -> Tree:
-        return params.initialize_carry((*batch, 1), rngs=nnx.Rngs(0))
-
-    def step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Array]:
-        return params(state, x)
-
-    return Cell(init, start, step)
+    return Cell(Given(_nnx_init, make), _nnx_start, _nnx_step)
 
 
-@cache
+def _nnx_init(
+    make: Callable[..., nnx.RNNCellBase], key: Array, prior: Prior, d: int, n: int
+) -> nnx.RNNCellBase:
+    del prior
+    return make(d, n, rngs=nnx.Rngs(key))
+
+
+def _nnx_start(params: nnx.RNNCellBase, batch: tuple[int, ...] = ()) -> Tree:
+    return params.initialize_carry((*batch, 1), rngs=nnx.Rngs(0))
+
+
+def _nnx_step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Array]:
+    return params(state, x)
+
+
 def from_linen(module: nn.RNNCellBase) -> Cell:
     """The recur Cell of a linen cell of n features. The prior is ignored: it draws its own.
 
     Its `init` raises ValueError for another n than the module's.
     """
+    made = Linen(module)
+    return Cell(Given(_linen_init, made), Given(_linen_start, made), Given(_linen_step, made))
 
-    def init(key: Array, prior: Prior, d: int, n: int) -> Tree:
-        del prior
-        features = getattr(module, "features", n)
-        if features != n:
-            raise ValueError(f"this {type(module).__name__} has {features} features, got n = {n}")
-        x = jnp.zeros(d)
-        return module.init(key, module.initialize_carry(key, x.shape), x)
 
-    def start(params: Tree, batch: tuple[int, ...] = ()) -> Tree:
-        del params
-        return module.initialize_carry(jax.random.key(0), (*batch, 1))
+@dataclass(frozen=True)
+class Linen:
+    """A linen module that is pickled as its class and the fields that are not its defaults.
 
-    def step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Any]:
-        after, h = module.apply(params, state, x)
-        return after, h
+    The initialisers among the defaults are closures, which cannot be pickled.
+    """
 
-    return Cell(init, start, step)
+    module: nn.RNNCellBase
+
+    def __reduce__(self) -> tuple:
+        own = {
+            field.name: getattr(self.module, field.name)
+            for field in fields(self.module)
+            if field.name != "parent" and getattr(self.module, field.name) is not field.default
+        }
+        return _linen, (type(self.module), own)
+
+
+def _linen(kind: type[nn.RNNCellBase], own: dict[str, Any]) -> Linen:
+    return Linen(kind(**own))
+
+
+def _linen_init(made: Linen, key: Array, prior: Prior, d: int, n: int) -> Tree:
+    del prior
+    module = made.module
+    features = getattr(module, "features", n)
+    if features != n:
+        raise ValueError(f"this {type(module).__name__} has {features} features, got n = {n}")
+    x = jnp.zeros(d)
+    return module.init(key, module.initialize_carry(key, x.shape), x)
+
+
+def _linen_start(made: Linen, params: Tree, batch: tuple[int, ...] = ()) -> Tree:
+    del params
+    return made.module.initialize_carry(jax.random.key(0), (*batch, 1))
+
+
+def _linen_step(made: Linen, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Any]:
+    after, h = made.module.apply(params, state, x)
+    return after, h
 
 
 class NnxCell(nnx.RNNCellBase):
@@ -80,14 +109,12 @@ class NnxCell(nnx.RNNCellBase):
     ):
         self.cell = cell
         drawn = cell.init(rngs.params(), Prior() if prior is None else prior, d, n)
-        self.params = nnx.data(jax.tree.map(nnx.Param, drawn))
+        self.params = nnx.data(jax.tree.map(_param, drawn, is_leaf=_is_param))
 
     @property
     def values(self) -> Tree:
         """The parameters as the cell takes them: plain arrays."""
-        return jax.tree.map(
-            lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Param)
-        )
+        return jax.tree.map(lambda p: p[...], self.params, is_leaf=_is_param)
 
     @property
     def num_feature_axes(self) -> int:
@@ -104,6 +131,15 @@ class NnxCell(nnx.RNNCellBase):
     def __call__(self, carry: Tree, inputs: Tree) -> tuple[Tree, Array]:
         """One step: (state, x) -> (state, h)."""
         return self.cell.step(self.values, carry, inputs)
+
+
+def _is_param(p: Any) -> bool:
+    return isinstance(p, nnx.Param)
+
+
+def _param(p: Any) -> nnx.Param:
+    """A number that is learned; those of an nnx cell are Params already."""
+    return p if _is_param(p) else nnx.Param(p)
 
 
 class LinenCell(nn.RNNCellBase):

@@ -1,0 +1,72 @@
+"""Functions as values. A cell is a constant in every process, and so is all that it is made of.
+
+A closure equals nothing but itself, and cannot be sent to another process. `Given` is a function
+with its first arguments: it equals one that was made alike, and is pickled by its parts.
+
+Jitted functions of a module, such as jnp.tanh, are pickled and copied by their name, as Python's
+own functions are. JAX would copy jnp.tanh to something else, and cannot pickle it.
+"""
+
+import copyreg
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from inspect import ismethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+@dataclass(frozen=True, init=False)
+class Given:
+    """`Given(f, a, b)(x)` is f(a, b, x). The arguments that are given have a hash."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        object.__setattr__(self, "function", function)
+        object.__setattr__(self, "arguments", arguments)
+
+    def __call__(self, *rest: Any, **named: Any) -> Any:
+        """The function of all its arguments."""
+        return self.function(*self.arguments, *rest, **named)
+
+
+def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method as `Given`: it equals that of an equal object. Other functions as they are."""
+    return Given(function.__func__, function.__self__) if ismethod(function) else function
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An array that has a hash: it equals one of the same dtype, shape and bits."""
+
+    array: Array
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return NotImplemented
+        return self is other or (
+            hash(self) == hash(other)
+            and np.asarray(self.array).tobytes() == np.asarray(other.array).tobytes()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.array.shape, str(self.array.dtype)))
+
+
+def _by_name(function: Any) -> Any:
+    """What `copyreg` asks for: the name under which the function's module has it, if it has."""
+    name = function.__qualname__ if hasattr(function, "__qualname__") else function.__name__
+    module = sys.modules.get(function.__module__)
+    held = reduce(lambda part, name: getattr(part, name, None), name.split("."), module)
+    return name if held is function else function.__reduce_ex__(4)
+
+
+for _kind in (type(jnp.tanh), jax.custom_jvp, jax.custom_vjp, jnp.ufunc):
+    copyreg.pickle(_kind, _by_name)
