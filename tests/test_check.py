@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import some_slow
 
-from recur import Cell, Prior, Unitwise, cells, check_cell, scan
+from recur import Cell, Prior, Unitwise, cells, check, check_cell, scan
 
 SIMPLE = cells.vanilla.cell
 SLOW = some_slow({"gru", "mingru"}, "")  # lstm has all that they have, and a second array
@@ -41,6 +41,29 @@ def wrong_tanh(a):
 def _(primals, tangents):
     (a,), (da,) = primals, tangents
     return jnp.tanh(a), (1 - jnp.tanh(a)) * da  # the square is missing
+
+
+def test_the_probe_follows_a_steep_function(x64):
+    """The medium's projection has a slope of 100; a wrong derivative of such a function is seen."""
+    wave, rng = cells.wave, np.random.default_rng(0)
+    medium = wave.Medium((1, 5), ((0, 1),), border=0)
+    rho, y, before = rng.normal(size=(3, 5)) / 2
+    right = wave.Params(rho), wave.State(y, before), rng.normal(size=1)
+    assert derivative(wave.linear(medium), *right)[0]
+
+    def steep(phi):
+        params = cells.vanilla.Params(*(rng.normal(size=s) / 300 for s in ((5, 5), (3, 5), 5)))
+        return derivative(cells.vanilla.elman(phi), params, y, rng.normal(size=3))
+
+    assert steep(lambda a: jnp.tanh(100 * a))[0]
+    ok, found = steep(lambda a: wrong_tanh(100 * a))
+    assert not ok
+    assert "of jvp from finite differences" in found
+
+
+def derivative(cell, params, state, x):
+    """The check of the derivative alone, which compiles one program."""
+    return check._derivative(cell, check._Sample(params, state, x, None, None))
 
 
 class Numbers(Prior):

@@ -122,6 +122,80 @@ def test_the_border_absorbs(x64):
     assert left[20] < 0.01
 
 
+def test_a_string_is_the_closed_form_at_the_limit_of_stability(x64):
+    """`(1, N)` was a row with silence above and below it, -4 y. At c dt = h a step is exact:
+    y(x, t) = (f(x - ct) + f(x + ct)) / 2, f odd about both ends, one pixel outside the string."""
+    N, steps = 30, 200
+    f = np.zeros(2 * (N + 1))  # one period: 0, the string, 0, and the string upside down
+    f[1 : N + 1] = np.random.default_rng(3).normal(size=N)
+    f[N + 2 :] = -f[N:0:-1]
+    expected = [(np.roll(f, t) + np.roll(f, -t))[1 : N + 1] / 2 for t in range(-1, steps + 1)]
+    for shape in ((1, N), (N, 1)):
+        medium = wave.Medium(shape, ((0, 0),), dt=1.0, border=0)
+        at_rest = wave.State(expected[1], expected[0])
+        hs = advance(medium, wave.Params(np.zeros(N)), steps, at_rest).h
+        np.testing.assert_allclose(hs, expected[2:], atol=1e-12)  # 200 steps of rounding
+
+
+def test_a_string_disperses_by_the_closed_form(x64):
+    """Standing waves sin(k x) cos(w t) have sin(w dt / 2) = (c dt / h) sin(k h / 2)."""
+    N, dt, h, c = 40, 0.6, 0.8, 1.2
+    medium = wave.Medium((1, N), ((0, 0),), dt=dt, h=h, c0=c, border=0)
+    k = np.array([1, 7, 25, 40])[:, None] * np.pi / (N + 1) / h
+    w, x = 2 / dt * np.arcsin(c * dt / h * np.sin(k * h / 2)), h * np.arange(1, N + 1)
+    tones = wave.State(np.sin(k * x), np.cos(w * dt) * np.sin(k * x))
+    found = advance(medium, wave.Params(np.zeros(N)), 300, tones, np.zeros((300, 4, 1))).h
+    t = dt * np.arange(1, 301)[:, None, None]
+    np.testing.assert_allclose(found, np.cos(w * t) * np.sin(k * x), atol=1e-10)  # rounding
+
+
+def test_a_string_reflects_where_the_speed_changes_by_the_closed_form(x64):
+    """A packet meets pixel m, the first of the slower part: e^{ikx} + R e^{-ikx} on the left and
+    (1 + R) e^{iqx} on the right, x from m, both with the frequency w, agree at m and at m - 1, so
+
+        R = (e^{-iq} - e^{-ik}) / (e^{ik} - e^{-iq}),  (c1 - c0) / (c1 + c0) for long waves.
+    """
+    N, m, steps, dt, h, c0, c1 = 400, 250, 300, 0.6, 0.8, 1.2, 0.7
+    medium = wave.Medium((1, N), ((0, 0),), dt=dt, h=h, c0=c0, c1=c1, border=0)
+    x = np.arange(N) - m
+    packet = np.cos(0.6 * x) * np.exp(-(((x + 130) / 12) ** 2) / 2)  # no long waves, ends at rest
+    A = np.fft.rfft(packet)[1:-1] * 2 / N
+    k = 2 * np.pi * np.arange(1, N // 2) / N  # per pixel
+    A = A * np.exp(1j * k * m)  # of e^{ikx}, x from m
+    A, k = A[abs(A) > 1e-12], k[abs(A) > 1e-12]
+    w = 2 / dt * np.arcsin(c0 * dt / h * np.sin(k / 2))
+    q = 2 * np.arcsin(c0 / c1 * np.sin(k / 2))
+    R = (np.exp(-1j * q) - np.exp(-1j * k)) / (np.exp(1j * k) - np.exp(-1j * q))
+
+    def field(amplitude, k, t):
+        return (amplitude * np.exp(1j * (np.outer(x, k) - w * t))).real.sum(axis=1)
+
+    moving = wave.State(field(A, k, 0), field(A, k, -dt))
+    np.testing.assert_allclose(moving.h, packet, atol=1e-9)
+    rho = (x >= 0).astype(float)
+    found = advance(medium, wave.Params(rho), steps, moving).h[-1]
+    left, right = field(A * R, -k, steps * dt), field(A * (1 + R), q, steps * dt)
+    np.testing.assert_allclose(found, np.where(x < 0, left, right), atol=1e-8)
+    assert 0.2 < abs(left[x < 0]).max() < 0.4  # a third comes back: a packet is there to compare
+
+
+def test_a_border_absorbs_on_a_string_and_blur_is_of_three(x64):
+    """Of a packet of waves of 10 pixels less than a thousandth of the energy is left."""
+    left = {}
+    for border in (0, 20):
+        medium = wave.Medium((1, 90), ((0, 45),), border=border)
+        assert medium.damping().shape == (90,)
+        assert not medium.damping()[border : 90 - border].any()
+        x = np.arange(90) - 45
+        y = np.cos(2 * np.pi * x / 10) * np.exp(-(x**2) / (2 * 6**2))
+        states = advance(medium, wave.Params(np.zeros(90)), 400, wave.State(y, y))
+        left[border] = np.square(states.h[-1]).sum() / np.square(y).sum()
+    assert left[0] > 0.1
+    assert left[20] < 1e-3
+    blurred = wave.blur(medium, jnp.asarray(np.arange(90) == 7, float))
+    np.testing.assert_allclose(blurred[5:10], np.array([0, 1, 1, 1, 0]) / 3)
+
+
 def test_strong_fields_bleach_the_material():
     """A saturable medium damps a weak field more than a strong one; a linear one damps alike."""
     medium = wave.Medium((6, 6), ((2, 2),), border=0)
@@ -210,6 +284,10 @@ def test_equal_media_make_equal_cells():
             r"dt = 0.8 breaks .*CFL.* = 0.7071 for h = 1.0 and c = 1.0: take a smaller dt",
         ),
         (lambda: wave.Medium((50, 50), (), dt=0.5, c1=2.0), r"CFL.* = 0.3536 .* c = 2.0"),
+        (lambda: wave.Medium((1, 60), (), dt=1.1, border=0), r"c sqrt 1\) = 1 for h"),
+        (lambda: wave.Medium((1, 30), ()), r"border of 20 pixels .* \(1, 30\); border=0"),
+        (lambda: wave.Medium((60,), (), border=0), r"got \(60,\). A string of N pixels is \(1, N"),
+        (lambda: wave.Medium((1, 1), (), border=0), r"two pixels or more; got \(1, 1\)"),
         (lambda: wave.Medium((50, 60), ((50, 0),)), r"pixel \(50, 0\) lies outside .*\(50, 60\)"),
         (lambda: wave.Medium((50, 60), (), ((0, -1),)), r"pixel \(0, -1\) lies outside"),
         (lambda: wave.Medium((50, 60), ((0.5, 1),)), r"pixel \(0.5, 1\) is a row and a column"),

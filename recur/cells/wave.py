@@ -6,14 +6,17 @@
     c = c0 + (c1 - c0) project(rho)
 
 The units are the pixels, row by row, and h is the field: `mix` is Lap, the stencil of five points
-over h^2 with zero outside. b is the absorbing border. What does not change in training is a
-`Medium`: `linear(medium)` is the cell, and `saturable(medium, b0, y0)` adds the material's own
-damping project(rho) * b0 / (1 + (y_{t-1} / y0)^2), which strong fields bleach.
+over h^2 with zero outside. b is the absorbing border. Along an axis of one pixel the field does not
+vary: (1, N) is a string, whose stencil has three points and which ends at both its ends alone.
+What does not change in training is a `Medium`: `linear(medium)` is the cell, and
+`saturable(medium, b0, y0)` adds the material's own damping
+project(rho) * b0 / (1 + (y_{t-1} / y0)^2), which strong fields bleach.
 `blur` smooths a rho before it is used; `intensity` is what the probes read.
 Hughes et al. 2019, arXiv:1904.12831.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -29,11 +32,12 @@ from recur.functions import Given
 class Medium:
     """The grid, its border, and where waves enter and are read; lengths and times in one unit.
 
-    Raises ValueError for pixels outside the grid, for a border wider than the grid, and where dt
-    breaks the stability condition dt <= h / (c sqrt 2) of the faster of the two speeds.
+    Raises ValueError for a shape that is no grid of two pixels or more, for pixels outside it, for
+    a border wider than the grid, and where dt breaks the stability condition dt <= h / (c sqrt D)
+    of the faster of the two speeds, with D axes of more than one pixel.
     """
 
-    shape: tuple[int, int]  # pixels, (ny, nx); a cell of this medium has n = ny * nx units
+    shape: tuple[int, int]  # pixels, (ny, nx), a string (1, nx); the cell has n = ny * nx units
     sources: tuple[tuple[int, int], ...]  # one pixel (row, column) for each of the d inputs
     probes: tuple[tuple[int, int], ...] = ()  # pixels that `intensity` reads
     dt: float = 0.5  # time step
@@ -45,11 +49,17 @@ class Medium:
     steepness: float = 100.0  # of `project`
 
     def __post_init__(self) -> None:
+        if len(self.shape) != 2 or min(self.shape) < 1 or not self.axes:
+            raise ValueError(
+                f"a medium has the shape (ny, nx), two pixels or more; got {self.shape}. A string "
+                "of N pixels is (1, N)"
+            )
         fastest = float(np.max(np.abs([self.c0, self.c1])))  # NaN if one of them is
-        limit = self.h / (fastest * sqrt(2))
+        D = len(self.axes)
+        limit = self.h / (fastest * sqrt(D))
         if not 0 < self.dt <= limit:
             raise ValueError(
-                f"dt = {self.dt} breaks the stability (CFL) condition 0 < dt <= h / (c sqrt 2) = "
+                f"dt = {self.dt} breaks the stability (CFL) condition 0 < dt <= h / (c sqrt {D}) = "
                 f"{limit:.4g} for h = {self.h} and c = {fastest}: take a smaller dt "
                 "or larger pixels"
             )
@@ -60,7 +70,7 @@ class Medium:
                 raise ValueError(f"pixel {pixel} is a row and a column, integers")
         for name in ("shape", "sources", "probes"):  # which may be lists or arrays
             object.__setattr__(self, name, _tuples(getattr(self, name)))
-        if not 0 <= 2 * self.border <= min(self.shape):
+        if not 0 <= 2 * self.border <= min(self.shape[axis] for axis in self.axes):
             raise ValueError(
                 f"a border of {self.border} pixels at each side does not fit in {self.shape}; "
                 "border=0 has none, and the field is then zero outside: waves are reflected"
@@ -71,6 +81,11 @@ class Medium:
         """The number of pixels."""
         return self.shape[0] * self.shape[1]
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes along which the field varies: those of more than one pixel."""
+        return tuple(axis for axis, size in enumerate(self.shape) if size > 1)
+
     def flat(self, pixels: tuple[tuple[int, int], ...]) -> np.ndarray:
         """The units of these pixels."""
         return np.array([row * self.shape[1] + column for row, column in pixels], np.int32)
@@ -78,6 +93,7 @@ class Medium:
     def damping(self) -> np.ndarray:
         """b of every pixel, (n,): sigma times the fourth power of the depth in the border."""
         depth = [np.maximum(0, self.border - _to_rim(size)) for size in self.shape]
+        depth = [d if axis in self.axes else 0 * d for axis, d in enumerate(depth)]
         profile = [self.sigma * self.c0 / self.h * (d / max(self.border, 1)) ** 4 for d in depth]
         return np.hypot(profile[0][:, None], profile[1]).ravel()
 
@@ -139,7 +155,7 @@ def drive(medium: Medium, params: Params, x: Array) -> Array:
 def mix(medium: Medium, params: Params, h: Array) -> Array:
     """Lap h."""
     del params
-    return (neighbours(medium, h, "constant") - 4 * h) / medium.h**2
+    return (neighbours(medium, h, "constant") - 2 * len(medium.axes) * h) / medium.h**2
 
 
 def update(
@@ -157,16 +173,22 @@ def update(
 
 
 def neighbours(medium: Medium, field: Array, mode: str) -> Array:
-    """The sum of each pixel's four neighbours, (..., n); `mode` is jnp.pad's, for the outside."""
+    """The sum of each pixel's neighbours, (..., n): four on a grid, two on a string.
+
+    `mode` is jnp.pad's, for the outside.
+    """
     y = field.reshape(*field.shape[:-1], *medium.shape)
-    y = jnp.pad(y, [(0, 0)] * (y.ndim - 2) + [(1, 1), (1, 1)], mode=mode)
-    around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
-    return around.reshape(field.shape)
+    around = []
+    for axis in medium.axes:
+        at = y.ndim - 2 + axis
+        wider = jnp.pad(y, [(int(k == at),) * 2 for k in range(y.ndim)], mode=mode)
+        around += [lax.slice_in_dim(wider, i, i + y.shape[at], axis=at) for i in (0, 2)]
+    return reduce(jnp.add, around).reshape(field.shape)
 
 
 def blur(medium: Medium, rho: Array) -> Array:
-    """The mean of each pixel of rho (n,) and its four neighbours; the outside repeats the rim."""
-    return (rho + neighbours(medium, rho, "edge")) / 5
+    """The mean of each pixel of rho (n,) and its neighbours; the outside repeats the rim."""
+    return (rho + neighbours(medium, rho, "edge")) / (1 + 2 * len(medium.axes))
 
 
 def intensity(medium: Medium, hs: Array) -> Array:
