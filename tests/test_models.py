@@ -26,8 +26,12 @@ from recur.flax.models import (
     Tagger,
     cross_entropy,
     ctc,
+    ctc_decode,
+    ctc_greedy,
+    edit_distance,
     ends,
     greedy,
+    label_error_rate,
     last,
     mean,
     sampled_cross_entropy,
@@ -382,6 +386,115 @@ def test_ctc_refuses_targets_longer_than_inputs():
     refused(r"labels holds 6 at \(0, 1\).* 6 classes are numbered 0 .. 5", np.array([[1, 6]]))
     refused(r"labels holds 0, which is the blank", np.array([[1, 0]]))
     refused(r"blank=-1 is one of the 6 classes", np.array([[1, 2]]), None, None, -1)
+
+
+def by_paths(p, blank):
+    """The probability of every sequence of labels, of all paths p (T, K); and the likeliest."""
+    total = {}
+    for path in itertools.product(range(p.shape[1]), repeat=len(p)):
+        said = tuple(k for k, _ in itertools.groupby(path) if k != blank)
+        total[said] = total.get(said, 0) + np.prod([p[t, k] for t, k in enumerate(path)])
+    return total, max(total, key=total.get)
+
+
+def by_prefixes(p, beams, blank):
+    """The prefix search as it is written in the paper, with a dictionary."""
+    kept = {(): (1.0, 0.0)}
+    for now in p:
+        after = {}
+
+        def add(prefix, b, e, after=after):
+            before = after.get(prefix, (0.0, 0.0))
+            after[prefix] = before[0] + b, before[1] + e
+
+        for prefix, (b, e) in kept.items():
+            for k, chance in enumerate(now):
+                if k == blank:
+                    add(prefix, chance * (b + e), 0)
+                elif prefix and k == prefix[-1]:
+                    add(prefix, 0, chance * e)
+                    add((*prefix, k), 0, chance * b)
+                else:
+                    add((*prefix, k), 0, chance * (b + e))
+        kept = dict(sorted(after.items(), key=lambda item: -sum(item[1]))[:beams])
+    best = max(kept, key=lambda prefix: sum(kept[prefix]))
+    return best, sum(kept[best])
+
+
+def test_ctc_decodes_what_brute_force_does():
+    """All prefixes of 3 steps fit in 15 beams, and there the search is exact; of 4 steps it finds
+    what a dictionary of 15 finds. A path that is likeliest need not say the likeliest labels.
+    No answer where a logit is NaN or a length, traced, is out of range."""
+    rng, blank = np.random.default_rng(5), 2
+    logits = 1.5 * rng.normal(size=(4, 2, 6, 3)).astype(np.float32)
+    lengths = rng.integers(1, 5, size=(2, 6))
+    lengths[:, 0], lengths[1, 3:] = (0, 3), (4, 3, 4)
+    logits[:, 1, 4] = 0, 0, 0.3  # blanks are the likeliest path, and far from the likeliest labels
+    logits[2, 1, 3, 1] = -np.inf  # a label that cannot be said
+    padded = np.where((np.arange(4)[:, None, None] >= lengths)[..., None], np.nan, logits)
+    padded[0, 0, 1, 0], lengths[0, 2], lengths[0, 3] = np.nan, 5, -1
+
+    @jax.jit
+    def everything(logits, lengths):
+        exact, plain = ctc_decode(logits, lengths, blank, 15), ctc_greedy(logits, lengths, blank)
+        return exact, plain, edit_distance(plain.labels, exact.labels, plain.counts)
+
+    exact, plain, distance = jax.device_get(everything(padded, lengths))
+    for found in (exact, plain):
+        assert (found.labels[:, 0, 1:4] == -1).all()
+        assert (found.counts[0, 1:4] == -1).all()
+        assert np.isnan(found.log_p[0, 1:4]).all()
+    assert np.isnan(distance[0, 1:4]).all()
+
+    p = np.exp(logits.astype(float))
+    p /= p.sum(axis=-1, keepdims=True)
+    differ = 0
+    for i in [(0, 0), (0, 4), (0, 5), *((1, i) for i in range(6))]:
+        own = p[(slice(lengths[i]), *i)]
+        total, best = by_paths(own, blank)
+        path = tuple(k for k, _ in itertools.groupby(own.argmax(axis=-1)) if k != blank)
+        said, chance = by_prefixes(own, 15, blank)
+        if lengths[i] < 4:
+            assert said == best
+            np.testing.assert_allclose(chance, total[best])
+        expected = (exact, said, chance), (plain, path, own.max(axis=-1).prod())
+        for found, labels, p_labels in expected:
+            padding = (-1,) * (4 - len(labels))
+            assert (*found.labels[(slice(None), *i)],) == (*labels, *padding), i
+            assert found.counts[i] == len(labels)
+            # float32, sums of some 80 paths
+            np.testing.assert_allclose(found.log_p[i], np.log(p_labels), atol=1e-5)
+        differ += path != best
+    assert differ >= 2
+
+    def refused(message, *arguments, **options):
+        with pytest.raises(ValueError, match=message):
+            traced(lambda: ctc_decode(logits[:, 0], *arguments, **options))
+
+    refused(r"blank=3 is one of the 3 classes", blank=3)
+    refused(r"lengths has shape \(3,\).*\(6,\)", np.array([1, 2, 3]))
+    refused(r"one prefix or more; got beams=0", beams=0)
+
+
+def test_the_edit_distance_is_that_of_the_recursion():
+    rng = np.random.default_rng(6)
+    a, b = rng.integers(3, size=(5, 8)), rng.integers(3, size=(4, 8))
+    m, n = rng.integers(6, size=8), rng.integers(5, size=8)
+
+    def recursive(a, b):
+        if not len(a) or not len(b):
+            return len(a) + len(b)
+        keep = recursive(a[1:], b[1:]) + (a[0] != b[0])
+        return min(keep, recursive(a[1:], b) + 1, recursive(a, b[1:]) + 1)
+
+    expected = [recursive(a[: m[i], i], b[: n[i], i]) for i in range(8)]
+    found, rate = jax.jit(lambda *of: (edit_distance(*of), label_error_rate(*of)))(a, b, m, n)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(rate, sum(expected) / n.sum(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"same sequences; got shapes \(5, 8\) and \(4, 7\)"):
+        traced(edit_distance, a, b[:, 1:])
+    with pytest.raises(ValueError, match=r"answers holds float"):
+        traced(edit_distance, a / 2, b)
 
 
 @pytest.mark.optimised

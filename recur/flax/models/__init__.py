@@ -4,6 +4,7 @@
     LanguageModel, Generator                symbols after symbols; one to many
     EncoderDecoder, AttentiveDecoder        many to many, of another length
     Autoencoder, HierarchicalAutoencoder    a sequence through one vector and back
+    ctc, ctc_decode, ctc_greedy             labels without alignment: their loss, and labels found
 
 Any recurrence is the cell of any model, a `Stacked` or a `Bidirectional` too where the model does
 not write its own input. Time is the first axis; sequences of different lengths share an array by
@@ -14,9 +15,11 @@ line: `scan.tied(model.rnn.cell, model.rnn.values)`.
 from recur.flax.models.autoencoder import Autoencoder
 from recur.flax.models.classifier import Classifier
 from recur.flax.models.ctc import ctc
+from recur.flax.models.ctc_decode import Decoded, ctc_decode, ctc_greedy
 from recur.flax.models.encoder_decoder import AttentiveDecoder, EncoderDecoder
 from recur.flax.models.generator import Generator, greedy
 from recur.flax.models.hierarchical import HierarchicalAutoencoder
+from recur.flax.models.label_errors import edit_distance, label_error_rate
 from recur.flax.models.language import LanguageModel, sampled_cross_entropy
 from recur.flax.models.losses import cross_entropy
 from recur.flax.models.pooling import AttentionPool, ends, last, mean
@@ -40,4 +43,9 @@ __all__ = [
     "HierarchicalAutoencoder",
     "cross_entropy",
     "ctc",
+    "ctc_greedy",
+    "ctc_decode",
+    "Decoded",
+    "edit_distance",
+    "label_error_rate",
 ]

@@ -39,13 +39,12 @@ def ctc(
             f"labels has shape {labels.shape}; for logits {logits.shape} it is (L, ...batch) with "
             f"batch axes {logits.shape[1:-1]}"
         )
-    if not 0 <= blank < K:
-        raise ValueError(f"blank={blank} is one of the {K} classes of the logits, 0 .. {K - 1}")
+    require_blank(blank, K)
     _require_labels(labels, label_lengths, K, blank)
     _require_room(steps, lengths, labels, label_lengths)
     labels = jnp.asarray(labels).astype(int)
-    there, there_ok = _counted(steps, batch, lengths)
-    wanted, wanted_ok = _counted(len(labels), batch, label_lengths)
+    there, there_ok = counted(steps, batch, lengths)
+    wanted, wanted_ok = counted(len(labels), batch, label_lengths)
     valid = there_ok & wanted_ok & ((scan.inside(labels, K) & (labels != blank)) | ~wanted).all(0)
 
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
@@ -74,12 +73,20 @@ def ctc(
     return scan.or_nan(valid, jnp.where(loss > -NEVER / 2, jnp.inf, loss)).astype(logits.dtype)
 
 
-def _counted(steps: int, batch: list[int], lengths: Any) -> tuple[Array, Array]:
+def counted(steps: int, batch: list[int], lengths: Any) -> tuple[Array, Array]:
     """Which of so many steps are there, (T, ...), and which sequences have a possible length."""
     if lengths is None:
         return jnp.ones((steps, *batch), bool), jnp.ones(batch, bool)
     lengths, valid = scan.require_lengths(lengths, steps, tuple(batch))
     return jnp.arange(steps).reshape(steps, *(1 for _ in batch)) < lengths, valid
+
+
+def require_blank(blank: int, classes: int) -> None:
+    """Raise ValueError for a blank that is no class."""
+    if not 0 <= blank < classes:
+        raise ValueError(
+            f"blank={blank} is one of the {classes} classes of the logits, 0 .. {classes - 1}"
+        )
 
 
 def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -> None:

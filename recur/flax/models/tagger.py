@@ -16,7 +16,7 @@ class Tagger(nnx.Module):
     """One label a step: a linear readout of every h.
 
     Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag
-    for the blank, they are a shorter sequence of unknown alignment.
+    for the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
     """
 
     def __init__(

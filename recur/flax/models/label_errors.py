@@ -1,0 +1,69 @@
+"""How wrong are labels that are not aligned with the truth?
+
+    d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])
+
+d is the least number of labels left out, added and exchanged. The rate is their sum over all
+sequences, by the number of true labels. Levenshtein 1966; Graves et al. 2006, ICML.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur import scan
+from recur.flax.models.ctc import counted
+
+
+def edit_distance(
+    answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
+) -> Array:
+    """d of each sequence, (...), float: answers (M, ...), labels (L, ...) integers.
+
+    The lengths (...) say how many of them there are; the others are not read. NaN where a length is
+    traced and out of range, as that of a `Decoded` without an answer. Raises ValueError where it is
+    known, for batch axes that differ, and for what is no integer.
+    """
+    answers, labels = _integers("answers", answers), _integers("labels", labels)
+    if answers.shape[1:] != labels.shape[1:]:
+        raise ValueError(
+            f"answers (M, ...batch) and labels (L, ...batch) are of the same sequences; got shapes "
+            f"{answers.shape} and {labels.shape}"
+        )
+    batch = list(labels.shape[1:])
+    there, valid = counted(len(answers), batch, answer_lengths)
+    wanted, known_count = counted(len(labels), batch, label_lengths)
+    columns = jnp.arange(len(labels) + 1).reshape(-1, *(1 for _ in batch))
+
+    def row(above: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+        answer, there = now
+        either = jnp.minimum(above[1:] + 1, above[:-1] + (labels != answer).astype(int))
+        d = jnp.concatenate([above[:1] + 1, either])
+        d = columns + lax.cummin(d - columns, axis=0)  # d(i, j-1) + 1, from the left
+        return jnp.where(there, d, above), None
+
+    first = jnp.broadcast_to(columns, (len(labels) + 1, *batch))
+    d, _ = lax.scan(row, first, (answers, there))
+    end = wanted.sum(axis=0, dtype=int)[None]
+    return scan.or_nan(valid & known_count, jnp.take_along_axis(d, end, axis=0)[0].astype(float))
+
+
+def label_error_rate(
+    answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
+) -> Array:
+    """The sum of `edit_distance` by the number of labels, a number: 0 is right, above 1 possible.
+
+    NaN where a sequence has no answer, and where there is neither a label nor an answer. Raises
+    ValueError as `edit_distance` does.
+    """
+    d = edit_distance(answers, labels, answer_lengths, label_lengths)
+    wanted, _ = counted(len(labels), list(labels.shape[1:]), label_lengths)
+    return d.sum() / wanted.sum().astype(d.dtype)
+
+
+def _integers(name: str, labels: Any) -> Array:
+    """The labels as int. Raises ValueError for what is none."""
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{name} holds {labels.dtype}; pass integers, the labels themselves")
+    return labels.astype(int)
