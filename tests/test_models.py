@@ -383,6 +383,7 @@ def test_ctc_refuses_targets_longer_than_inputs():
     two = np.array([[1, 1], [2, 2]])
     refused(r"sequence 1 has 1 steps, but its labels need 2", two, np.array([3, 1]))
     refused(r"labels has shape \(2,\).*batch axes \(2,\)", np.array([1, 2]))
+    refused(r"lengths has shape \(3,\).*batch axes, \(2,\)", two, None, np.array([1, 2, 1]))
     refused(r"labels holds 6 at \(0, 1\).* 6 classes are numbered 0 .. 5", np.array([[1, 6]]))
     refused(r"labels holds 0, which is the blank", np.array([[1, 0]]))
     refused(r"blank=-1 is one of the 6 classes", np.array([[1, 2]]), None, None, -1)

@@ -263,6 +263,29 @@ def test_bad_lengths_masks_and_resets(f, how, message):
         jax.eval_shape(lambda xs: f(GRU, params, xs, **how), XS)
 
 
+def test_batch_first_is_caught():
+    """By lengths and masks whose shape shows it, and by a mask of the right shape whose padding
+    runs along the wrong axis; a mask with gaps, or one that all sequences share, is none of these.
+    """
+    first = np.ones((3, T, D), np.float32)
+
+    def refused(message, **how):
+        with pytest.raises(ValueError, match=message):
+            scan.present(first, **how)
+
+    refused(r"batch axes first: .* pass jnp.moveaxis\(xs, -2, 0\)", lengths=np.array([1, 2, 3]))
+    refused(r"One of the two has batch axes first", mask=np.ones((T, 3), bool))
+    with pytest.raises(ValueError, match="have batch axes first"):
+        scan.present(np.ones((2, 3, T, D)), np.ones((2, 3), int))
+    padded = np.arange(T) < np.array([2, 5, 3])[:, None]
+    with pytest.warns(UserWarning, match=r"mask \(3, 5\) is padded along its second axis"):
+        scan.present(first, mask=padded)
+    scan.present(np.ones((T, 3, D)), mask=padded.T)
+    gaps = np.array([True, False, True, True])[:, None]
+    scan.present(np.ones((4, 6, D)), mask=np.broadcast_to(gaps, (4, 6)))
+    scan.present(np.ones((T, 3, D)), mask=np.random.default_rng(0).random((T, 3)) < 0.5)
+
+
 def test_present_needs_no_batch():
     xs = np.ones((4, 2))
     assert jax.jit(lambda: scan.present(xs, 3))().tolist() == [True, True, True, False]

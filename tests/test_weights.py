@@ -10,6 +10,7 @@ from recur import Prior, cells, scan
 from recur.compose import Bidirectional, Stacked
 from recur.flax import weights
 from recur.flax.cells import from_linen, from_nnx
+from recur.flax.models import Classifier, Embedded, EncoderDecoder, Tagger
 
 KEY = jax.random.key(5)
 T, B, D, N = 6, 2, 3, 4
@@ -128,6 +129,62 @@ def test_torch_layers_in_both_directions(kind):
     np.testing.assert_allclose(hs, xs, atol=1e-5)
     one = jax.eval_shape(lambda: weights.torch_layers(convert, torch_state(gates, D)))
     assert len(one) == 1
+
+
+def test_torch_weights_go_into_a_model():
+    """A Classifier of two layers in both directions, its read-out too; what is given stays."""
+    state, xs = {}, XS
+    for layer, d in enumerate((D, 2 * N)):
+        ways = []
+        for way, turn in (("", slice(None)), ("_reverse", slice(None, None, -1))):
+            part = torch_state(4, d, "")
+            state |= {f"rnn.{name}_l{layer}{way}": a for name, a in part.items()}
+            ways.append(torch_pass("lstm", part, xs[turn])[turn])
+        xs = np.concatenate(ways, axis=-1)
+    state |= {"fc.weight": RNG.normal(size=(2, 2 * N)), "fc.bias": RNG.normal(size=2)}
+    both_ways = Bidirectional(cells.lstm.cell)
+    network = Stacked(both_ways, both_ways)
+
+    @jax.jit
+    def everything(xs):
+        drawn = Classifier(network, D, N, 2, rngs=nnx.Rngs(0))
+        before = jax.tree.leaves(drawn)
+        part = {name.removeprefix("rnn."): a for name, a in state.items() if "rnn." in name}
+        model = weights.with_params(drawn, weights.torch_layers(weights.torch_lstm, part))
+        model.readout.kernel[...] = state["fc.weight"].T.astype(np.float32)
+        model.readout.bias[...] = state["fc.bias"].astype(np.float32)
+        assert all(a is b for a, b in zip(before, jax.tree.leaves(drawn), strict=True))
+        return model(xs)
+
+    expected = xs[-1] @ state["fc.weight"].T + state["fc.bias"]
+    np.testing.assert_allclose(everything(XS), expected, atol=1e-5)
+
+
+def test_with_params_fills_the_one_recurrence_and_refuses_what_does_not_fit():
+    lstm, gru = cells.lstm.cell, cells.gru.cell
+
+    def zeros(make):
+        model = jax.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+        return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), model)
+
+    tagger = zeros(lambda rngs: Embedded(Tagger(lstm, D, N, 2, rngs=rngs), 7, D, rngs=rngs))
+    params, other = filled(lstm), filled(gru)
+    model = weights.with_params(tagger, params)
+    assert isinstance(model, Embedded)
+    assert isinstance(model.model, Tagger)
+    np.testing.assert_array_equal(model.model.rnn.values.W, params.W)
+    rnn = weights.with_params(tagger.model.rnn, params)
+    np.testing.assert_array_equal(rnn.values.V, params.V)
+
+    def refused(message, model, params):
+        with pytest.raises(ValueError, match=message):
+            weights.with_params(model, params)
+
+    refused(r"gru.Params, which another cell takes; this one takes lstm.Params", tagger, other)
+    refused(r"W=\(4, 16\).* got Params\(W=\(5, 16\)", tagger, params._replace(W=np.ones((5, 16))))
+    refused(r"this Linear has 0$", zeros(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), params)
+    two = zeros(lambda rngs: EncoderDecoder(lstm, lstm, (3, 3), D, N, rngs=rngs))
+    refused(r"has 2 \(decoder.rnn, encoder\): pass one of those", two, params)
 
 
 def test_weights_of_a_cell_with_another_activation():

@@ -3,17 +3,24 @@
     flax_lstm, flax_gru, flax_simple    of a linen dict or an nnx module (LSTMCell, GRUCell ...)
     torch_lstm, torch_gru, torch_rnn    of one layer of a PyTorch state dict, arrays by name
     torch_layers                        of all layers and both directions, for Stacked
+    with_params                         a model with such parameters in its recurrence
 
 LSTM's are for `lstm.cell`, a GRU's for `gru.cudnn`, the simple ones for `vanilla.cell`; with
 another activation phi, for `lstm.long_short(phi)` and `vanilla.elman(phi)`. An nnx module says what
 it computes with, and is refused where that is not the cell's; a dict of weights does not. An LSTM's
 state is (h, c) here, (c, h) in Flax. PyTorch is not needed:
-`{name: p.numpy() for name, p in module.state_dict().items()}`.
+`{name: p.numpy() for name, p in module.state_dict().items()}`. A PyTorch model whose parts are
+named rnn and fc becomes ours by
+
+    part = {name.removeprefix("rnn."): a for name, a in state.items() if name.startswith("rnn.")}
+    model = with_params(Classifier(Stacked(cell, cell), d, n, classes, rngs=rngs),
+                        torch_layers(torch_lstm, part))
+    model.readout.kernel[...], model.readout.bias[...] = state["fc.weight"].T, state["fc.bias"]
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +31,11 @@ from jax.typing import ArrayLike
 
 from recur.cells import gru, lstm, vanilla
 from recur.compose import BothWays
-from recur.core import Tree
+from recur.core import Tree, require_params, takes
+from recur.flax.cells import NnxCell
 
 Weights = Mapping[str, Any] | nnx.Module
+Model = TypeVar("Model", bound=nnx.Module)
 Activation = Callable[[Array], Array]
 
 
@@ -120,6 +129,39 @@ def torch_layers(
         )
     layers = [[one(parts[f"_l{layer}{way}"]) for way in ways] for layer in range(depth)]
     return tuple(BothWays(*pair) if both else pair[0] for pair in layers)
+
+
+def with_params(model: Model, params: Tree) -> Model:
+    """The model with these parameters in its recurrence; the one that is given stays as it is.
+
+    `params` are what `init` of the model's cell gives: of a weight converter here, of training or
+    of a draw; for a `Stacked` a tuple, one entry a layer. They keep their dtype. Of a model with
+    several recurrences take the part that is meant: model.encoder =
+    with_params(model.encoder, params). Raises ValueError for a model without a recurrence or with
+    several, for the parameters of another cell, and for shapes other than the model's.
+    """
+    found = [(path, part) for path, part in nnx.iter_modules(model) if isinstance(part, NnxCell)]
+    if len(found) != 1:
+        names = ", ".join(".".join(map(str, path)) for path, _ in found)
+        advice = f" ({names}): pass one of those, an NnxCell, and put back what it gives"
+        raise ValueError(
+            f"with_params fills the one recurrence of a model; this {type(model).__name__} has "
+            f"{len(found)}{advice if found else ''}"
+        )
+    ((_, own),) = found
+    require_params(takes(own.cell), params)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (own.values, params)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the recurrence of this {type(model).__name__} has parameters of the shapes "
+            f"{shapes[0]}; got {shapes[1]}"
+        )
+    new = jax.tree.unflatten(jax.tree.structure(own), map(jnp.asarray, jax.tree.leaves(params)))
+    return jax.tree.map(
+        lambda part: new if isinstance(part, NnxCell) else part,
+        model,
+        is_leaf=lambda part: isinstance(part, NnxCell),
+    )
 
 
 _TORCH_LAYER = re.compile(r"^(weight|bias)_(ih|hh)")

@@ -1,5 +1,6 @@
 """Sequences of different lengths in one array: which steps are there, and where one begins."""
 
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from recur.core import Tree
 from recur.scan.checks import input_array
 from recur.scan.indices import inside, known
 
+TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for xs (..., T, d)"
+
 
 def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
     """Which steps of xs (T, ..., d) are there, (T, ...) boolean; None where all are.
@@ -17,9 +20,10 @@ def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
     `lengths` (...) counts the steps of each sequence from the first, 0 allowed; `mask` (T, ...) is
     True where a step is there; given both, a step must be there by both. Raises ValueError for
     wrong shapes and dtypes, and for lengths outside 0 .. T where their values are known; traced
-    lengths beyond T act as T.
+    lengths beyond T act as T. Warns of a mask that is known and padded along its second axis alone.
     """
     if mask is not None:
+        _warn_of_batch_first(mask)
         mask = require_flags("mask", mask, xs)
     if lengths is None:
         return mask
@@ -52,9 +56,36 @@ def require_flags(name: str, flags: Any, xs: Tree) -> Array:
     if flags.shape != expected:
         raise ValueError(
             f"{name} has shape {flags.shape}; for these inputs it is (T, ...batch) = {expected}, "
-            f"one flag a step of each sequence. Use jnp.broadcast_to where all share one."
+            f"one flag a step of each sequence. {_advice(flags.shape, expected)}"
         )
     return flags
+
+
+def _advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What to do about flags of another shape than expected."""
+    if len(shape) > 1 and expected in (shape[1:] + shape[:1], shape[-1:] + shape[:-1]):
+        return f"One of the two has batch axes first: {TIME_FIRST}."
+    return "Use jnp.broadcast_to where all share one."
+
+
+def _warn_of_batch_first(mask: Any) -> None:
+    """Warn of a mask (T, B) whose rows end in padding while its columns, the sequences, do not.
+
+    Four columns or more: of fewer, a mask with gaps may look so by chance.
+    """
+    flags = known(mask)
+    if flags is None or flags.ndim != 2 or flags.dtype != bool or flags.shape[1] < 4:
+        return
+
+    def begins(axis: int) -> bool:  # where a step is there, the one before it is
+        return not np.any(np.diff(flags.astype(np.int8), axis=axis) > 0)
+
+    if begins(1) and not begins(0) and np.any(flags[:, 0] & ~flags[:, -1]):
+        warnings.warn(
+            f"the mask {flags.shape} is padded along its second axis and not along its first, as "
+            f"that of batch-first inputs is: {TIME_FIRST}, and the mask with them",
+            stacklevel=2,
+        )
 
 
 def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[Array, Array]:
@@ -69,9 +100,11 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
             f"lengths holds {lengths.dtype}; pass integers, the steps of each sequence"
         )
     if lengths.shape != batch:
+        batch_first = lengths.shape == (steps, *batch)[:-1]
         raise ValueError(
             f"lengths has shape {lengths.shape}; for these inputs it has that of the batch axes, "
             f"{batch}, one length a sequence"
+            + (f". The inputs have batch axes first: {TIME_FIRST}" if batch_first else "")
         )
     if values is not None and values.size and (values.min() < 0 or values.max() > steps):
         raise ValueError(

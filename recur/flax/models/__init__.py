@@ -9,7 +9,7 @@
 Any recurrence is the cell of any model, a `Stacked` or a `Bidirectional` too where the model does
 not write its own input. Time is the first axis; sequences of different lengths share an array by
 `lengths`. Every recurrence is an `NnxCell` of the model, so its parameters go to an analysis in one
-line: `scan.tied(model.rnn.cell, model.rnn.values)`.
+line: `scan.tied(model.rnn.cell, model.rnn.values)`. They come in by `weights.with_params`.
 """
 
 from recur.flax.models.autoencoder import Autoencoder

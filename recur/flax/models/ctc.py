@@ -40,11 +40,11 @@ def ctc(
             f"batch axes {logits.shape[1:-1]}"
         )
     require_blank(blank, K)
+    there, there_ok = counted(steps, batch, lengths)
+    wanted, wanted_ok = counted(len(labels), batch, label_lengths)
     _require_labels(labels, label_lengths, K, blank)
     _require_room(steps, lengths, labels, label_lengths)
     labels = jnp.asarray(labels).astype(int)
-    there, there_ok = counted(steps, batch, lengths)
-    wanted, wanted_ok = counted(len(labels), batch, label_lengths)
     valid = there_ok & wanted_ok & ((scan.inside(labels, K) & (labels != blank)) | ~wanted).all(0)
 
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
