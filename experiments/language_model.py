@@ -183,7 +183,7 @@ def written(model: net.LanguageModel, text: data.Text, config: Config) -> str:
     """What a network writes after the first piece of the test part."""
     begin = jnp.asarray(text.test[: config.truncate])
     key = jax.random.key(config.seed)
-    write = jax.jit(lambda model: net.write(model, key, begin, config.write, config.temperature))
+    write = jax.jit(lambda model: model.generate(key, begin, config.write, config.temperature))
     return ("" if config.level == "characters" else " ").join(
         text.symbols[symbol] for symbol in np.asarray(write(model))
     )

@@ -174,7 +174,7 @@ def test_the_estimated_softmax_is_unbiased():
 def test_a_cold_network_writes_what_is_likeliest():
     _, model = draw("minimal", tied=False, scale=1.0)
     begin = np.array([3, 1, 4])
-    write = jax.jit(lambda key, temperature: net.write(model, key, begin, 6, temperature))
+    write = jax.jit(lambda key, temperature: model.generate(key, begin, 6, temperature))
     found = write(jax.random.key(1), 1e-4).tolist()
 
     @jax.jit

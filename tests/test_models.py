@@ -34,6 +34,7 @@ from recur.flax.models import (
     label_error_rate,
     last,
     mean,
+    sampled,
     sampled_cross_entropy,
 )
 from recur.flax.models.pooling import attend
@@ -554,6 +555,118 @@ def test_what_is_written_is_what_the_teacher_would_have_followed(name):
     np.testing.assert_array_equal(written, logits.argmax(-1))
     assert (sampled != written).any()
     assert ((sampled >= 0) & (sampled < K)).all()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_beam_search_finds_what_a_list_of_all_beginnings_does(name):
+    """5 beams against the search over a list; 27 in that list against all 81 sequences. Ragged
+    sources, one of them broken: it has no answer."""
+    steps, k, end, beams = 4, 3, 1, 5
+    make = {
+        "encoder-decoder": lambda rngs: EncoderDecoder(GRU, LSTM, (K, k), D, N, rngs=rngs),
+        "attention": lambda rngs: AttentiveDecoder(BOTH, LSTM, (K, k), D, N, rngs=rngs),
+    }[name]
+    every = np.array(list(itertools.product(range(k), repeat=steps)))
+
+    @jax.jit
+    def everything(model, source):
+        teacher = jax.vmap(lambda y: model(source, jnp.tile(y[:, None], B), LENGTHS))
+        return model.beam_search(source, steps, beams, end, LENGTHS), teacher(every)
+
+    source = np.where(PADDED, -1, SYMBOLS)
+    source[1, 1] = K
+    numbers = np.random.default_rng(19)  # a draw in which greedy misses, and beams change places
+    model = jax.eval_shape(lambda: make(rngs()))
+    model = jax.tree.map(lambda a: numbers.normal(size=a.shape).astype(a.dtype), model)
+    found, logits = jax.device_get(everything(model, source))
+    assert (found.symbols[:, 1] == -1).all()
+    assert np.isnan(found.log_p[1])
+
+    logits = np.where(np.isnan(logits), 0, logits)
+    log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)  # (81, steps, B, k)
+    rows = {tuple(y): i for i, y in enumerate(every.tolist())}
+    differ = 0
+    for i in (0, 2, 3):
+
+        def next_of(y, i=i):  # log p of each symbol after the beginning y
+            return log_p[rows[(*y, *[0] * (steps - len(y)))], len(y), i]
+
+        def search(beams):
+            kept = [((), 0.0)]
+            for _ in range(steps):
+                longer = [(y, total) for y, total in kept if end in y]
+                longer += [((*y, s), total + next_of(y)[s])
+                           for y, total in kept if end not in y for s in range(k)]  # fmt: skip
+                kept = sorted(longer, key=lambda item: -item[1])[:beams]
+            return kept[0]
+
+        def whole(y):  # up to the first end
+            stop = y.index(end) + 1 if end in y else steps
+            return sum(next_of(y[:t])[y[t]] for t in range(stop))
+
+        best, total = search(beams)
+        padding = (end,) * (steps - len(best))
+        assert (*found.symbols[:, i],) == (*best, *padding)
+        np.testing.assert_allclose(found.log_p[i], total, atol=1e-5)  # float32, four steps
+        exact = max(whole(tuple(y)) for y in every.tolist())
+        np.testing.assert_allclose(search(27)[1], exact, rtol=1e-6)
+        differ += search(1)[1] < exact - 1e-3
+    assert differ
+
+
+def test_a_beam_search_refuses_what_it_cannot_do():
+    model = filled(Generator, GRU, D, K, D, N)
+    for arguments, message in (
+        ((0, 2, 1), "one step and one beam, or more; got 0 and 2"),
+        ((3, 0, 1), "got 3 and 0"),
+        ((3, 2, K), "end=6 is one of the 6 symbols, 0 .. 5"),
+        ((3, 2, -1), "end=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            traced(model.beam_search, XS[0], *arguments)
+    assert traced(model.beam_search, XS[0], 3, 2, 1).symbols.shape == (3, B)
+
+
+def test_a_text_goes_on_from_its_prompt():
+    """The state after the prompt is carried on: greedily, each symbol is the likeliest given all
+    before it; of the two likeliest, no other is drawn, and in the shares that p^(1/2) has."""
+    many = np.tile(SYMBOLS[:2, :1], 3000)
+
+    @jax.jit
+    def everything(model, heat):
+        written = model.generate(KEY, SYMBOLS, 6, top_k=1)
+        logits = model(jnp.concatenate([SYMBOLS, written]))
+        cold, none = (sampled(heat[i])(KEY, logits) for i in (0, 1))
+        return written, logits, cold, none, model.generate(KEY, many, 1, heat[2], 2)[0]
+
+    model = filled(LanguageModel, DEEP, K, D, N)
+    found = everything(model, np.float32([1e-30, 0, 2]))
+    written, logits, cold, none, drawn = map(np.asarray, found)
+    np.testing.assert_array_equal(written, logits[T - 1 : -1].argmax(axis=-1))
+    np.testing.assert_array_equal(cold, logits.argmax(axis=-1))
+    assert (none == -1).all()  # a temperature of 0 that was not known
+    first = logits[1, 0]
+    two = np.argsort(first)[-2:]
+    assert np.isin(drawn, two).all()
+    p = 1 / (1 + np.exp(-(first[two[1]] - first[two[0]]) / 2))
+    # 4 standard errors of the share
+    assert abs(np.mean(drawn == two[1]) - p) < 4 * np.sqrt(p * (1 - p) / 3000)
+
+
+def test_a_text_that_cannot_go_on_says_why():
+    model = filled(LanguageModel, GRU, K, D, N)
+    for message, prompt, *how in (
+        ("after a prompt; give one symbol or more", SYMBOLS[:0], 3),
+        (r"prompt holds 6 at \(1,\)", np.array([0, K]), 3),
+        ("a temperature is above 0, and greedy is the limit; got 0", SYMBOLS, 3, 0),
+        ("above 0.*got -1.0", SYMBOLS, 3, -1.0),
+        ("above 0.*got nan", SYMBOLS, 3, np.nan),
+        ("one or more; got top_k=0", SYMBOLS, 3, 1.0, 0),
+        ("there are 6 symbols to draw from; got top_k=7", SYMBOLS, 3, 1.0, 7),
+        ("steps is a number of outputs, 1 or more; got 0", SYMBOLS, 0),
+    ):
+        with pytest.raises(ValueError, match=message):
+            traced(lambda prompt=prompt, how=how: model.generate(KEY, prompt, *how))
 
 
 def test_scheduled_sampling_of_a_generator():

@@ -17,7 +17,7 @@ from flax import nnx
 from jax import Array, lax
 
 from experiments.parts.sizes import count
-from recur import cells, generate, scan
+from recur import cells, scan
 from recur.compose import Stacked
 from recur.compose.gates import memory
 from recur.core import Cell, Recurrence, Tree, Unitwise
@@ -30,6 +30,10 @@ class Untied(LanguageModel):
     def __init__(self, cell: Recurrence, vocabulary: int, d: int, n: int, *, rngs: nnx.Rngs):
         super().__init__(cell, vocabulary, d, n, rngs=rngs)
         self.out = nnx.Embed(vocabulary, d, rngs=rngs)
+
+    def logits(self, features: Array) -> Array:
+        """O (A h + a), (..., vocabulary)."""
+        return self.out.attend(features)
 
 
 class Kind(NamedTuple):
@@ -177,19 +181,3 @@ def surprise(model: LanguageModel, rows: Array) -> Array:
 
     _, total = scan.total(read, model.rnn.cell, model.rnn.values, xs, rows[1:], piece=32)
     return total / rows[1:].size
-
-
-def write(
-    model: LanguageModel, key: Array, begin: Array, symbols: int, temperature: float
-) -> Array:
-    """How the network goes on after the symbols `begin` (T,): drawn from p^(1 / temperature)."""
-    cell, values, out = model.rnn.cell, model.rnn.values, table(model)
-
-    def body(state: Tree, symbol: Array) -> tuple[Tree, Array]:
-        return cell.step(values, state, model.embed(symbol[0]))
-
-    def feed(key: Array, h: Array) -> Array:
-        return jax.random.categorical(key, out @ model.project(h) / temperature)[None].astype(int)
-
-    state, _ = scan.run(cell, values, model.embed(begin[:-1]))
-    return generate.free_running(key, body, feed, state, begin[-1:].astype(int), symbols)[2][:, 0]

@@ -7,21 +7,24 @@
     ctc, ctc_decode, ctc_greedy             labels without alignment: their loss, and labels found
 
 Any recurrence is the cell of any model, a `Stacked` or a `Bidirectional` too where the model does
-not write its own input. Time is the first axis; sequences of different lengths share an array by
+not write its own input. What a model writes is drawn, `greedy`, `sampled`, or the likeliest that a
+`beam_search` finds. Time is the first axis; sequences of different lengths share an array by
 `lengths`. Every recurrence is an `NnxCell` of the model, so its parameters go to an analysis in one
 line: `scan.tied(model.rnn.cell, model.rnn.values)`. They come in by `weights.with_params`.
 """
 
 from recur.flax.models.autoencoder import Autoencoder
+from recur.flax.models.beams import Found, beam_search
 from recur.flax.models.classifier import Classifier
 from recur.flax.models.ctc import ctc
 from recur.flax.models.ctc_decode import Decoded, ctc_decode, ctc_greedy
 from recur.flax.models.encoder_decoder import AttentiveDecoder, EncoderDecoder
-from recur.flax.models.generator import Generator, greedy
+from recur.flax.models.generator import Generator
 from recur.flax.models.hierarchical import HierarchicalAutoencoder
 from recur.flax.models.label_errors import edit_distance, label_error_rate
 from recur.flax.models.language import LanguageModel, sampled_cross_entropy
 from recur.flax.models.losses import cross_entropy
+from recur.flax.models.picks import greedy, sampled
 from recur.flax.models.pooling import AttentionPool, ends, last, mean
 from recur.flax.models.tagger import Embedded, Tagger
 
@@ -37,8 +40,11 @@ __all__ = [
     "sampled_cross_entropy",
     "Generator",
     "greedy",
+    "sampled",
     "EncoderDecoder",
     "AttentiveDecoder",
+    "beam_search",
+    "Found",
     "Autoencoder",
     "HierarchicalAutoencoder",
     "cross_entropy",

@@ -11,7 +11,8 @@ from recur import scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
-from recur.flax.models.generator import Generator, greedy
+from recur.flax.models.generator import Generator
+from recur.flax.models.picks import greedy
 from recur.flax.models.pooling import last
 from recur.flax.models.symbols import embedded, present_symbols
 

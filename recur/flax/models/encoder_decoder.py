@@ -16,7 +16,9 @@ from recur import scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence, hidden
 from recur.flax.cells import NnxCell
-from recur.flax.models.generator import Generator, Look, Pick, shown
+from recur.flax.models.beams import Found
+from recur.flax.models.generator import Generator, Look, shown
+from recur.flax.models.picks import Pick
 from recur.flax.models.pooling import Pool, attend, last
 from recur.flax.models.symbols import embedded
 
@@ -62,6 +64,17 @@ class EncoderDecoder(nnx.Module):
         """Free running: source (T, ...) of `lengths` -> symbols (steps, ...)."""
         look = self.look(self.read(source, lengths), lengths)
         return self.decoder.write(key, look, source.shape[1:], steps, pick)
+
+    def beam_search(
+        self, source: Array, steps: int, beams: int, end: int, lengths: Array | None = None
+    ) -> Found:
+        """The likeliest symbols (steps, ...) of source (T, ...) of `lengths`, up to `end`.
+
+        `end` is the target symbol that ends a sequence. See `beams.beam_search`; with one beam it
+        is `generate` with `greedy`.
+        """
+        look = self.look(self.read(source, lengths), lengths)
+        return self.decoder.search(look, source.shape[1:], steps, beams, end)
 
     def read(self, source: Array, lengths: Array | None = None) -> Array:
         """The encoder's output at every step, (T, ..., k).

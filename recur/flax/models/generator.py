@@ -18,18 +18,13 @@ from recur import scan
 from recur.compose.skips import width
 from recur.core import Body, Prior, Recurrence, Tree, hidden
 from recur.flax.cells import NnxCell
+from recur.flax.models.beams import Found, beam_search
 from recur.flax.models.language import require_causal
+from recur.flax.models.picks import Pick, saying
 from recur.flax.models.symbols import vectors
-from recur.generate import free_running
+from recur.generate import Feed, free_running
 
 Look = Callable[[Array], Array]  # h of the step before (..., n) -> context (..., k)
-Pick = Callable[[Array, Array], Array]  # (key, logits) -> symbols
-
-
-def greedy(key: Array, logits: Array) -> Array:
-    """The likeliest symbol; draws nothing."""
-    del key
-    return logits.argmax(axis=-1)
 
 
 def shown(context: Array) -> Look:
@@ -72,11 +67,15 @@ class Generator(nnx.Module):
     def generate(
         self, key: Array, context: Array, steps: int, pick: Pick = jax.random.categorical
     ) -> Array:
-        """Free running: context (..., k) -> symbols (steps, ...), sampled or `greedy`.
+        """Free running: context (..., k) -> symbols (steps, ...), drawn, `greedy` or `sampled`.
 
         From the step on at which a logit is NaN the symbols are -1.
         """
         return self.write(key, shown(context), context.shape[:-1], steps, pick)
+
+    def beam_search(self, context: Array, steps: int, beams: int, end: int) -> Found:
+        """The likeliest symbols of a context (..., k) up to `end`: see `beams.beam_search`."""
+        return self.search(shown(context), context.shape[:-1], steps, beams, end)
 
     def follow(self, look: Look, targets: Array) -> Array:
         """Teacher forcing where the context is looked up: logits (L, ..., vocabulary).
@@ -92,10 +91,14 @@ class Generator(nnx.Module):
         self, key: Array, look: Look, batch: tuple[int, ...], steps: int, pick: Pick
     ) -> Array:
         """Free running where the context is looked up: symbols (steps, *batch)."""
-        first = jnp.full((*batch, 1), self.embed.num_embeddings - 1)
         feed, state = self.feed(pick), self.start(batch)
-        _, _, symbols = free_running(key, self.body(look), feed, state, first, steps)
+        _, _, symbols = free_running(key, self.body(look), feed, state, self.first(batch), steps)
         return symbols[..., 0]
+
+    def search(self, look: Look, batch: tuple[int, ...], steps: int, beams: int, end: int) -> Found:
+        """The likeliest symbols where the context is looked up, (steps, *batch)."""
+        state, first = self.start(batch), self.first(batch)
+        return beam_search(self.body(look), self.readout, state, first, steps, beams, end)
 
     def body(self, look: Look) -> Body:
         """(state, symbol (..., 1)) -> (state, h): one step as analyses and `generate` take it."""
@@ -107,19 +110,17 @@ class Generator(nnx.Module):
 
         return body
 
-    def feed(self, pick: Pick) -> Callable[[Array, Array], Array]:
+    def feed(self, pick: Pick) -> Feed:
         """(key, h) -> the next symbol (..., 1), or -1 where a logit is NaN: there is none."""
-
-        def feed(key: Array, h: Array) -> Array:
-            logits = self.readout(h)
-            symbol = pick(key, logits).astype(int)
-            return jnp.where(jnp.isnan(logits).any(axis=-1), -1, symbol)[..., None]
-
-        return feed
+        return saying(self.readout, pick)
 
     def start(self, batch: tuple[int, ...] = ()) -> Tree:
         """The state before the first symbol."""
         return self.rnn.cell.start(self.rnn.values, batch)
+
+    def first(self, batch: tuple[int, ...] = ()) -> Array:
+        """The start symbol, (*batch, 1)."""
+        return jnp.full((*batch, 1), self.embed.num_embeddings - 1)
 
     def inputs(self, targets: Array) -> Array:
         """The start symbol and all targets but the last, (L, ..., 1); -1 for one that is none."""

@@ -13,14 +13,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import ArrayLike
 
 from recur import scan
 from recur.compose.layers import causal
 from recur.compose.skips import width
-from recur.core import Prior, Recurrence
+from recur.core import Prior, Recurrence, Tree
 from recur.flax.cells import NnxCell
 from recur.flax.models.losses import mean_present
-from recur.flax.models.symbols import embedded
+from recur.flax.models.picks import sampled, saying
+from recur.flax.models.symbols import embedded, vectors
+from recur.generate import free_running
 
 
 class LanguageModel(nnx.Module):
@@ -43,13 +46,46 @@ class LanguageModel(nnx.Module):
 
     def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
         """symbols (T, ...) integers -> logits (T, ..., vocabulary) of the symbol that follows."""
-        return self.embed.attend(self.features(symbols, lengths))
+        return self.logits(self.features(symbols, lengths))
+
+    def logits(self, features: Array) -> Array:
+        """E (A h + a), (..., vocabulary): the last product."""
+        return self.embed.attend(features)
 
     def features(self, symbols: Array, lengths: Array | None = None) -> Array:
         """A h + a of every step, (T, ..., d): all but the last product."""
         xs = embedded(self.embed, "symbols", symbols, lengths)
         _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
         return self.project(hs)
+
+    def generate(
+        self,
+        key: Array,
+        prompt: Array,
+        steps: int,
+        temperature: ArrayLike = 1.0,
+        top_k: int | None = None,
+    ) -> Array:
+        """How the text goes on after a prompt (T, ...) of one symbol or more: symbols (steps, ...).
+
+        Each is drawn from p^(1 / temperature) of the top_k likeliest, by default of all; top_k=1 is
+        greedy. The prompt is read once, and its state carried on. From the step on at which a logit
+        is NaN the symbols are -1. Raises ValueError as `picks.sampled` does, for an empty prompt,
+        for symbols of it that are known to be out of range, and for steps < 1.
+        """
+        if not len(prompt):
+            raise ValueError("a text goes on after a prompt; give one symbol or more, (T, ...)")
+        xs, values = embedded(self.embed, "prompt", prompt), self.rnn.values
+        state = self.rnn.cell.start(values, prompt.shape[1:])
+        if len(prompt) > 1:
+            state, _ = scan.run(self.rnn.cell, values, xs[:-1])
+
+        def body(state: Tree, symbol: Array) -> tuple[Tree, Array]:
+            return self.rnn.cell.step(values, state, vectors(self.embed, symbol[..., 0]))
+
+        feed = saying(lambda h: self.logits(self.project(h)), sampled(temperature, top_k))
+        first = jnp.asarray(prompt)[-1, ..., None].astype(int)
+        return free_running(key, body, feed, state, first, steps)[2][..., 0]
 
 
 def sampled_cross_entropy(

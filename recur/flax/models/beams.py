@@ -1,0 +1,100 @@
+"""The likeliest sequence of symbols, by beam search.
+
+    log p(y) = sum_t log p(y_t | y_1 .. y_{t-1}),   up to the first `end`, or to the last step
+
+Of all beginnings that lengthen a kept one by a symbol, each step keeps the `beams` likeliest; one
+that has ended stays as it is. With one beam it is greedy.
+Graves 2012, arXiv:1211.3711; Sutskever et al. 2014, arXiv:1409.3215.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur import scan
+from recur.core import Body, Tree
+
+
+class Found(NamedTuple):
+    """Symbols (steps, ...), `end` from their end on, and their log p (...), nats.
+
+    Where a logit is NaN the symbols are -1, and log p is NaN.
+    """
+
+    symbols: Array
+    log_p: Array
+
+
+class _Kept(NamedTuple):
+    """B beginnings of each sequence; every array is (B, *batch, ...)."""
+
+    state: Tree
+    symbol: Array  # the last of each, (B, *batch, 1)
+    log_p: Array
+    valid: Array  # (*batch,): no logit was NaN
+
+
+def beam_search(
+    body: Body,
+    readout: Callable[[Array], Array],
+    state: Tree,
+    first: Array,
+    steps: int,
+    beams: int,
+    end: int,
+) -> Found:
+    """The likeliest symbols that the search finds, from a state and a first input (*batch, 1).
+
+    `body` is (state, symbol (*batch, 1)) -> (state, h), and `readout` gives h's logits (*batch, K).
+    Exact where beams hold all beginnings, K^(steps - 1). Raises ValueError for steps or beams < 1
+    and for an end that is no symbol.
+    """
+    if steps < 1 or beams < 1:
+        raise ValueError(f"a search takes one step and one beam, or more; got {steps} and {beams}")
+    first = first.astype(int)
+    logits = jax.eval_shape(lambda: readout(body(state, first)[1]))
+    K, dtype = logits.shape[-1], jnp.promote_types(logits.dtype, jnp.float32)
+    if not 0 <= end < K:
+        raise ValueError(f"end={end} is one of the {K} symbols, 0 .. {K - 1}")
+    stays = jnp.where(jnp.arange(K) == end, 0, -jnp.inf).astype(dtype)
+
+    def repeated(a: Array) -> Array:
+        return jnp.broadcast_to(a, (beams, *a.shape))
+
+    def step(kept: _Kept, t: Array) -> tuple[_Kept, tuple[Array, Array]]:
+        state, h = jax.vmap(body)(kept.state, kept.symbol)
+        logits = readout(h).astype(dtype)
+        valid = kept.valid & ~jnp.isnan(logits).any(axis=(0, -1))
+        log_p = jax.nn.log_softmax(jnp.where(valid[..., None], logits, 0))
+        ended = (t > 0) & (kept.symbol == end)
+        total = kept.log_p[..., None] + jnp.where(ended, stays, log_p)
+        total = jnp.moveaxis(total, 0, -2)
+        best, chosen = lax.top_k(total.reshape(*total.shape[:-2], -1), beams)
+        log_p, chosen = jnp.moveaxis(best, -1, 0), jnp.moveaxis(chosen, -1, 0).astype(int)
+        parent, symbol = chosen // K, chosen % K
+        state = jax.tree.map(lambda a: _of(parent, a), state)
+        return _Kept(state, symbol[..., None], log_p, valid), (parent, symbol)
+
+    batch = first.shape[:-1]
+    one = jnp.full((beams, *batch), -jnp.inf, dtype).at[0].set(0)  # the beams are all the same
+    state, symbol = jax.tree.map(repeated, (state, first))
+    kept = _Kept(state, symbol, one, jnp.ones(batch, bool))
+    kept, (parents, symbols) = lax.scan(step, kept, jnp.arange(steps))
+
+    def back(beam: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        parent, symbol = now
+        return _of(beam, parent), _of(beam, symbol)[0]
+
+    best = kept.log_p.argmax(axis=0, keepdims=True)
+    _, said = lax.scan(back, best, (parents, symbols), reverse=True)
+    log_p = scan.or_nan(kept.valid, kept.log_p.max(axis=0))
+    return Found(jnp.where(kept.valid, said, -1), log_p)
+
+
+def _of(beam: Array, a: Array) -> Array:
+    """Of a (B, *batch, ...) the beams (C, *batch)."""
+    index = beam.reshape(*beam.shape, *(1 for _ in range(a.ndim - beam.ndim)))
+    return jnp.take_along_axis(a, index, axis=0)
