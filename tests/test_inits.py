@@ -142,6 +142,7 @@ def test_each_unit_of_a_sparse_network_hears_others():
 ROLES = {
     "lstm": (1, 1, (0, 1)),
     "lstm.peephole": (1, 1, (0, 1)),
+    "lstm.peephole_full": (1, 1, (0, 1)),
     "lstm.coupled": (0, 1, None),
     "gru": (0, 1, None),
     "gru.cudnn": (0, 1, None),
@@ -179,7 +180,7 @@ def test_the_forget_bias_decides_what_is_kept(name):
 
     def kept(value):
         cell = compose.forget_bias(cells.named(name), value)
-        params = cell.init(KEY, Numbers(0.05), d, N)  # units hardly hear one another
+        params = cell.init(KEY, Numbers(0.005), d, N)  # units hardly hear one another
         rest = cell.start(params)
         memory = rest._replace(c=rest.c + 0.1) if isinstance(rest, tuple) else rest + 0.1
         state, _ = cell.step(params, memory, jnp.zeros(d))

@@ -84,6 +84,30 @@ def test_lstm_with_peepholes():
     agrees(cells.lstm.peephole, step, memory=True)
 
 
+def test_lstm_with_full_peepholes():
+    """W [x, h, c] for each of the four, c the old memory."""
+
+    def step(P, state, x):
+        h, c = state
+        a = np.concatenate([x, h, c], axis=-1) @ np.concatenate([P.V, P.W, P.U]) + P.b
+        i, f, g, o = np.split(a, 4, axis=-1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    agrees(cells.lstm.peephole_full, step, memory=True)
+
+
+def test_gru_with_another_candidate_and_a_gate_that_writes():
+    """h = (1 - i) h + i relu(...), the gate of many texts: ours with the first gate negated."""
+
+    def step(P, h, x):
+        W, z = np.split(P.W, 3, axis=1), np.split(x @ P.V + P.b, 3, axis=-1)
+        i, r = sigmoid(-(h @ W[0] + z[0])), sigmoid(h @ W[1] + z[1])
+        return (1 - i) * h + i * np.maximum(r * (h @ W[2]) + z[2], 0)
+
+    agrees(cells.gru.gated(jax.nn.relu), step)
+
+
 def test_lstm_with_coupled_gates():
     def step(P, state, x):
         h, c = state

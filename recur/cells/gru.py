@@ -2,21 +2,30 @@
 
     u = sigmoid(W_u h + V_u x + b_u)               how much of the old state stays
     r = sigmoid(W_r h + V_r x + b_r)
-    c = tanh(r * (W_c h) + V_c x + b_c)            reset after the product
+    c = phi(r * (W_c h) + V_c x + b_c)             reset after the product
     h = u * h + (1 - u) * c
 
+`cell` has phi = tanh; `gated(phi)` takes any elementwise function.
 `cudnn` has c = tanh(r * (W_c h + b_h) + V_c x + b_c): the weights of cuDNN, PyTorch and Flax.
-`reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form, with two products a step.
-Cho et al. 2014, arXiv:1406.1078; the reset-after form, arXiv:1412.3555 and cuDNN.
+`reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form and that of most texts, with
+two products a step.
+
+In many texts the gate is i = 1 - u, which writes: h = (1 - i) h + i c. Since 1 - sigmoid(a) =
+sigmoid(-a), their network is ours with W_u, V_u and b_u negated: a bias of -1 at their gate, to
+remember, is +1 at ours.
+Cho et al. 2014, arXiv:1406.1078; the reset-after form and i, arXiv:1412.3555 and cuDNN.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur.cells.elementwise import require_elementwise
 from recur.core import Cell, Prior, Unitwise
+from recur.functions import Given
 
 GATES = ("update", "reset", "candidate")
 
@@ -77,17 +86,28 @@ def mix(params: Params | Cudnn, h: Array) -> list[Array]:
     return jnp.split(h @ params.W, len(GATES), axis=-1)
 
 
-def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
+def update(
+    phi: Callable[[Array], Array], params: Params, h: Array, r: list[Array], z: list[Array]
+) -> Array:
     """u h + (1 - u) c."""
     del params
     u = sigmoid(r[0] + z[0])
-    c = jnp.tanh(sigmoid(r[1] + z[1]) * r[2] + z[2])
+    c = phi(sigmoid(r[1] + z[1]) * r[2] + z[2])
     return u * h + (1 - u) * c
+
+
+def gated(phi: Callable[[Array], Array]) -> Unitwise:
+    """The cell with this phi at the candidate; the same phi gives the same cell.
+
+    Raises ValueError for a phi by which a unit reads another, such as a softmax.
+    """
+    require_elementwise(phi)
+    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
 
 
 def update_cudnn(params: Cudnn, h: Array, r: list[Array], z: list[Array]) -> Array:
     """The form with a second bias, inside the reset."""
-    return update(Params(*params[:3]), h, [r[0], r[1], r[2] + params.b_h], z)
+    return cell.update(Params(*params[:3]), h, [r[0], r[1], r[2] + params.b_h], z)
 
 
 def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, Array]:
@@ -101,6 +121,6 @@ def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, A
     return h, h
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
+cell = gated(jnp.tanh)
 cudnn = Unitwise(init_cudnn, start, drive, mix, update_cudnn, Cudnn)
 reset_before = Cell(init_reset_before, start, step_reset_before, ResetBefore)

@@ -8,11 +8,18 @@
     h = o * phi(c)
 
 `cell` has phi = tanh; `long_short(phi)` takes any elementwise function.
-`peephole` adds P_i * c and P_f * c of the old memory to i and f, and P_o * c of the new one to o.
 `coupled` writes what it forgets: i = 1 - f, with the gates of COUPLED.
 
+Two forms let the gates see the memory, and both are called peephole:
+
+    `peephole`        diagonal, three gates: P_i * c and P_f * c of the old memory are added in i
+                      and f, and P_o * c of the new one in o; P (3n,)
+    `peephole_full`   full, all four: U c of the old memory is added in i, f, g and o, so that
+                      c enters beside h and x; U (n, 4n)
+
 Hochreiter and Schmidhuber 1997, Neural Computation 9:1735; the forget gate, Gers et al. 2000;
-peepholes, Gers et al. 2002, JMLR 3:115; coupled gates, Greff et al. 2017, arXiv:1503.04069.
+diagonal peepholes, Gers et al. 2002, JMLR 3:115; coupled gates, Greff et al. 2017,
+arXiv:1503.04069. The full form is that of lectures, which write W [x, h, c] for every gate.
 """
 
 from collections.abc import Callable
@@ -24,7 +31,7 @@ from jax import Array
 from jax.nn import sigmoid
 
 from recur.cells.elementwise import require_elementwise
-from recur.core import Prior, Unitwise
+from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
 
 GATES = ("input", "forget", "candidate", "output")
@@ -56,6 +63,15 @@ class Peephole(NamedTuple):
     P: Array
 
 
+class PeepholeFull(NamedTuple):
+    """W (n, 4n), V (d, 4n), b (4n,); U (n, 4n) from the old memory, the gates as in GATES."""
+
+    W: Array
+    V: Array
+    b: Array
+    U: Array
+
+
 class State(NamedTuple):
     """h (..., n) and the memory c (..., n)."""
 
@@ -75,12 +91,20 @@ def init_peephole(key: Array, prior: Prior, d: int, n: int) -> Peephole:
     return Peephole(W, V, b, jax.random.normal(peepholes, (3 * n,), b.dtype))
 
 
+def init_peephole_full(key: Array, prior: Prior, d: int, n: int) -> PeepholeFull:
+    """Parameters drawn from the prior, U as W."""
+    gates, memory = jax.random.split(key)
+    W, V, b = prior.draw(gates, d, n, len(GATES))
+    U, _, _ = prior.draw(memory, d, n, len(GATES))
+    return PeepholeFull(W, V, b, U)
+
+
 def init_coupled(key: Array, prior: Prior, d: int, n: int) -> Coupled:
     """Parameters drawn from the prior, one value for each gate of COUPLED."""
     return Coupled(*prior.draw(key, d, n, len(COUPLED)))
 
 
-def start(params: Params | Peephole | Coupled, batch: tuple[int, ...] = ()) -> State:
+def start(params: Params | Peephole | PeepholeFull | Coupled, batch: tuple[int, ...] = ()) -> State:
     """The zero state, h and c (*batch, n)."""
     zeros = jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
     return State(zeros, zeros)
@@ -133,6 +157,15 @@ def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Arra
     return State(sigmoid(o + P_o * c) * jnp.tanh(c), c)
 
 
+def step_peephole_full(params: PeepholeFull, state: State, x: Array) -> tuple[State, Array]:
+    """The form in which the old memory enters all four: units meet in U as well as in W."""
+    pre = state.h @ params.W + state.c @ params.U + x @ params.V + params.b
+    i, f, g, o = jnp.split(pre, len(GATES), axis=-1)
+    c = sigmoid(f) * state.c + sigmoid(i) * jnp.tanh(g)
+    h = sigmoid(o) * jnp.tanh(c)
+    return State(h, c), h
+
+
 def update_coupled(params: Coupled, state: State, r: list[Array], z: list[Array]) -> State:
     """c = f c + (1 - f) g."""
     del params
@@ -143,4 +176,5 @@ def update_coupled(params: Coupled, state: State, r: list[Array], z: list[Array]
 
 cell = long_short(jnp.tanh)
 peephole = Unitwise(init_peephole, start, drive, mix, update_peephole, Peephole)
+peephole_full = Cell(init_peephole_full, start, step_peephole_full, PeepholeFull)
 coupled = Unitwise(init_coupled, start, drive_coupled, mix_coupled, update_coupled, Coupled)
