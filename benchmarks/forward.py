@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType, PartitionSpec
 
-from benchmarks import harness, layers
+from benchmarks import flops, harness, layers
 from benchmarks.harness import Contestant, Work, compiled
 from recur import cells, scan
 
@@ -61,8 +61,8 @@ def over_devices(forward: Any) -> Any:
 
 def work(cell: str, params: Any, xs: Array) -> Work:
     """Products of a step; inputs read, states written."""
-    flops = len(xs) * layers.step_flops(cell, params, xs)[0]
-    return Work(flops, float(xs.nbytes + layers.state_bytes(cell, params, xs)))
+    products = len(xs) * flops.step_flops(cell, params, xs)[0]
+    return Work(products, float(xs.nbytes + layers.state_bytes(cell, params, xs)))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ import rich.box
 import rich.console
 import rich.table
 import tyro
-from jax.extend.core import Jaxpr
 from matplotlib.figure import Figure
 
 from experiments.harness import Table, claim, describe, write
@@ -146,28 +145,6 @@ def floor(work: Work, unit: Work, seconds: dict[str, np.ndarray]) -> dict[str, A
         "flops_per_second": flops,
         "bytes_per_second": bandwidth,
     }
-
-
-def product_flops(function: Callable, *args: Any) -> float:
-    """Additions and multiplications in the matrix products of function(*args); no loop inside."""
-
-    def count(jaxpr: Jaxpr) -> float:
-        total = 0.0
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
-                (contracted, _), _ = equation.params["dimension_numbers"]
-                lengths = [equation.invars[0].aval.shape[axis] for axis in contracted]
-                total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(lengths)
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-                if _is_jaxpr(inner):
-                    total += count(getattr(inner, "jaxpr", inner))
-        return total
-
-    return count(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns")
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

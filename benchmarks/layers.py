@@ -107,18 +107,6 @@ def spread_over_devices(xs: Array) -> bool:
     return jax.local_device_count() > 1 and xs.shape[1] % jax.local_device_count() == 0
 
 
-def step_flops(cell: str, params: Any, xs: Array) -> tuple[float, float]:
-    """Of one step's products: forward, and with the gradient in parameters and state."""
-    made = cells.named(cell)
-    state = made.start(params, xs.shape[1:-1])
-
-    def loss(params: Any, state: Any, x: Array) -> Array:
-        return jnp.sum(sum(jax.tree.leaves(made.step(params, state, x)[0])))
-
-    forward = harness.product_flops(made.step, params, state, xs[0])
-    return forward, harness.product_flops(jax.grad(loss, (0, 1)), params, state, xs[0])
-
-
 def state_bytes(cell: str, params: Any, xs: Array) -> int:
     """Of the states of all steps."""
     state = cells.named(cell).start(params, xs.shape[1:-1])

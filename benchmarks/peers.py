@@ -1,10 +1,12 @@
-"""One layer over a sequence, float32, as users of each package run it, with recur's own weights.
+"""One layer over a sequence as users of each package run it, with recur's own weights.
 
 The scan by hand is what one writes in plain JAX: inputs multiplied within the step, derivative by
 autodiff. Flax, Haiku, Equinox and Keras are given their best one-layer form (the LSTM whose gates
 are one product where there are two). Every peer's outputs equal those of a cell of recur. That is
 the benchmark's own cell except in Haiku, whose VanillaRNN is a ReLU network and whose GRU resets
-before its product: the same amount of work, other numbers. On a GPU Keras and PyTorch call cuDNN.
+before its product: the same amount of work, other numbers. On a GPU Keras, PyTorch and "cudnn",
+which is `jax.experimental.rnn`, call cuDNN. The scan by hand, Flax and PyTorch take the dtype of
+the weights, the others float32 alone.
 """
 
 import os
@@ -92,19 +94,19 @@ def linen(cell: str, params: Any) -> Peer | None:
     """flax.linen's nn.RNN, time first."""
     import flax.linen as nn
 
-    n = params.W.shape[0]
+    n, dtype = params.W.shape[0], params.W.dtype
     W, V, b = (jnp.split(a, a.shape[-1] // n, axis=-1) for a in params[:3])
     if cell == "vanilla":
-        layer = nn.SimpleCell(n)
+        layer = nn.SimpleCell(n, dtype=dtype, param_dtype=dtype)
         weights = {"i": {"kernel": V[0], "bias": b[0]}, "h": {"kernel": W[0]}}
     elif cell == "gru":
-        layer, weights = nn.GRUCell(n), {}
+        layer, weights = nn.GRUCell(n, dtype=dtype, param_dtype=dtype), {}
         for i, gate in enumerate("zrn"):  # theirs has a bias within the reset, here zero
             weights["i" + gate] = {"kernel": V[i], "bias": b[i]}
             weights["h" + gate] = {"kernel": W[i]}
         weights["hn"]["bias"] = jnp.zeros_like(b[0])
     else:
-        layer, weights = nn.OptimizedLSTMCell(n), {}
+        layer, weights = nn.OptimizedLSTMCell(n, dtype=dtype, param_dtype=dtype), {}
         for i, gate in enumerate("ifgo"):
             weights["i" + gate] = {"kernel": V[i]}
             weights["h" + gate] = {"kernel": W[i], "bias": b[i]}
@@ -118,7 +120,9 @@ def nnx(cell: str, params: Any) -> Peer | None:
 
     d, n = params.V.shape[0], params.W.shape[0]
     kind = {"vanilla": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell]
-    layer = kind(d, n, rngs=nnx.Rngs(0))
+    dtype = params.W.dtype
+    layer = kind(d, n, dtype=dtype, rngs=nnx.Rngs(0))
+    layer.param_dtype = dtype  # that of its states; its own draw has no bfloat16
     W, V, b = (_reset_first(a) if cell == "gru" else a for a in params[:3])
     layer.dense_h.kernel.set_value(W)
     layer.dense_i.kernel.set_value(V)
@@ -200,6 +204,29 @@ def keras(cell: str, params: Any) -> Peer | None:
     return Peer(weights, forward, cells.named(cell), batch_first=True)
 
 
+def cudnn(cell: str, params: Any) -> Peer | None:
+    """`jax.experimental.rnn`: cuDNN's LSTM in float32, on a GPU of NVIDIA's."""
+    known = cell == "lstm" and params.W.dtype == jnp.float32
+    if not known or jax.default_backend() != "gpu":
+        return None
+    from jax.experimental import rnn
+
+    d, n = params.V.shape[0], params.W.shape[0]
+
+    def forward(weights: Array, xs: Array) -> Array:
+        batch, T, _ = xs.shape
+        zeros, lengths = jnp.zeros((1, batch, n)), jnp.full(batch, T, jnp.int32)
+        return rnn.lstm(xs, zeros, zeros, weights, lengths, d, n, 1, 0.0, False)[0]
+
+    return Peer(cudnn_weights(params), forward, cells.named(cell), batch_first=True)
+
+
+def cudnn_weights(params: Any) -> Array:
+    """V, W and b of an LSTM in cuDNN's order, whose second bias is zero."""
+    W, V, b = params[:3]
+    return jnp.concatenate([V.T.ravel(), W.T.ravel(), b, jnp.zeros_like(b)])
+
+
 def _reset_first(gates: Array) -> Array:
     """(update, reset, candidate) -> (reset, update, candidate)."""
     u, r, c = jnp.split(gates, 3, axis=-1)
@@ -212,6 +239,7 @@ PEERS = {
     "haiku": haiku,
     "equinox": equinox,
     "keras": keras,
+    "cudnn": cudnn,
 }
 TRANSFERRED = ("vanilla", "gru", "lstm")  # the cells that the packages have
 
@@ -230,13 +258,15 @@ class Torch:
         device = "cuda" if jax.default_backend() == "gpu" else "cpu"
         kind = {"vanilla": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
         self.layer = kind(d, n)
-        W, V, b = (np.array(_reset_first(a) if cell == "gru" else a) for a in params[:3])
+        dtype = getattr(torch, xs.dtype.name)
+        wide = (jnp.asarray(a, jnp.float32) for a in params[:3])  # torch cannot read JAX's bfloat16
+        W, V, b = (np.array(_reset_first(a) if cell == "gru" else a) for a in wide)
         arrays = (V.T, W.T, b, np.zeros_like(b))  # in the order of its parameters
         with torch.no_grad():
             for parameter, array in zip(self.layer.parameters(), arrays, strict=True):
                 parameter.copy_(torch.tensor(array))
-        self.layer.to(device)
-        self.xs = torch.tensor(np.array(xs), device=device)
+        self.layer.to(device, dtype)
+        self.xs = torch.tensor(np.array(xs, np.float32), device=device, dtype=dtype)
         self.ready = torch.cuda.synchronize if device == "cuda" else lambda: None
         self.no_grad = torch.no_grad
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from benchmarks import harness, layers
+from benchmarks import flops, harness, layers
 from benchmarks.harness import Contestant, Work, compiled
 from recur import cells, scan, train
 
@@ -57,8 +57,8 @@ def field(config: layers.Config, cell: str, params: Any, xs: Array) -> dict[str,
 
 def work(cell: str, params: Any, xs: Array) -> Work:
     """Products of a step of autodiff; inputs read twice, states written once and read once."""
-    flops = len(xs) * layers.step_flops(cell, params, xs)[1]
-    return Work(flops, 2.0 * xs.nbytes + 2.0 * layers.state_bytes(cell, params, xs))
+    products = len(xs) * flops.step_flops(cell, params, xs)[1]
+    return Work(products, 2.0 * xs.nbytes + 2.0 * layers.state_bytes(cell, params, xs))
 
 
 if __name__ == "__main__":

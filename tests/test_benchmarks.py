@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import compile as compiling
 from benchmarks import (
+    flops,
     forward,
     harness,
     jacobian,
@@ -103,7 +104,7 @@ def test_a_peer_that_does_other_work_is_found_out():
 
 def test_products_are_counted():
     params, xs = weights("gru", d=3, n=5), sequence(9, 2, 3)
-    forward_flops, both = layers.step_flops("gru", params, xs)
+    forward_flops, both = flops.step_flops("gru", params, xs)
     one, inputs = 2 * 2 * 5 * 15, 2 * 2 * 3 * 15  # h @ W and x @ V, two examples
     assert forward_flops == one + inputs
     assert both == 3 * one + 2 * inputs  # state and weights; weights alone

@@ -1,0 +1,127 @@
+"""A job: a program that a thread compiles ahead of its turn, and how its calls are timed.
+
+While the clock runs nobody traces: a thread that traces holds the interpreter, and a call that is
+done waits for it. What XLA compiles meanwhile is said in the row ("compiling beside"): it takes
+cores, and on a GPU its search for fast kernels takes the GPU.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+
+from benchmarks.on_device.launches import launches
+
+CALLS, SECONDS, LONGEST = 5, 0.25, 3.0  # timed calls and their time, at least; where calls are long
+MOST = 200  # calls
+
+tracing = threading.Lock()
+
+
+class Skip(Exception):
+    """What is not done, and why; no fault."""
+
+
+class Program(NamedTuple):
+    """Something to be called, and what is known of it before the first call."""
+
+    run: Callable[[], Any]  # returns the result when the work is done
+    traced: float | None = None  # seconds
+    compiled: float | None = None  # seconds
+    memory: int | None = None  # bytes of temporaries
+    launches: int | None = None
+    flops: float | None = None  # of its matrix products
+
+
+class Job(NamedTuple):
+    """A row of a part's table, to be, or several."""
+
+    row: dict[str, Any]  # what is measured; no other job of the part has the same
+    make: Callable[[], Program]
+    read: Callable[[Any], list[dict[str, Any]]] = lambda _: [{}]  # columns of each row, by a result
+    timed: bool = True
+
+
+def program(
+    function: Callable,
+    *args: Any,
+    options: dict | None = None,
+    x64: bool = False,
+    device: jax.Device | None = None,
+) -> Program:
+    """`function(*args)` as a program; `options` are those of XLA's compiler.
+
+    An argument that is a shape alone will do for a program that is not run.
+    """
+    with jax.enable_x64(True) if x64 else nullcontext():
+        args = jax.tree.map(lambda a: _placed(a, device), args)
+        with tracing:
+            begin = time.perf_counter()
+            lowered = jax.jit(function).lower(*args)
+            traced = time.perf_counter() - begin
+        begin = time.perf_counter()
+        executable = lowered.compile(compiler_options=options)
+        compiled = time.perf_counter() - begin
+    analysis = executable.memory_analysis()
+
+    def run() -> Any:
+        with jax.enable_x64(True) if x64 else nullcontext():
+            return jax.block_until_ready(executable(*args))
+
+    memory = None if analysis is None else analysis.temp_size_in_bytes
+    return Program(run, traced, compiled, memory, launches(executable.as_text()))
+
+
+def _placed(a: Any, device: jax.Device | None) -> Any:
+    return a if isinstance(a, jax.ShapeDtypeStruct) else jax.device_put(a, device)
+
+
+def measured(
+    job: Job, made: Program, until: float, beside: Callable[[], int]
+) -> list[dict[str, Any]]:
+    """The rows of a job, one where it is timed: the median of single calls, each waited for.
+
+    The first call warms up, and counts where it alone fits before `until`, a time.time().
+    """
+    begin = time.perf_counter()
+    result = made.run()
+    first = time.perf_counter() - begin
+    rows = [{**job.row, **columns} for columns in job.read(result)]
+    del result
+    known = {"launches": made.launches, "temporaries, MB": _million(made.memory),
+             "traced, s": made.traced, "compiled, s": made.compiled}  # fmt: skip
+    if job.timed:
+        with tracing:
+            before, calls = beside(), timed(made.run, until)
+            others = max(before, beside())
+        typical = statistics.median(calls or [first])
+        known = {
+            "ms": 1e3 * typical,
+            "least ms": 1e3 * min(calls or [first]),
+            "calls": len(calls),
+            "TFLOP/s": made.flops / typical / 1e12 if made.flops else None,
+            "compiling beside": others,
+            "first call, ms": 1e3 * first,
+            **known,
+        }
+    return [row | known for row in rows]
+
+
+def timed(run: Callable[[], Any], until: float) -> list[float]:
+    """Seconds of single calls: some of them, of long ones few, none after `until`."""
+    calls: list[float] = []
+    while time.time() < until and len(calls) < MOST:
+        begin = time.perf_counter()
+        run()
+        calls.append(time.perf_counter() - begin)
+        if sum(calls) >= (SECONDS if len(calls) >= CALLS else LONGEST):
+            break
+    return calls
+
+
+def _million(number: int | None) -> float | None:
+    return None if number is None else number / 1e6
