@@ -24,6 +24,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from recur.core import Tree, Unitwise, hidden
+from recur.scan.held import as_given, wide
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Plan
 from recur.scan.slopes import combine, slopes
@@ -99,7 +100,7 @@ def _(cell: Unitwise, plan: Plan, primals: tuple, tangents: tuple) -> tuple[tupl
     )
     vector = hidden(state).ndim == 1  # has a fast product with the weights as they are
     mix = partial(cell.mix, params) if vector else _turned_mix(cell, params)
-    tangents_of = partial(_tangents, cell, sums, mix, params, dparams)
+    tangents_of = partial(_tangents, cell, sums, mix, params, wide(dparams))
     piece = jax.checkpoint(tangents_of, prevent_cse=False)
     dss = []
     if whole:
@@ -121,6 +122,7 @@ def _tangents(
 ) -> tuple[Tree, Tree]:
     """The tangents of the states of one chunk, from that of the state before it."""
     first, ss, kept, xs, dxs = now
+    dparams = as_given(params, dparams)
     lead = hidden(ss).ndim - 1
     before = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, ss)
     zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))

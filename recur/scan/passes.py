@@ -1,7 +1,6 @@
 """Passes over sequences: outputs, states, gradients that stop; any cell, any stack of layers."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jax import Array, lax
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
 from recur.scan.checks import describe, length
+from recur.scan.held import as_given, wide
 from recur.scan.pieces import in_pieces
 from recur.scan.plan import Engine, Memory
 from recur.scan.shares import shared
@@ -49,7 +49,8 @@ def run(
 
     The batch may be sharded over a mesh of any kind. The numbers do not depend on that, nor on how
     they are computed, which `engine` and `memory` say: see `plan`, and docs/performance.md.
-    `unroll` is that of `lax.scan`, for the engine "scan".
+    `unroll` is that of `lax.scan`, for the engine "scan". States and outputs have the dtype of the
+    parameters; in bfloat16 the gradient of these is summed over time in float32 all the same.
 
     Raises ValueError, when traced, for T = 0, inputs that are not floating point, parameters of a
     type that another cell takes, inputs or states that do not fit the parameters, and lengths,
@@ -118,7 +119,10 @@ def truncated(
     split = whole * truncate
 
     def walk(params: Tree, state: Tree, now: tuple) -> tuple[Tree, Array]:
-        piece = partial(walker(cell, how), params)
+        one, kept = walker(cell, how), wide(params)
+
+        def piece(state: Tree, now: tuple) -> tuple[Tree, tuple[Array, Tree]]:
+            return one(as_given(params, kept), state, now)
 
         def cut(state: Tree, now: tuple) -> tuple[Tree, Array]:
             state, (hs, _) = piece(state, now)
@@ -172,15 +176,17 @@ def total(
     how = ask(xs, lengths, mask, reset, False, 1, engine, "mix")
     params, state, now = begin(cell, params, xs, state, how)
 
+    kept = wide(params)
+
     def step(state: Tree, given: tuple) -> tuple[Tree, Array]:
         now, targets = given
-        state, (hs, _) = shared(walker(cell, how), params, state, now)
+        state, (hs, _) = shared(walker(cell, how), as_given(params, kept), state, now)
         value = read(hs, targets)
         _require_sum(read, hs, targets, value)
         return state, value
 
-    kept = jax.checkpoint(step, prevent_cse=False)
-    state, sums = in_pieces(kept, state, (now, targets), size)
+    again = jax.checkpoint(step, prevent_cse=False)
+    state, sums = in_pieces(again, state, (now, targets), size)
     return state, sum((part.sum(axis=0) for part in sums[1:]), start=sums[0].sum(axis=0))
 
 

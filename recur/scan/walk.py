@@ -17,6 +17,7 @@ from recur.core import Recurrence, Tree, hidden, require_params, require_recurre
 from recur.scan.bodies import tied
 from recur.scan.checks import check, describe, input_array, length, require_batch, require_float
 from recur.scan.engine import trajectory
+from recur.scan.held import as_given, wide
 from recur.scan.pieces import in_pieces, joined
 from recur.scan.plan import Engine, Memory, Plan, plan
 from recur.scan.ragged import present, require_flags
@@ -181,8 +182,10 @@ def _piece(
         final, ss = trajectory(cell, chosen, params, state, xs)
         return final, (hidden(ss), ss if how.every else ())
 
+    kept = wide(params)
+
     def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Array, Tree]]:
-        state, h = cell.step(params, state, x)
+        state, h = cell.step(as_given(params, kept), state, x)
         return state, (h, state if how.every else ())
 
     return lax.scan(step, state, xs, unroll=how.unroll)
@@ -196,7 +199,11 @@ def _segments(
     if segment <= 1 or segment >= T:
         final, (hs, every) = piece(params, state, xs)
         return final, hs, every
-    kept = partial(jax.checkpoint(piece, prevent_cse=False), params)
+
+    def again(kept: Tree, state: Tree, xs: Tree) -> tuple[Tree, tuple[Array, Tree]]:
+        return piece(as_given(params, kept), state, xs)
+
+    kept = partial(jax.checkpoint(again, prevent_cse=False), wide(params))
     final, outs = in_pieces(kept, state, xs, segment)
     return final, *joined(outs)
 

@@ -1,0 +1,34 @@
+"""How a loop over time holds parameters: in float32 at least, so that their gradient is right.
+
+The gradient of parameters is a sum over all steps. In bfloat16, of eight bits, such a sum stops
+growing after some hundred terms: each new one is less than half of its last digit. So a loop holds
+parameters of fewer bits in float32 and reads them in their own dtype. Both are exact; and the
+transpose of reading is a sum in float32, which is rounded once, after the last step.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from recur.core import Tree
+
+
+def wide(params: Tree) -> Tree:
+    """Parameters, or tangents of them, as a loop holds them."""
+    return jax.tree.map(lambda a: a.astype(jnp.float32) if _short(a) else a, params)
+
+
+def as_given(params: Tree, kept: Tree) -> Tree:
+    """What a loop holds, in the dtypes of these parameters; their values are not looked at."""
+
+    def one(p: Any, a: Any) -> Any:
+        return a.astype(p.dtype) if a is not None and _short(p) else a
+
+    return jax.tree.map(one, params, kept)
+
+
+def _short(a: Any) -> bool:
+    """Whether these are floats of fewer bits than float32."""
+    dtype = getattr(a, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
