@@ -99,8 +99,120 @@ def test_slow_points_are_reported_with_their_speed():
     points = jax.device_get(points_of(body, starts, np.full(1, c, "f"), 4000, 0))
     best = points.speed.argmin()
     np.testing.assert_allclose(points.speed[best], c**2 / 2, rtol=1e-2)  # approached, not reached
-    assert analysis.distinct(points).speed.size == 0
+    with pytest.warns(UserWarning, match=r"no point with q <= 1e-10: 8 starts: 8 moving.*0\.01"):
+        assert analysis.distinct(points).speed.size == 0
     assert analysis.distinct(points, speed=1e-3).speed.size >= 1
+
+
+def test_slow_fixed_and_lost_are_told_apart(x64):
+    """h + h^2 + c: a slow point at 0 for c > 0, fixed points at +-sqrt(-c) for c < 0.
+
+    At 0 Newton's step is c / 0; where it first stops to help, |h| is below 1e-2."""
+
+    def body(h, x):
+        h = h + h**2 + x
+        return h, h
+
+    starts, c = np.append(np.linspace(-0.3, 0.2, 5), np.nan)[:, None], 1e-4
+    slow, fixed = jax.device_get([points_of(body, starts, np.full(1, x)) for x in (c, -c)])
+    assert [analysis.OUTCOMES[k] for k in slow.outcome] == ["slow"] * 5 + ["lost"]
+    np.testing.assert_allclose(np.sqrt(2 * slow.speed[:5]), c, rtol=1e-2)
+    assert not slow.fixed.any()
+    assert (slow.distance[:5] > 10 * np.abs(slow.states[:5, 0])).all()
+    assert [analysis.OUTCOMES[k] for k in fixed.outcome] == ["fixed"] * 5 + ["lost"]
+    np.testing.assert_array_equal(fixed.fixed, [True] * 5 + [False])
+    np.testing.assert_allclose(np.abs(fixed.states[:5]), np.sqrt(c), rtol=1e-9)
+    assert fixed.distance[:5].max() < 1e-12  # a residual of 1e-16 over a slope of 2e-2
+    with pytest.warns(UserWarning, match=r"no point.*5 slow, .* from 0\.0001 to 0\.0001.*; 1 lost"):
+        assert analysis.distinct(slow).outcome.size == 0
+    kept = analysis.distinct(fixed)
+    np.testing.assert_allclose(np.sort(kept.states[:, 0]), [-np.sqrt(c), np.sqrt(c)])
+    assert kept.fixed.all()
+
+
+def test_starts_run_forward_to_what_attracts_them(x64):
+    """h = tanh(2 h): near 0, which repels, the network itself goes to a."""
+    a = scipy.optimize.brentq(lambda a: np.tanh(2 * a) - a, 0.5, 1)
+    body, starts, x = vanilla(2 * np.eye(1)), np.array([[0.01], [-0.01]]), np.zeros(1)
+
+    @jax.jit
+    def search(starts, x):
+        run = analysis.fixed_points(body, starts, x, descent=0, newton=3, forward=9)
+        return run, analysis.fixed_points(body, starts, x, descent=0, newton=0)
+
+    run, only = jax.device_get(search(starts, x))
+    np.testing.assert_allclose(run.states, [[a], [-a]], atol=1e-12)
+    np.testing.assert_array_equal(only.states, starts)  # nothing else was asked for
+    assert np.isnan(only.distance).all()
+    assert [analysis.OUTCOMES[k] for k in only.outcome] == ["moving"] * 2
+
+
+def test_a_line_of_fixed_points_is_slow_unless_it_is_exact(x64):
+    """Eigenvalues (1, 1/2): on the line F(s) = s exactly; beside it, Newton has no step to take.
+
+    With (1 - 1e-6, 1/2) there is one fixed point, at 0, and Newton finds it from afar."""
+
+    def body(s, x):
+        s = jnp.array([1 - x[0], 0.5]) * s
+        return s, s
+
+    starts = np.array([[0.3, 0.0], [0.3, 0.1]])
+    line = jax.device_get(points_of(body, starts, np.zeros(1)))
+    point = jax.device_get(points_of(body, starts, np.full(1, 1e-6)))
+    assert [analysis.OUTCOMES[k] for k in line.outcome] == ["fixed", "slow"]
+    np.testing.assert_array_equal(line.states[:, 0], [0.3, 0.3])
+    assert point.fixed.all()
+    np.testing.assert_allclose(point.states, 0, atol=1e-9)
+
+
+def test_modes_take_the_jacobian_apart(x64):
+    """J = R diag(e) L of known eigenvalues: one grows, two are a pair; slowest first.
+
+    L is only known up to scale, R up to phase, so both are checked by what they do."""
+    blocks = np.diag([1.3, 0.99, 0, 0, 0.2])
+    blocks[2:4, 2:4] = [[0.6, -0.5], [0.5, 0.6]]
+    basis = np.random.default_rng(0).normal(size=(5, 5))
+    J = basis @ blocks @ np.linalg.inv(basis)
+    body, zero, x = vanilla(J.T, 0.0, cells.vanilla.identity), np.zeros((1, 5)), np.zeros(1)
+
+    def scaled(size):
+        body = vanilla(size * J.T, 0.0, cells.vanilla.identity)
+        return jnp.abs(analysis.stability(body, zero, x).eigenvalues[0])
+
+    @jax.jit
+    def everything():
+        about = analysis.stability(body, zero, x, dt=0.02)
+        one = jnp.ones(())
+        return analysis.modes(body, zero, x, dt=0.02), about, jax.jvp(scaled, (one,), (one,))
+
+    about, plain, (moduli, slopes) = jax.device_get(everything())
+    (e,), (right,), (left,) = about.eigenvalues, about.right, about.left
+    expected = np.array([0.99, 0.6 + 0.5j, 0.6 - 0.5j, 1.3, 0.2])
+    np.testing.assert_allclose(np.abs(e), np.abs(expected), rtol=1e-12)  # 100, 4, 4, 3.8, 0.6 steps
+    np.testing.assert_allclose(e[[0, 3, 4]], expected[[0, 3, 4]], atol=1e-12)
+    times = 0.02 / np.abs(np.log(np.abs(expected)))
+    np.testing.assert_allclose(about.timescales[0], times, rtol=1e-9)
+    np.testing.assert_allclose(np.sort(plain.timescales[0]), np.sort(times), rtol=1e-9)
+    assert not about.stable[0]
+    for e_i, r, w in zip(e, right, left, strict=True):
+        np.testing.assert_allclose(J @ r, e_i * r, atol=1e-12)
+        np.testing.assert_allclose(w @ J, e_i * w, atol=1e-11)  # left vectors are longer than 1
+    np.testing.assert_allclose(left @ right.T, np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(right, axis=1), 1)
+    largest = right[np.arange(5), np.abs(right).argmax(axis=1)]
+    assert (largest.real > 0).all()
+    np.testing.assert_allclose(largest.imag, 0, atol=1e-15)
+    np.testing.assert_allclose(slopes, moduli, rtol=1e-9)  # an eigenvalue grows as its matrix does
+
+
+def test_modes_that_coincide_have_no_left_vector(x64):
+    """[[1/2, 1], [0, 1/2]] has one mode; 1/2 apart in the third it has its own."""
+    J = np.array([[0.5, 1, 0], [0, 0.5, 0], [0, 0, 0.9]])
+    body = vanilla(J.T, 0.0, cells.vanilla.identity)
+    about = jax.device_get(jax.jit(partial(analysis.modes, body))(np.zeros((1, 3)), np.zeros(1)))
+    np.testing.assert_allclose(about.left[0, 0], [0, 0, 1])
+    assert np.isnan(about.left[0, 1:]).all()
+    np.testing.assert_allclose(np.abs(about.right[0, 1:]), [[1, 0, 0]] * 2, atol=1e-15)
 
 
 def test_nan_is_no_fixed_point():
@@ -126,6 +238,11 @@ def test_bad_starts_are_refused():
     for numbers in ({"descent": 2.0}, {"newton": "3"}, {"newton": True}):
         with pytest.raises(TypeError, match="is an integer, got"):
             analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)
-    for numbers in ({"descent": -1}, {"rate": 0.0}, {"rate": np.nan}):
+    for numbers in ({"descent": -1}, {"forward": -1}, {"rate": 0.0}, {"rate": np.nan}):
         with pytest.raises(ValueError, match="numbers of steps, 0 or more, and rate > 0"):
             analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)
+    for dt in (0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="dt is the length of a step"):
+            analysis.stability(body, np.zeros((1, 2)), np.zeros(1), dt)
+    with pytest.raises(ValueError, match=r"no distance: take them from analysis\.fixed_points"):
+        _ = analysis.Points(np.zeros((1, 2)), np.zeros(1)).fixed

@@ -6,7 +6,7 @@ are natural logarithms (nats), so they stay finite where the quantities themselv
 float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
 """
 
-from recur.analysis.fixed_points import Points, Stability, distinct, fixed_points, stability
+from recur.analysis.fixed_points import OUTCOMES, Points, describe_points, distinct, fixed_points
 from recur.analysis.gain import log_gain
 from recur.analysis.gradients import gradient_norms
 from recur.analysis.jacobian import (
@@ -26,6 +26,7 @@ from recur.analysis.lyapunov import (
     lyapunov_details,
 )
 from recur.analysis.matrix_free import Density, singular_density, top_log_singular_values
+from recur.analysis.stability import Stability, modes, stability
 from recur.analysis.vectors import InputDirections, input_directions, one_step_spectra
 
 __all__ = [
@@ -55,7 +56,10 @@ __all__ = [
     "finite_growth",
     "fixed_points",
     "distinct",
-    "stability",
+    "describe_points",
+    "OUTCOMES",
     "Points",
+    "stability",
+    "modes",
     "Stability",
 ]

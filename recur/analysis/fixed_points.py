@@ -2,10 +2,13 @@
 
     q(s) = |F(s) - s|^2 / 2,      F(s) = the state after one step
 
-Sussillo and Barak 2013, Neural Computation 25:626. Gradient descent on q comes first: it finds slow
-points too and stays near its start. Newton's method on F(s) - s = 0 then makes fixed points exact.
+Sussillo and Barak 2013, Neural Computation 25:626. The network itself may run first: it ends at
+what attracts it. Gradient descent on q finds saddles and slow points too and stays near its start.
+Newton's method on F(s) - s = 0 then makes fixed points exact, and the length of the step that it
+would take next tells a fixed point from a slow one, where q is small and no fixed point is near.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -16,8 +19,11 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from recur.analysis.flat import Step, finite_or_nan, flatten, integer, precise
+from recur.analysis.flat import Step, flatten, integer, precise
 from recur.core import Body, Tree
+
+OUTCOMES = ("fixed", "slow", "moving", "lost")
+NEAR = 1e-3  # a fixed point at this distance, by Newton's next step, is the same point
 
 
 class Points(NamedTuple):
@@ -25,49 +31,73 @@ class Points(NamedTuple):
 
     states: Tree  # leaves (P, ...)
     speed: Array  # (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
+    distance: Array | None = None  # (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|; NaN: not taken
+    outcome: Array | None = None  # (P,) index into OUTCOMES of how the search ended
 
-
-class Stability(NamedTuple):
-    """The Jacobian dF/ds at P points, states of size m."""
-
-    eigenvalues: Array  # (P, m) complex, descending in modulus
-    stable: Array  # (P,) whether all lie inside the unit circle
-    timescales: Array  # (P, m) steps in which a mode changes by a factor e: 1/|log|eigenvalue||
+    @property
+    def fixed(self) -> Array:
+        """Whether a fixed point is at most NEAR away, (P,); the others are slow, moving or lost."""
+        if self.distance is None:
+            raise ValueError("these points have no distance: take them from analysis.fixed_points")
+        return self.distance <= NEAR  # false for NaN
 
 
 @precise
 def fixed_points(
-    body: Body, states: Tree, x: Tree, descent: int = 50, newton: int = 15, rate: float = 0.5
+    body: Body,
+    states: Tree,
+    x: Tree,
+    descent: int = 50,
+    newton: int = 15,
+    rate: float = 0.5,
+    forward: int = 0,
 ) -> Points:
     """Where B starts end that seek a standstill under a constant input.
 
-    `states` holds the B starts on a leading axis and x is one input, (d,). First `descent` steps of
-    gradient descent on q, O(m n) each, from the given rate, which halves where q would grow; then
-    at most `newton` Newton steps, O(m^3) each, halved likewise; they end when all have settled.
-    Starts that meet give the same point again: see `distinct`. The speed tells fixed from slow.
+    `states` holds the B starts on a leading axis and x is one input, (d,). First the network runs
+    for `forward` steps, which leads to attractors alone. Then come `descent` steps of gradient
+    descent on q, O(m n) each, from the given rate, which halves where q would grow; then at most
+    `newton` Newton steps, O(m^3) each, halved likewise; they end when all have settled, after one
+    more O(m^3) that measures the distance. Starts that meet give the same point again: see
+    `distinct`. `describe_points` says how the search ended.
+
+    An outcome is an index into OUTCOMES. *fixed*: a fixed point is within NEAR. *slow*: no step
+    makes q much smaller, and no fixed point is that near; so it is where an eigenvalue is 1 up to
+    rounding, as beside a line of fixed points. *moving*: q still halved in the second half of the
+    Newton steps; without any the distance is NaN and this is all that is known. *lost*: the state
+    is not finite.
+
     Raises ValueError where the body does not fit or a number is out of range, TypeError for numbers
     of steps that are no integers.
     """
-    step, s, unravel = _batch(body, states, x)
+    step, s, unravel = batch(body, states, x)
     descent, newton = integer("descent", descent), integer("newton", newton)
-    if min(descent, newton) < 0 or not rate > 0:
+    forward = integer("forward", forward)
+    if min(descent, newton, forward) < 0 or not rate > 0:
         raise ValueError(
-            "descent and newton are numbers of steps, 0 or more, and rate > 0; got "
-            f"descent = {descent}, newton = {newton}, rate = {rate}"
+            "descent, newton and forward are numbers of steps, 0 or more, and rate > 0; got "
+            f"descent = {descent}, newton = {newton}, forward = {forward}, rate = {rate}"
         )
 
     def residual(s: Array) -> Array:
         return step(s, x)[0] - s
 
-    s, _ = _descend(residual, s, descent, rate)
-    s, q = _newton(residual, s, newton)
-    return Points(jax.vmap(unravel)(s), q)
+    if forward:
+        after = jax.vmap(lambda s: step(s, x)[0])
+        s, _ = lax.scan(lambda s, _: (after(s), None), s, None, length=forward)
+    s, q = _descend(residual, s, descent, rate)
+    distance, settled = jnp.full_like(q, jnp.nan), jnp.zeros(q.shape, bool)
+    if newton:
+        s, q, distance, settled = _newton(residual, s, newton)
+    outcome = jnp.where(jnp.isnan(q), 3, jnp.where(distance <= NEAR, 0, jnp.where(settled, 1, 2)))
+    return Points(jax.vmap(unravel)(s), q, distance, outcome)
 
 
 def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Points:
     """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
 
-    For use outside jit: how many there are depends on the numbers.
+    Slow points are among them; `Points.fixed` says which are not. Warns, with `describe_points`,
+    where none is left. For use outside jit: how many there are depends on the numbers.
     """
     s = np.concatenate(
         [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(points.states)], axis=1
@@ -77,26 +107,44 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
         fast = not points.speed[i] <= speed  # or NaN
         if not fast and (np.linalg.norm(s[kept] - s[i], axis=1) >= distance).all():
             kept.append(int(i))
+    if not kept:
+        warnings.warn(f"no point with q <= {speed:g}: {describe_points(points)}", stacklevel=2)
     return Points(*jax.tree.map(lambda leaf: leaf[np.array(kept, int)], tuple(points)))
 
 
-@precise
-def stability(body: Body, states: Tree, x: Tree) -> Stability:
-    """Eigenvalues, stability and time scales at P states (leaves (P, ...)), input x (d,) held.
+def describe_points(points: Points) -> str:
+    """How the search of each start ended, how fast the network still is there, and what to do.
 
-    An eigenvalue on the unit circle has time scale inf. Where arrays do not live on a CPU, JAX's
-    own limits on non-symmetric eigenvalues apply. Raises ValueError where the body does not fit.
+    For use outside jit.
     """
-    step, s, _ = _batch(body, states, x)
-    J = jax.vmap(jax.jacfwd(lambda s: step(s, x)[0]))(s)
-    found = lax.map(lambda J: finite_or_nan(jnp.linalg.eigvals(J), J), J)
-    order = jnp.argsort(-jnp.abs(found), axis=1)
-    found = jnp.take_along_axis(found, order, axis=1)
-    modulus = jnp.abs(found)
-    return Stability(found, modulus[:, 0] < 1, 1 / jnp.abs(jnp.log(modulus)))
+    q = np.asarray(points.speed)
+    if points.outcome is None:
+        return f"{q.size} points{_steps(q)}"
+    outcome, parts = np.asarray(points.outcome), []
+    for k, (name, advice) in enumerate(zip(OUTCOMES, ADVICE, strict=True)):
+        if (outcome == k).any():
+            parts.append(f"{np.sum(outcome == k)} {name}{_steps(q[outcome == k])}{advice}")
+    return f"{q.size} starts: " + ("; ".join(parts) or "nothing to search from")
 
 
-def _batch(body: Body, states: Tree, x: Tree) -> tuple[Step, Array, Callable[[Array], Tree]]:
+ADVICE = (
+    "",
+    " (no step makes it much smaller: run the network first, forward=1000 or more, start "
+    "elsewhere, or take these as slow points by a larger `speed`)",
+    " (the steps ran out: take more, such as descent=500, newton=50)",
+    " (the state is not finite: start nearer to where the network goes)",
+)
+
+
+def _steps(q: np.ndarray) -> str:
+    """The least and the greatest |F(s) - s| of the q that are known."""
+    q = q[np.isfinite(q)]
+    if not q.size:
+        return ""
+    return ", |F(s) - s| from {:.2g} to {:.2g}".format(*np.sqrt(2 * np.array([q.min(), q.max()])))
+
+
+def batch(body: Body, states: Tree, x: Tree) -> tuple[Step, Array, Callable[[Array], Tree]]:
     """The flat step, the flat starts (B, m) and the way back to one state."""
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(states)}
     if len(sizes) != 1 or () in sizes:
@@ -131,24 +179,42 @@ def _descend(
     return s, q
 
 
-def _newton(residual: Callable[[Array], Array], s: Array, steps: int) -> tuple[Array, Array]:
-    """Damped Newton steps until q is rounding, or nothing helps, for every start."""
+def _newton(
+    residual: Callable[[Array], Array], s: Array, steps: int
+) -> tuple[Array, Array, Array, Array]:
+    """Damped Newton steps until q is rounding, or nothing helps: s, q, distance, settled.
+
+    Each start moves until it has settled; the last round moves none, and measures all.
+    """
     rounding = s.shape[1] * jnp.finfo(s.dtype).eps ** 2
 
-    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
-        _, q, rate, count = carry
-        return (count < steps) & jnp.any((q > rounding) & (rate > 1e-2))
+    def searching(q: Array, rate: Array) -> Array:
+        return (q > rounding) & (rate > 1e-2)
 
-    def one(carry: tuple[Array, Array, Array, Array]) -> tuple:
-        s, q, rate, count = carry
+    def unfinished(carry: tuple) -> Array:
+        (_, q, rate), _, _, moved, count = carry
+        return (count < steps) & jnp.any(searching(q, rate)) | moved
+
+    def one(carry: tuple) -> tuple:
+        (s, q, rate), _, middle, _, count = carry
         F, J = jax.vmap(residual)(s), jax.vmap(jax.jacfwd(residual))(s)
-        s, q, rate = _accept(residual, s, q, rate, _solve(J, -F), grow=2)
-        return s, q, jnp.minimum(rate, 1), count + 1
+        move = _solve(J, -F)
+        still = jnp.all(F == 0, axis=1)  # also where J is singular
+        distance = jnp.where(still, 0, jnp.linalg.norm(move, axis=1))
+        active = searching(q, rate) & (count < steps)
+        to, new, faster = _accept(residual, s, q, rate, move, grow=2)
+        after = (
+            jnp.where(active[:, None], to, s),
+            jnp.where(active, new, q),
+            jnp.where(active, jnp.minimum(faster, 1), rate),
+        )
+        middle = jnp.where(count < (steps + 1) // 2, q, middle)
+        return after, distance, middle, jnp.any(active), count + 1
 
     q = _speed(jax.vmap(residual)(s))
-    carry = (s, q, jnp.ones_like(q), jnp.zeros((), jnp.int32))
-    s, q, _, _ = lax.while_loop(unfinished, one, carry)
-    return s, q
+    carry = (s, q, jnp.ones_like(q)), q, q, jnp.ones((), bool), jnp.zeros((), jnp.int32)
+    (s, q, rate), distance, middle, _, _ = lax.while_loop(unfinished, one, carry)
+    return s, q, distance, ~searching(q, rate) | (2 * q > middle)
 
 
 def _accept(

@@ -1,0 +1,93 @@
+"""The Jacobian dF/ds where a network stands still: is the point stable, and along which modes?
+
+    J r_i = lambda_i r_i,    l_i J = lambda_i l_i,    l_i . r_j = 1 if i = j else 0
+
+A deviation ds from the point is the sum over modes of (l_i . ds) r_i, and t steps later each of
+them has been multiplied by lambda_i^t.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from recur.analysis.fixed_points import batch
+from recur.analysis.flat import finite_or_nan, precise
+from recur.core import Body, Tree
+
+
+class Stability(NamedTuple):
+    """The Jacobian dF/ds at P points, states of size m."""
+
+    eigenvalues: Array  # (P, m) complex; descending in modulus, or slowest first by `modes`
+    stable: Array  # (P,) whether all lie inside the unit circle
+    timescales: Array  # (P, m) time in which a mode changes by a factor e: dt / |log|eigenvalue||
+    right: Array | None = None  # (P, m, m) r_i of length 1 in row i; None where not computed
+    left: Array | None = None  # (P, m, m) l_i in row i; NaN where rounding swamps it
+
+
+@precise
+def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
+    """Eigenvalues, stability and time scales at P states (leaves (P, ...)), input x (d,) held.
+
+    Time scales are in steps, or in seconds where `dt` is the length of a step in seconds. An
+    eigenvalue on the unit circle has time scale inf. Differentiable. Where arrays do not live on a
+    CPU, JAX's own limits on non-symmetric eigenvalues apply. Raises ValueError where the body does
+    not fit and for a dt that is not positive.
+    """
+    _require_length(dt)
+    found = lax.map(lambda J: finite_or_nan(jnp.linalg.eigvals(J), J), _jacobians(body, states, x))
+    order = jnp.argsort(-jnp.abs(found), axis=1)
+    return _described(jnp.take_along_axis(found, order, axis=1), dt)
+
+
+@precise
+def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
+    """`stability` with right and left eigenvectors, the slowest mode first, growing or fading.
+
+    Vectors run over the flat state: the leaves of a state one after the other. Each right vector
+    has its largest component real and positive. A left vector is NaN where it is not known: where
+    modes coincide, so that one rounding of J moves the eigenvalue by 1 % of |J| or more. Not
+    differentiable; the eigenvalues of `stability` are. Raises as `stability` does.
+    """
+    _require_length(dt)
+
+    def one(J: Array) -> tuple[Array, Array, Array]:
+        values, vectors = jnp.linalg.eig(J)
+        order = jnp.argsort(-_timescales(values, 1.0))
+        values, right = values[order], vectors.T[order]
+        size = jnp.abs(right)
+        top = jnp.take_along_axis(right, size.argmax(axis=1, keepdims=True), axis=1)
+        right = right / jnp.sign(top)  # its phase
+        left = jnp.linalg.inv(right).T
+        swamped = ~(jnp.linalg.norm(left, axis=1) * jnp.finfo(J.dtype).eps < 0.01)
+        left = jnp.where(swamped[:, None], jnp.nan, left)
+        return finite_or_nan(values, J), finite_or_nan(right, J), finite_or_nan(left, J)
+
+    values, right, left = lax.map(one, _jacobians(body, states, x))
+    return _described(values, dt)._replace(right=right, left=left)
+
+
+def _jacobians(body: Body, states: Tree, x: Tree) -> Array:
+    """dF/ds at every state, (P, m, m)."""
+    step, s, _ = batch(body, states, x)
+    return jax.vmap(jax.jacfwd(lambda s: step(s, x)[0]))(s)
+
+
+def _described(eigenvalues: Array, dt: ArrayLike) -> Stability:
+    stable = jnp.all(jnp.abs(eigenvalues) < 1, axis=1)
+    return Stability(eigenvalues, stable, _timescales(eigenvalues, dt))
+
+
+def _require_length(dt: ArrayLike) -> None:
+    """Raise ValueError unless dt is positive; under a trace it is let pass."""
+    if not isinstance(dt, jax.core.Tracer) and not 0 < np.asarray(dt) < np.inf:
+        raise ValueError(f"dt is the length of a step, a positive number of seconds; got {dt}")
+
+
+def _timescales(eigenvalues: Array, dt: ArrayLike) -> Array:
+    modulus = jnp.abs(eigenvalues)
+    return jnp.asarray(dt, modulus.dtype) / jnp.abs(jnp.log(modulus))
