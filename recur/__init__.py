@@ -1,8 +1,14 @@
 """Recurrent networks in JAX: write a cell once; the rest is derived from it."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from recur import analysis, cells, compose, generate, scan, tasks, theory
 from recur.check import check_cell
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
+
+if TYPE_CHECKING:
+    from recur import plot as plot
 
 __all__ = [
     "Cell",
@@ -19,3 +25,14 @@ __all__ = [
     "tasks",
     "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`recur.plot` on first use: it needs matplotlib, which importing recur does without."""
+    if name == "plot":
+        return import_module("recur.plot")
+    raise AttributeError(f"module 'recur' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "plot"])

@@ -232,6 +232,53 @@ def _require_tenths(T: int) -> None:
         raise ValueError(f"this task places its signals by tenths of T, so T >= 10; got T={T}")
 
 
+# --- to be held ----------------------------------------------------------------------------------
+
+
+@cache
+def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
+    """Each of `bits` inputs is 0, or now and then -1 or 1: which was the last that was not 0?
+
+    Asked at each of the T steps, for each bit, as numbers. At the first step no input is 0, later
+    ones differ from 0 with probability `pulses`. Baseline: 1, the variance of a sign. Sussillo and
+    Barak 2013, Neural Computation 25:626. Raises ValueError for T or bits < 1 and for pulses
+    outside 0 .. 1.
+    """
+    scan.require_integers(T=T, bits=bits)
+    if min(T, bits) < 1 or not 0 <= pulses <= 1:
+        raise ValueError(
+            f"needs T, bits >= 1 and pulses, a probability; got {T}, {bits} and {pulses}"
+        )
+
+    def sample(key: Array, batch: int) -> Batch:
+        one, two = jax.random.split(key)
+        signs = jax.random.rademacher(one, (T, batch, bits), float)
+        pulsed = jax.random.bernoulli(two, pulses, (T, batch, bits)).at[0].set(True)
+        last = jax.lax.cummax(jnp.where(pulsed, jnp.arange(T)[:, None, None], 0), axis=0)
+        return Batch(jnp.where(pulsed, signs, 0), jnp.take_along_axis(signs, last, axis=0))
+
+    return Task(sample, bits, bits, Baseline(1.0, None))
+
+
+@cache
+def integrator(T: int) -> Task:
+    """Numbers N(0, 1/T): what is the sum of those so far?
+
+    Asked at each of the T steps, where the answer has variance t / T. Baseline: the mean of these,
+    (T + 1) / 2T. A network that solves it has states to stand still in along a line, one for each
+    sum. Raises ValueError for T < 1.
+    """
+    scan.require_integers(T=T)
+    if T < 1:
+        raise ValueError(f"needs one step or more, got T={T}")
+
+    def sample(key: Array, batch: int) -> Batch:
+        xs = jax.random.normal(key, (T, batch, 1)) / jnp.sqrt(float(T))
+        return Batch(xs, jnp.cumsum(xs, axis=0))
+
+    return Task(sample, 1, 1, Baseline((T + 1) / (2 * T), None))
+
+
 # --- images --------------------------------------------------------------------------------------
 
 

@@ -15,12 +15,17 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 
 # Each layer may import those before it (design: core <- cells <- compose <- scan <- ...).
-ORDER = ["core", "jaxpr", "functions", "eigenvalues", "cells", "compose", "scan", "generate",
-         "analysis", "theory", "check", "tasks", "train", "checkpoint", "flax", "experiments",
-         "benchmarks"]  # fmt: skip
+ORDER = (
+    "core jaxpr functions eigenvalues cells compose scan generate analysis theory plot check tasks "
+    "train checkpoint flax experiments benchmarks"
+).split()
 
 # Packages that only one layer may import.
-ONLY = {"orbax": {"checkpoint"}, "flax": {"flax", "experiments", "benchmarks"}}
+ONLY = {
+    "orbax": {"checkpoint"},
+    "flax": {"flax", "experiments", "benchmarks"},
+    "matplotlib": {"plot", "experiments", "benchmarks"},
+}
 
 
 def layer_of(module):

@@ -20,6 +20,8 @@ TASKS = {
     "delayed_xor": lambda: tasks.delayed_xor(25),
     "temporal_order": lambda: tasks.temporal_order(25),
     "three_bit_order": lambda: tasks.three_bit_order(25),
+    "flip_flop": lambda: tasks.flip_flop(12, bits=2, pulses=0.3),
+    "integrator": lambda: tasks.integrator(12),
     "padded": lambda: tasks.padded(IMAGES, LABELS, 6, 0.5, classes=5),
     "unrolled": lambda: tasks.unrolled(IMAGES, LABELS, 4, classes=5),
     "permuted": lambda: tasks.permuted(KEY, IMAGES, LABELS, 2, classes=5),
@@ -80,6 +82,17 @@ def order(xs, windows):
     return [int("".join(map(str, seen[places])), base=2)]
 
 
+def last_signs(xs):
+    """The last input of each bit that is not 0, at every step."""
+    held, answers = xs[0], []
+    assert set(np.unique(xs)) == {-1, 0, 1}
+    assert (held != 0).all()
+    for x in xs:
+        held = np.where(x == 0, held, x)
+        answers.append(held)
+    return answers
+
+
 def labelled(images):
     """The label of the image that these pixels are."""
 
@@ -104,6 +117,8 @@ SOLVERS = {
     "delayed_xor": lambda xs: [int(np.logical_xor(*marked(xs)))],
     "temporal_order": lambda xs: order(xs, ((2.5, 5), (10, 12.5))),
     "three_bit_order": lambda xs: order(xs, ((2.5, 5), (7.5, 10), (15, 17.5))),
+    "flip_flop": last_signs,
+    "integrator": np.cumsum,
     "padded": lambda xs: labelled(IMAGES)(xs[0]),
     "unrolled": labelled(IMAGES),
     "permuted": lambda xs: labelled(shuffled())(xs),
@@ -124,8 +139,9 @@ def test_the_answers_follow_from_the_inputs(name, task):
     assert xs.shape[1:] == (N, task.inputs)
     assert xs.dtype == np.float32
     for b in range(60):
-        # float32 sums two numbers in another order
-        np.testing.assert_allclose(targets[:, b], SOLVERS[name](xs[:, b]), rtol=1e-6)
+        expected = np.reshape(SOLVERS[name](xs[:, b]), targets[:, b].shape)
+        # float32 sums numbers in another order, of order 1 each
+        np.testing.assert_allclose(targets[:, b], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_baseline_is_reached_knowing_the_step_alone_and_not_beaten(name, task):
@@ -140,9 +156,9 @@ def test_the_baseline_is_reached_knowing_the_step_alone_and_not_beaten(name, tas
         # of 2000 x K answers, whose shares vary by .011 each: 3 to 4 standard errors
         accuracy = jax.jit(tasks.accuracy)(outputs, judge)
         np.testing.assert_allclose(accuracy, task.baseline.accuracy, atol=0.04)
-    # the loss of one answer varies by less than its mean: a standard error of some 2 %, less with K
+    # the loss of one sequence varies by 1.2 of its mean or less: three standard errors of 2,000
     found = jax.jit(tasks.loss)(outputs, judge)
-    np.testing.assert_allclose(found, task.baseline.loss, rtol=0.05)
+    np.testing.assert_allclose(found, task.baseline.loss, rtol=0.08)
 
 
 def test_the_last_input_does_not_tell_the_answer():
@@ -162,6 +178,9 @@ def test_signals_come_everywhere_in_their_windows():
     assert set(np.flatnonzero(signals.any(axis=1))) == {3, 4, 5, 10, 11, 12}
     marks = draw(made("adding")).xs[..., 1]
     assert set(np.flatnonzero(marks.any(axis=1))) == set(range(12))
+    pulses = draw(made("flip_flop")).xs[1:]  # 88,000: their share and mean vary by .0016 and .0018
+    np.testing.assert_allclose(np.mean(pulses != 0), 0.3, atol=0.007)
+    np.testing.assert_allclose(pulses.mean(), 0, atol=0.008)
 
 
 def test_every_answer_comes_as_often():
@@ -216,7 +235,8 @@ def test_loss_and_accuracy_against_numbers_worked_out():
 def test_a_count_that_is_no_integer_is_refused():
     """And is not kept: 20.0 == 20, so a task of it would be the task of 20 from then on."""
     for make in (tasks.copy, tasks.memorisation, tasks.random_permutation, tasks.adding,
-                 tasks.delayed_xor, tasks.temporal_order, tasks.three_bit_order):  # fmt: skip
+                 tasks.delayed_xor, tasks.temporal_order, tasks.three_bit_order, tasks.flip_flop,
+                 tasks.integrator):  # fmt: skip
         for T in (47.0, 47.5):
             with pytest.raises(ValueError, match="T is a whole number, an int; got"):
                 make(T)
@@ -244,6 +264,11 @@ def test_what_cannot_be_is_refused():
         tasks.temporal_order(9)
     with pytest.raises(ValueError, match="T >= 2 and symbols >= 3, got T=1"):
         tasks.random_permutation(1)
+    for numbers in ({"T": 0}, {"T": 3, "bits": 0}, {"T": 3, "pulses": np.nan}):
+        with pytest.raises(ValueError, match=r"needs T, bits >= 1 and pulses, a probability"):
+            tasks.flip_flop(**numbers)
+    with pytest.raises(ValueError, match="one step or more, got T=0"):
+        tasks.integrator(0)
     with pytest.raises(ValueError, match="divide the 24 of an image, got 5"):
         jax.eval_shape(partial(tasks.unrolled(IMAGES, LABELS, 5).sample, batch=2), KEY)
     with pytest.raises(ValueError, match=r"T >= 1; got T=0"):

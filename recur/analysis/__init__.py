@@ -26,6 +26,7 @@ from recur.analysis.lyapunov import (
     lyapunov_details,
 )
 from recur.analysis.matrix_free import Density, singular_density, top_log_singular_values
+from recur.analysis.openness import openness
 from recur.analysis.stability import Stability, modes, stability
 from recur.analysis.vectors import InputDirections, input_directions, one_step_spectra
 
@@ -61,5 +62,6 @@ __all__ = [
     "Points",
     "stability",
     "modes",
+    "openness",
     "Stability",
 ]

@@ -1,0 +1,42 @@
+"""How far the gates of a network are open, read off its own program."""
+
+from typing import Any
+
+import jax
+from jax import Array, lax
+
+from recur.analysis.flat import flatten
+from recur.core import Body, Tree
+from recur.jaxpr import evaluate
+
+
+def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
+    """The value of every logistic sigmoid of a step, along a trajectory: a list of (T, ...).
+
+    In the order in which a step computes them: forget, input, output for `lstm.cell`, update
+    and reset for a GRU. A sigmoid inside a loop within a step is not seen, and neither is a gate of
+    another function. Raises ValueError where there is none, and where the body cannot be scanned
+    over xs.
+    """
+    flatten(body, state, xs)  # its errors
+
+    def step(state: Tree, x: Tree) -> tuple[Tree, list[Array]]:
+        program, shape = jax.make_jaxpr(body, return_shape=True)(state, x)
+        seen: list[Array] = []
+
+        def rule(equation: Any, inputs: list) -> list | None:
+            if equation.primitive.name != "logistic":
+                return None
+            seen.append(lax.logistic(inputs[0]))
+            return seen[-1:]
+
+        found = evaluate(program.jaxpr, program.consts, jax.tree.leaves((state, x)), rule)
+        return jax.tree.unflatten(jax.tree.structure(shape), found)[0], seen
+
+    gates = lax.scan(step, state, xs)[1]
+    if not gates:
+        raise ValueError(
+            "a step of this network computes no logistic sigmoid outside loops, so it has no gate "
+            "whose openness could be read"
+        )
+    return gates

@@ -1,0 +1,55 @@
+"""One function a question: each draws what an analysis returned, and returns the axes.
+
+    input_output          how far back does the output see?
+    gradient_norms        how much gradient reaches each step?
+    gradient_map          how much of it crosses which lag, at which step?
+    lyapunov              which directions grow, which fade?
+    lyapunov_convergence  was the trajectory long enough to say so?
+    eigenvalues           what lasts at a fixed point, and for how long?
+    fixed_points          where does the network stand still, and where does it leave from there?
+    gates                 when is which gate open?
+    phase_diagram         which priors remember, and where is the edge?
+    trainability          which priors can be trained at which length?
+    band                  where do most of several curves lie?
+
+Each takes an optional `ax` and makes a figure of its own without one. Vertical axes of logarithms
+hold nats, as the analyses do, and are labelled with powers of ten. What is NaN or -inf is a gap,
+and a note in the axes counts both. `COLOURS` can be told apart by the colour-blind and in grey.
+Needs matplotlib: pip install 'recur[plot]'. For use outside jit.
+"""
+
+from importlib import import_module
+
+try:
+    import_module("matplotlib")
+except ImportError as error:
+    raise ImportError(
+        "recur.plot draws with matplotlib, which is not installed: pip install 'recur[plot]'"
+    ) from error
+
+from recur.plot.bands import band
+from recur.plot.eigenvalues import eigenvalues
+from recur.plot.fixed_points import fixed_points
+from recur.plot.gates import gates
+from recur.plot.gradients import gradient_map, gradient_norms
+from recur.plot.input_output import input_output
+from recur.plot.lyapunov import lyapunov, lyapunov_convergence
+from recur.plot.phase_diagram import phase_diagram
+from recur.plot.style import COLOURS, decades
+from recur.plot.trainability import trainability
+
+__all__ = [
+    "input_output",
+    "gradient_norms",
+    "gradient_map",
+    "lyapunov",
+    "lyapunov_convergence",
+    "eigenvalues",
+    "fixed_points",
+    "gates",
+    "phase_diagram",
+    "trainability",
+    "band",
+    "decades",
+    "COLOURS",
+]

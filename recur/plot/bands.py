@@ -1,0 +1,76 @@
+"""A band that holds most of several curves, and the median in it."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from recur.plot.style import COLOURS, axes_or_new, finite, note_gaps, numbers, require
+
+Method = Literal["linear", "nearest"]  # of a quantile; "nearest" for logarithms that may be -inf
+MOST = (0.1, 0.5, 0.9)
+
+
+def band(
+    x: Any,
+    curves: Any,
+    ax: Axes | None = None,
+    colour: str = COLOURS[0],
+    label: str | None = None,
+    q: Sequence[float] = MOST,
+    **line: Any,
+) -> Axes:
+    """The quantiles q = (low, middle, high) of curves (..., len(x)) over their leading axes.
+
+    `line` goes to the middle's `ax.plot`, such as `ls="--"`. NaN are left out of the quantiles.
+    Raises ValueError where x and curves do not fit, or q does not rise within 0 .. 1.
+    """
+    x, curves = numbers("x", x, "L"), numbers("curves", curves, "..., L")
+    require(
+        curves.shape[-1] == len(x),
+        f"curves {curves.shape} have one value a point along their last axis; x has {len(x)}",
+    )
+    require(
+        len(q) == 3 and 0 <= q[0] <= q[1] <= q[2] <= 1,
+        f"q holds three fractions that rise within 0 .. 1: low, middle, high; got {tuple(q)}",
+    )
+    ax = axes_or_new(ax)
+    draw(ax, x, curves, "linear", colour, label, q, **line)
+    note_gaps(ax, curves)
+    return ax
+
+
+def draw(
+    ax: Axes,
+    x: np.ndarray,
+    curves: np.ndarray,
+    method: Method,
+    colour: str,
+    label: str | None,
+    q: Sequence[float] = MOST,
+    **line: Any,
+) -> None:
+    """`band` of what has been checked, without its note."""
+    low, middle, high = finite(quantiles(curves, method, q))
+    if curves.ndim > 1:
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    alone = np.isfinite(middle) & ~np.isfinite(_beside(middle)).any(axis=0)
+    marks = {"marker": ".", "markevery": alone.tolist()} if alone.any() else {}
+    ax.plot(x, middle, color=colour, label=label, **marks, **line)
+
+
+def quantiles(curves: np.ndarray, method: Method, q: Sequence[float]) -> np.ndarray:
+    """The quantiles over the leading axes, (len(q), L), of what is not NaN; NaN where all is."""
+    flat = curves.reshape(-1, curves.shape[-1])
+    known = ~np.isnan(flat).all(axis=0)
+    found = np.full((len(q), flat.shape[1]), np.nan)
+    if known.any():
+        found[:, known] = np.nanquantile(flat[:, known], list(q), axis=0, method=method)
+    return found
+
+
+def _beside(values: np.ndarray) -> np.ndarray:
+    """The values before and after each, (2, L): a point between two gaps would be no line."""
+    padded = np.pad(values, 1, constant_values=np.nan)
+    return np.stack([padded[:-2], padded[2:]])

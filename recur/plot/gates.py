@@ -1,0 +1,38 @@
+"""When is which gate open?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from recur.plot import bands
+from recur.plot.style import COLOURS, STYLES, axes_or_new, legend, note_gaps, numbers, require
+
+
+def gates(openness: Sequence[Any], names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """How far each gate is open along time: the median over units and batch, and 10-90 % of them.
+
+    `openness` is what `analysis.openness` returned, an array (T, ..., n) for each gate, and `names`
+    says what each is called. 0 is closed, 1 open. Raises ValueError for values beyond.
+    """
+    require(
+        len(openness) == len(names) > 0,
+        f"one name a gate: got {len(openness)} arrays and the names {list(names)}",
+    )
+    each = [numbers(f"openness of {n}", o, "T, ...") for n, o in zip(names, openness, strict=True)]
+    for name, values in zip(names, each, strict=True):
+        least, most = np.nanmin(values, initial=0), np.nanmax(values, initial=1)
+        require(
+            least >= 0 and most <= 1,
+            f"a gate is open between 0 and 1; {name} goes from {least:.3g} to {most:.3g}",
+        )
+    ax = axes_or_new(ax)
+    for i, (name, values) in enumerate(zip(names, each, strict=True)):
+        curves, t = values.reshape(len(values), -1).T, np.arange(1, len(values) + 1)
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
+        bands.draw(ax, t, curves, "linear", colour, name, ls=style)
+        note_gaps(ax, values, f"values of {name}")
+    ax.set(xlabel="t (steps)", ylabel="openness of a gate", ylim=(-0.02, 1.02))
+    legend(ax)
+    return ax

@@ -1,0 +1,78 @@
+"""How much gradient reaches each step, and across which lag?"""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+
+from recur.plot import bands
+from recur.plot.style import (
+    COLOURS,
+    MAP,
+    Decades,
+    axes_or_new,
+    decades,
+    finite,
+    legend,
+    note_gaps,
+    numbers,
+    power,
+)
+
+
+def gradient_norms(
+    logs: Any,
+    ax: Axes | None = None,
+    colour: str = COLOURS[0],
+    label: str | None = None,
+    **line: Any,
+) -> Axes:
+    """|dloss/dh_t| against t = 1 .. T, from what `analysis.gradient_norms` returned, (..., T).
+
+    The median over the batch axes before, and 10-90 % of it. `line` goes to `ax.plot`.
+    """
+    logs, ax = numbers("logs", logs, "..., T"), axes_or_new(ax)
+    bands.draw(ax, np.arange(1, logs.shape[-1] + 1), logs, "nearest", colour, label, **line)
+    note_gaps(ax, logs)
+    decades(ax.yaxis)
+    ax.set(xlabel="t (steps)", ylabel=r"gradient $|d\,\mathrm{loss}/dh_t|$")
+    legend(ax)
+    return ax
+
+
+def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
+    """|dloss_t/dh_{t-lag}| over t and lag, from what `analysis.gradient_map` returned.
+
+    (T, lags + 1), or the median of a batch of them, (B, T, lags + 1). Where t < lag there is no
+    such step, and nothing is drawn; exact zeros are grey, what is not known is hatched.
+    """
+    logs = numbers("logs", logs, "..., T, lags + 1")
+    if logs.ndim > 2:
+        logs = _median(logs.reshape(-1, *logs.shape[-2:]))
+    ax, (T, count) = axes_or_new(ax), logs.shape
+    there = np.arange(T)[:, None] >= np.arange(count)
+    edges = np.arange(T + 1) + 0.5, np.arange(count + 1) - 0.5
+    _shade(ax, edges, there & np.isneginf(logs), "0.8")
+    _shade(ax, edges, there & np.isnan(logs), "white", hatch="xxx")
+    image = ax.pcolormesh(*edges, finite(logs).T, cmap=MAP, rasterized=True)
+    bar = ax.figure.colorbar(image, ax=ax, ticks=Decades(), format=power)
+    bar.set_label(r"$|d\,\mathrm{loss}_t/dh_{t-\mathrm{lag}}|$")
+    note_gaps(ax, logs[there])
+    ax.set(xlabel="t (steps)", ylabel="lag (steps)")
+    return ax
+
+
+def _median(logs: np.ndarray) -> np.ndarray:
+    """That of a batch (B, T, L); NaN at a step where one of it has overflowed, NaN at every lag."""
+    median = bands.quantiles(logs.reshape(len(logs), -1), "nearest", [0.5]).reshape(logs.shape[1:])
+    overflow = np.isnan(logs).all(axis=-1, keepdims=True).any(axis=0)
+    return np.where(overflow, np.nan, median)
+
+
+def _shade(ax: Axes, edges: tuple, where: np.ndarray, colour: str, hatch: str = "") -> None:
+    """Colour the cells (T, L) that have no value to show."""
+    if where.any():
+        cells = np.ma.masked_where(~where.T, np.zeros(where.T.shape))
+        plain = ListedColormap([colour])
+        ax.pcolor(*edges, cells, cmap=plain, edgecolor="0.6", hatch=hatch or None, lw=0)

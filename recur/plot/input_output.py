@@ -1,0 +1,42 @@
+"""How far back does the output see?"""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from recur.plot import bands
+from recur.plot.style import COLOURS, axes_or_new, decades, legend, note_gaps, numbers, require
+
+
+def input_output(
+    logs: Any,
+    lags: Any,
+    ax: Axes | None = None,
+    colour: str = COLOURS[0],
+    label: str | None = "largest",
+) -> Axes:
+    """The singular values of dh_T/dx_{T-lag} against the lag.
+
+    `logs` is what `analysis.input_output` returned for these lags, (L, k), with any batch axes
+    before. In colour the largest, its median over the batch and 10-90 % of it; in grey the same of
+    all k. Raises ValueError where logs and lags do not fit.
+    """
+    logs, lags = numbers("logs", logs, "..., L, k"), numbers("lags", lags, "L")
+    require(
+        logs.shape[-2] == len(lags),
+        f"logs {logs.shape} have one row a lag, (..., {len(lags)}, k), for these {len(lags)} lags",
+    )
+    ax = axes_or_new(ax)
+    order = np.argsort(lags)
+    logs, lags = logs[..., order, :], lags[order]
+    largest, every = logs[..., 0], np.moveaxis(logs, -1, 0)
+    if logs.shape[-1] > 1:
+        name = None if label is None else "all of them"
+        bands.draw(ax, lags, every, "nearest", "0.5", name, lw=1, ls=":")
+    bands.draw(ax, lags, largest, "nearest", colour, label, lw=2)
+    note_gaps(ax, logs)
+    decades(ax.yaxis)
+    ax.set(xlabel="lag (steps)", ylabel=r"singular values of $dh_T/dx_{T-\mathrm{lag}}$")
+    legend(ax)
+    return ax

@@ -1,0 +1,114 @@
+"""What all pictures share: colours, axes, powers of ten, and the note about gaps."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+
+# At least 10 apart in lightness, and 20 apart (CIE 1976) for each kind of colour blindness.
+COLOURS = ("#1874B5", "#DD6A22", "#26185F", "#4DBBA0", "#9C1F5B", "#E8C13B")
+STYLES = ("-", "--", "-.", ":")
+MAP = "viridis"  # its lightness rises with the value, so that it reads in grey
+SMALL = 8  # points, of legends and notes
+NOTE = "recur-gaps"  # the mark of the note among the texts of the axes
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """The axes given, or those of a new figure."""
+    if ax is None:
+        from matplotlib import pyplot  # here: scripts that give axes need no window system
+
+        ax = pyplot.figure(layout="constrained").add_subplot()
+    return ax
+
+
+def numbers(name: str, values: Any, shape: str) -> np.ndarray:
+    """The values as float64, of as many axes as the shape names; "..., L, k" has two or more.
+
+    Raises ValueError with the shape that was expected.
+    """
+    try:
+        array = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds real numbers ({shape}); got {type(values)}") from error
+    axes = [axis for axis in shape.replace(" ", "").split(",") if axis not in ("...", "")]
+    fits = array.ndim >= len(axes) if "..." in shape else array.ndim == len(axes)
+    if not fits or array.size == 0:
+        raise ValueError(f"{name} has the shape ({shape}) and is not empty; got {array.shape}")
+    return array
+
+
+def require(fits: bool, sentence: str) -> None:
+    """Raise ValueError with this sentence unless it fits."""
+    if not fits:
+        raise ValueError(sentence)
+
+
+class Decades(ticker.MaxNLocator):
+    """Ticks at whole powers of ten of an axis in nats."""
+
+    def __init__(self) -> None:
+        super().__init__(nbins=6, integer=True, min_n_ticks=1)
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """The places of the ticks, in nats."""
+        return np.log(10) * super().tick_values(vmin / np.log(10), vmax / np.log(10))
+
+
+def decades(axis: Axis) -> None:
+    """Label an axis of natural logarithms with the powers of ten that they are the logarithms of.
+
+    So nothing overflows or vanishes: the data stay in nats.
+    """
+    axis.set_major_locator(Decades())
+    axis.set_major_formatter(ticker.FuncFormatter(power))
+
+
+def power(nats: float, _: Any = None) -> str:
+    """The label of a value in nats: a power of ten."""
+    return f"$10^{{{nats / np.log(10):.0f}}}$"
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values with NaN for -inf and inf, which matplotlib leaves out."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def note_gaps(ax: Axes, values: np.ndarray, what: str = "values") -> None:
+    """Count what is left out of a picture, in a note at its upper edge, if anything is."""
+    counts = (
+        (np.isnan(values).sum(), "NaN (not known)"),
+        (np.isneginf(values).sum(), "-inf (exactly 0)"),
+        (np.isposinf(values).sum(), "inf"),
+    )
+    left_out = [f"{count} {kind}" for count, kind in counts if count]
+    if left_out:
+        note(ax, f"left out, of {values.size} {what}: {', '.join(left_out)}")
+
+
+def note(ax: Axes, text: str) -> None:
+    """A small line at the upper edge of the axes; one more below those that are there."""
+    above = sum(old.get_gid() == NOTE for old in ax.texts)
+    down = -3 - (SMALL + 4) * above
+    ax.annotate(
+        text,
+        xy=(1, 1),
+        xycoords="axes fraction",
+        xytext=(-3, down),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=SMALL,
+        color="0.3",
+        bbox={"fc": "w", "ec": "none", "alpha": 0.8, "pad": 1},
+        gid=NOTE,
+        zorder=10,
+    )
+
+
+def legend(ax: Axes, **place: Any) -> None:
+    """A small legend of what has a label, if anything has."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=SMALL, **place)
