@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from experiments import harness
 from experiments.parts.timing import timed
 from recur import analysis, cells, compose, scan, tasks, train
+from recur import plot as picture
 from recur.core import Prior
 
 CELL = cells.vanilla.cell
@@ -297,19 +298,10 @@ def plot(result: Result) -> Figure:
     for stage, when in enumerate(STAGES):
         ax = figure.add_subplot(grid[1, 2 * D * stage : 2 * D * (stage + 1)])
         for j, method in enumerate(result.methods):
-            spectra = result.exponents[-1, j, stage]
-            for s, one in enumerate(spectra):
-                ax.plot(np.arange(1, one.size + 1), one, ".-", ms=3, lw=0.7, color=f"C{j}",
-                        label=None if s else method)  # fmt: skip
-        ax.axhline(0, color="k", lw=0.7)
-        ax.set(
-            title=f"exponents {when} (delay {result.delays[-1]})",
-            xlabel="direction",
-            ylim=(-1, 0.2),
-        )
-        if stage == 0:
-            ax.set_ylabel("exponent (nats a step)")
-            ax.legend(fontsize=8)
+            found = analysis.Lyapunov(result.exponents[-1, j, stage], *[None] * 5)
+            picture.lyapunov(found, ax, picture.COLOURS[j], None if stage else method)
+        title = f"exponents {when} (delay {result.delays[-1]})"
+        ax.set(title=title, ylabel="" if stage else ax.get_ylabel(), ylim=(-1, 0.2))
     figure.suptitle("Delayed temporal XOR: a vanilla network with and without gradient flossing")
     return figure
 
@@ -318,11 +310,14 @@ def _accuracy(ax: Axes, result: Result, i: int) -> None:
     costs = cost(result)[i]
     for j, method in enumerate(result.methods):
         for s, one in enumerate(result.accuracies[i, j]):
-            ax.plot(result.updates, one, color=f"C{j}", lw=1, label=None if s else method)
+            ax.plot(
+                result.updates, one, color=picture.COLOURS[j], lw=1, label=None if s else method
+            )
         if costs[j]:
             later = result.updates + costs[j]
-            ax.plot(later, np.median(result.accuracies[i, j], axis=0), ":", color=f"C{j}",
-                    label="median, flossing's time counted")  # fmt: skip
+            median = np.median(result.accuracies[i, j], axis=0)
+            label = "median, flossing's time counted"
+            ax.plot(later, median, ":", color=picture.COLOURS[j], label=label)
     ax.axhline(0.5, color="k", lw=0.7, ls="--")
 
 

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
 from flax import nnx
@@ -32,6 +31,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.seeds import mean_error
 from recur import cells, generate, scan, train
+from recur import plot as picture
 from recur.flax.models import Tagger
 
 BASELINES = ("persistence", "mean", "autoregression")
@@ -338,9 +338,7 @@ def _horizon(ax: Axes, result: Result) -> None:
         ax.plot(x, rmse(forecasts, result.truth), style, color="k", lw=1.3, label=name)
     for c, name in enumerate(result.cells):
         errors = rmse(result.forecasts[c], result.truth)
-        low, middle, high = np.quantile(errors, (0.1, 0.5, 0.9), axis=0)
-        ax.fill_between(x, low, high, color=mpl.color_sequences["tab10"][c], alpha=0.12, lw=0)
-        ax.plot(x, middle, color=mpl.color_sequences["tab10"][c], label=name)
+        picture.band(x, errors, ax, f"C{c}", name)
     ax.set(xlabel="years ahead", ylabel="root mean square error, sunspots", ylim=(0, None),
            title="Free running: median and 10-90 % of seeds")  # fmt: skip
     ax.legend(fontsize=8, loc="lower right", ncols=2)

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
 from flax import nnx
@@ -32,6 +31,7 @@ from experiments.parts.seeds import band, broken
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
 from recur import analysis, cells, scan, tasks, train
+from recur import plot as picture
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier
 
@@ -270,7 +270,7 @@ def table(result: Result) -> harness.Table:
 def plot(result: Result) -> Figure:
     """Spectra before and after, gradients against time, training curves, and the reach."""
     C = len(result.cells)
-    colours = mpl.color_sequences["tab10"][:C]
+    colours = [picture.COLOURS[c % len(picture.COLOURS)] for c in range(C)]
     figure = Figure(figsize=(2.6 * C + 0.6, 11), layout="constrained")
     grid = figure.add_gridspec(4, 2 * C, height_ratios=(1, 1, 0.8, 1.1))
     first: list[Axes] = []
@@ -289,9 +289,8 @@ def plot(result: Result) -> Figure:
                 ax.set_title(f"{name}  (n = {result.widths[c]})", fontweight="bold")
     for when, ax in enumerate(first[:2]):
         ax.set_ylabel(f"{WHEN[when]}\nsingular values of $dh_T/dx_{{T-lag}}$")
-    first[0].set_ylim(1e-12, 1e2)
+    first[0].set_ylim(np.log([1e-12, 1e2]))
     first[0].legend(loc="lower left", fontsize=7)
-    first[2].set_ylabel(r"gradient $|d\,\mathrm{loss}/dh_t|$")
     first[2].legend(loc="upper left", fontsize=7)
     _training(figure.add_subplot(grid[3, :C]), result, colours)
     _reach(figure.add_subplot(grid[3, C:]), result, colours)
@@ -300,33 +299,21 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _band(ax: Axes, x: np.ndarray, logs: np.ndarray, colour: str, **line) -> None:
-    """Median line and 10-90 % band over the leading axes of logs (..., x), drawn as numbers."""
-    flat = logs.reshape(-1, len(x))
-    known = ~np.isnan(flat).all(axis=0)  # a network that diverged may have nothing to show
-    x, flat = x[known], flat[:, known]
-    low = middle = high = x  # none
-    if known.any():
-        low, middle, high = np.exp(np.nanquantile(flat, (0.1, 0.5, 0.9), axis=0, method="nearest"))
-    ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-    ax.plot(x, middle, color=colour, **line)
-    ax.set_yscale("log")
-
-
 def _spectrum(ax: Axes, result: Result, when: int, c: int, colour: str) -> None:
     spectra = result.spectra[when, c]
-    _band(ax, result.lags, spectra[..., 0], colour, lw=2, label="largest")
-    _band(ax, result.lags, np.moveaxis(spectra, -1, 0), "0.5", lw=1, ls=":", label="all of them")
-    floor = np.exp(np.median(spectra[..., 0, 0]) + FORGOTTEN)
-    ax.axhline(floor, color="k", lw=0.7, ls="--", label="1e-3 of lag 0")
-    ax.set_xlabel("lag (steps)")
+    picture.input_output(spectra, result.lags, ax, colour, None if c or when else "largest")
+    floor = np.median(spectra[..., 0, 0]) + FORGOTTEN
+    ax.axhline(floor, color="k", lw=0.7, ls="--", label=None if c or when else "1e-3 of lag 0")
+    if c:
+        ax.set_ylabel("")
 
 
 def _gradient(ax: Axes, result: Result, c: int, colour: str) -> None:
-    t = np.arange(1, result.gradients.shape[-1] + 1)
     for when, style in enumerate(("--", "-")):
-        _band(ax, t, result.gradients[when, c], colour, ls=style, label=WHEN[when])
-    ax.set_xlabel("t (steps)")
+        label = None if c else WHEN[when]
+        picture.gradient_norms(result.gradients[when, c], ax, colour, label, ls=style)
+    if c:
+        ax.set_ylabel("")
 
 
 def _training(ax: Axes, result: Result, colours: list) -> None:

@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 
 from experiments import harness
 from recur import analysis, cells, compose, scan, theory
+from recur import plot as picture
 from recur.core import Body, Prior, Tree, Unitwise
 
 R = 0.46
@@ -43,7 +44,7 @@ SETTINGS = {
 }
 CELLS = {"vanilla": cells.vanilla.cell, "minimal.bare": cells.minimal.bare}
 THEORY = {"vanilla": theory.spectrum.vanilla, "minimal.bare": theory.spectrum.minimal}
-INITS = {"Gaussian": "C0", "orthogonal": "C1"}  # and their colours
+INITS = {"Gaussian": picture.COLOURS[0], "orthogonal": picture.COLOURS[1]}  # and their colours
 KINDS = ("redrawn", "tied")
 
 
@@ -172,9 +173,9 @@ def plot(result: Result) -> Figure:
             _quantiles(axes[1, p], result, p, init)
             _variances(axes[2, p], result, p, init)
         axes[0, p].set(title=label, xlabel="singular value of one step", yticks=[])
-        axes[1, p].plot(1 + np.arange(result.T[-1]), np.sqrt(result.mean[p]), "k--", lw=1,
+        axes[1, p].plot(1 + np.arange(result.T[-1]), np.log(result.mean[p]) / 2, "k--", lw=1,
                         label="root mean square, theory")  # fmt: skip
-        axes[1, p].set(xscale="log", yscale="log", ylim=(1e-6, 1e2))
+        axes[1, p].set(xscale="log", ylim=np.log([1e-6, 1e2]))
         axes[2, p].set(xlabel="T (steps)", xscale="log", yscale="log", ylim=(1e-2, 300))
     axes[0, 0].set_ylabel("density")
     axes[1, 0].set_ylabel("singular values of $dh_T/dh_0$")
@@ -197,10 +198,9 @@ def _one_step(ax: Axes, result: Result, p: int, init: int) -> None:
 
 def _quantiles(ax: Axes, result: Result, p: int, init: int) -> None:
     W, colour = list(INITS.items())[init]
-    logs = np.moveaxis(result.logs[p, init, 0], 1, 0).reshape(len(result.T), -1)
-    low, middle, high = np.exp(np.quantile(logs, (0.1, 0.5, 0.9), axis=1))
-    ax.fill_between(result.T, low, high, color=colour, alpha=0.3, lw=0)
-    ax.plot(result.T, middle, color=colour, label=f"{W}: median, 10-90 %")
+    logs = np.moveaxis(result.logs[p, init, 0], 1, 2)  # (S, n, K)
+    picture.band(result.T, logs, ax, colour, f"{W}: median, 10-90 %")
+    picture.decades(ax.yaxis)
 
 
 def _variances(ax: Axes, result: Result, p: int, init: int) -> None:

@@ -30,6 +30,7 @@ from experiments.gradient_reach import WHEN
 from experiments.parts.seeds import mean_error
 from experiments.parts.sizes import width
 from recur import analysis, cells, scan, tasks
+from recur import plot as picture
 from recur.core import Prior
 from recur.flax.models import Classifier
 
@@ -197,8 +198,6 @@ def plot(result: Result) -> Figure:
             ax = figure.add_subplot(grid[g, 3 * c : 3 * c + 3])
             _spectrum(ax, result, g, c)
             ax.set_title(f"{name}, " + rf"$\sigma_w$ = {sigma:g}", fontweight="bold", fontsize=11)
-            if c == 0:
-                ax.set_ylabel("exponent (nats a row)")
             if c == g == 0:
                 ax.legend(loc="lower left", fontsize=8)
     below = (
@@ -217,24 +216,25 @@ def plot(result: Result) -> Figure:
 
 def _spectrum(ax: Axes, result: Result, g: int, c: int) -> None:
     m = result.sizes[c]
-    share = np.arange(1, m + 1) / m
     for when, style in enumerate(("--", "-")):
-        for s, values in enumerate(result.exponents[when, g, c, :, :m]):
-            label = None if s else WHEN[when]
-            ax.plot(share, values, style, color=f"C{c}", lw=1, label=label)
-    ax.axhline(0, color="k", lw=0.7)
-    ax.axhline(-SLOW / float(result.rows), color="k", lw=0.7, ls=":", label="slow above this")
-    ax.set(xlabel="share of the directions", ylim=(-4, 1))
+        at = np.s_[when, g, c, :, :m]
+        found = analysis.Lyapunov(result.exponents[at], result.errors[at], *[None] * 4)
+        label = None if c or g else WHEN[when]
+        picture.lyapunov(found, ax, picture.COLOURS[c % len(picture.COLOURS)], label, style)
+    ax.axhline(-SLOW / float(result.rows), color="k", lw=0.7, ls=":",
+               label=None if c or g else "slow above this")  # fmt: skip
+    ax.set(xlabel="direction", ylabel="" if c else "exponent (nats a row)", ylim=(-4, 1))
 
 
 def _change(ax: Axes, result: Result, values: np.ndarray) -> None:
     G, C = values.shape[1:3]
     for g in range(G):
         for c in range(C):
+            colour = picture.COLOURS[c % len(picture.COLOURS)]
             ends = np.array([-0.12, 0.12]) + c * (G + 0.5) + g
-            ax.plot(ends, values[:, g, c], "-", lw=1, color=f"C{c}")
-            ax.plot(ends[[0] * values.shape[-1]], values[0, g, c], "o", mfc="white", color=f"C{c}")
-            ax.plot(ends[[1] * values.shape[-1]], values[1, g, c], "o", color=f"C{c}")
+            ax.plot(ends, values[:, g, c], "-", lw=1, color=colour)
+            ax.plot(ends[[0] * values.shape[-1]], values[0, g, c], "o", mfc="white", color=colour)
+            ax.plot(ends[[1] * values.shape[-1]], values[1, g, c], "o", color=colour)
     ax.axhline(0, color="k", lw=0.7)
     ticks = [c * (G + 0.5) + g for c in range(C) for g in range(G)]
     names = [f"{name}\n{sigma:g}" if g == (G - 1) // 2 else f"\n{sigma:g}"

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from experiments import harness
 from recur import cells, theory
+from recur import plot as picture
 from recur.core import Prior
 
 CLOSED = {"vanilla": theory.closed.vanilla, "minimal.bare": theory.closed.minimal}
@@ -143,14 +144,10 @@ def plot(result: Result) -> Figure:
     axes = figure.subplots(1, C, squeeze=False)[0]
     for c, (name, ax) in enumerate(zip(result.cells, axes, strict=True)):
         k = int(np.isfinite(result.sigma_w[c]).sum())
-        logs = np.log10(np.maximum(result.xi[c, :k, :k], 0.1))
         grid = result.sigma_w[c, :k], result.mu_b[c, :k]
-        image = ax.pcolormesh(*grid, logs, vmin=-0.5, vmax=2.5, shading="nearest", cmap="viridis")
-        ax.contour(*grid, logs, levels=[1, 2], colors="w", linewidths=0.8)
+        picture.phase_diagram(result.xi[c, :k, :k], *grid, ax, bar=c == C - 1)
         ax.set(title=name, xlabel=r"$\sigma_w$")
     axes[0].set_ylabel(r"$\mu_b$ of the gate that keeps")
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2], label=r"timescale $\xi$ (steps)")
-    bar.ax.set_yticklabels(["1", "10", "100"])
     figure.suptitle("How long two sequences are told apart, redrawn weights")
     return figure
 

@@ -32,13 +32,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from experiments import data, harness
 from experiments.parts import last_state, timescales
 from experiments.parts.timescales import CELLS, THEORIES
+from recur import plot as picture
 from recur import tasks
 from recur.core import Prior
 
@@ -237,10 +237,10 @@ def plot(result: Result) -> Figure:
     figure = Figure(figsize=(14, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     for c, name in enumerate(result.cells):
-        image = _grid(axes[c], result, c)
+        _grid(axes[c], result, c)
         label = rf"{name}, $\rho$ = {rho(result)[c, 0]:.2f}"
-        axes[2].loglog(result.xi[c, 0], reached(result)[c], "os"[c], color=f"C{c}", label=label)
-    figure.colorbar(image, ax=axes[1], label="test accuracy")
+        colour = picture.COLOURS[c]
+        axes[2].loglog(result.xi[c, 0], reached(result)[c], "os"[c], color=colour, label=label)
     for T in result.T[[0, -1]]:
         axes[2].axhline(T, color="0.8", lw=0.7, zorder=0)
     axes[2].set(xlabel=r"timescale $\xi$, closed form (steps)", ylabel="longest T trained",
@@ -250,24 +250,19 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _grid(ax: Axes, result: Result, c: int) -> QuadMesh:
-    """One cell's accuracies, over log2 T so that the rows are of equal height."""
-    line, name = result.priors[c], str(result.cells[c])
-    rows, ratio = np.log2(result.T), multiple(result, c)
-    image = ax.pcolormesh(line, rows, result.accuracies[c].mean(axis=1).T, cmap="viridis",
-                          vmin=0.1, vmax=1, shading="nearest", rasterized=True)  # fmt: skip
+def _grid(ax: Axes, result: Result, c: int) -> None:
+    """One cell's accuracies, with theory's lines and the longest T trained."""
+    line, name, ratio = result.priors[c], str(result.cells[c]), multiple(result, c)
+    mean = result.accuracies[c].mean(axis=1)
+    picture.trainability(mean, line, result.T, ax, chance=0.1, bar=c == 1)
     drawn = [(result.fine[c], result.xi_fine[c], "w-", "closed form"),
              (line, result.xi[c, 1], "wo", "redrawn, followed"),
              (line, result.xi[c, 2], "r--", "tied, followed")]  # fmt: skip
     for at, xi, style, what in drawn:
-        label = rf"{ratio:.1f} $\xi$: {what}"
-        ax.plot(at, np.log2(ratio * xi), style, ms=4, lw=1.5, label=label)
-    ax.plot(line, np.log2(reached(result)[c]), "k_", ms=14, mew=2, label="longest T trained")
-    ax.set(xlabel=AXES[name], ylabel="T (steps)", title=name,
-           ylim=(rows[0] - 0.5, rows[-1] + 0.5))  # fmt: skip
-    ax.set_yticks(rows, [str(T) for T in result.T])
+        ax.plot(at, ratio * xi, style, ms=4, lw=1.5, label=rf"{ratio:.1f} $\xi$: {what}")
+    ax.plot(line, reached(result)[c], "k_", ms=14, mew=2, label="longest T trained")
+    ax.set(xlabel=AXES[name], title=name)
     ax.legend(loc="lower right", fontsize=7, facecolor="0.5", labelcolor="w")
-    return image
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from recur import plot as picture
+
 
 def mean_error(each: np.ndarray, form: str = ".1f") -> str:
     """Mean and standard error of values (S,), "97.2 +- 0.2"; of one value, itself."""
@@ -20,7 +22,6 @@ def band(
     ax: Axes, x: np.ndarray, each: np.ndarray, colour: str, label: str | None = None,
     style: str = "-",
 ) -> None:  # fmt: skip
-    """Median and range of curves (S, len(x))."""
-    low, middle, high = np.quantile(each, (0, 0.5, 1), axis=0)
-    ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    ax.plot(x, middle, style, color=colour, label=label)
+    """Median and range of curves (S, len(x)); style is "-", "--" or, with points, ".-"."""
+    line = {"ls": "-", "marker": "."} if style == ".-" else {"ls": style}
+    picture.band(x, each, ax, colour, label, (0, 0.5, 1), **line)

@@ -32,9 +32,10 @@ def lyapunov(
         sizes = factor * finite(numbers(name, field, "..., k")).reshape(-1, k)
         for row, size in zip(rows, sizes, strict=True):
             ax.vlines(direction, row - size, row + size, color=colour, lw=width, alpha=0.35)
-        if np.nanmax(sizes, initial=0) > VISIBLE * np.nanmax(np.abs(rows), initial=0):
+        visible = np.nanmax(sizes, initial=0) > VISIBLE * np.nanmax(np.abs(rows), initial=0)
+        if label is not None and visible and name not in ax.get_legend_handles_labels()[1]:
             ax.plot([], [], color=colour, lw=width, alpha=0.35, label=name)
-    marker = "." if k < 40 else None
+    marker = "." if values.ndim == 1 else None
     for i, row in enumerate(rows):
         ax.plot(
             direction, row, ls=ls, marker=marker, color=colour, lw=1, label=None if i else label
