@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from killing import require_resumed
 
-from experiments import chaos, error_surface, flossing, gradient_reach, harness, lyapunov_spectra
+from experiments import (
+    chaos,
+    error_surface,
+    fixed_points,
+    flossing,
+    gradient_reach,
+    harness,
+    lyapunov_spectra,
+)
 from recur import Prior, cells
 
 
@@ -36,6 +44,30 @@ def test_error_surface(record, tmp_path):
     assert np.allclose(powers, [4.36e-5, 2.07e4], rtol=0.02)  # interpolated
     figure, table = error_surface.plot(result), error_surface.table(result)
     figure.set_size_inches(6.5, 4)  # a quarter of its pixels
+    harness.save(tmp_path, result, figure, table)
+
+
+@pytest.mark.optimised
+@pytest.mark.slow
+def test_a_bit_is_two_points_and_a_sum_is_a_line(record, tmp_path):
+    config = fixed_points.Config(n=16, bits=1, T=20, updates=600, every=300, starts=40, forward=30,
+                                 drift=10, learning_rate=5e-3)  # fmt: skip
+    result = fixed_points.run(config, record)
+    assert (result.losses[:, -1] < 0.1 * result.baselines).all()  # both have learnt
+    stable = fixed_points.memories(result)
+    held = np.sort(result.answers[stable, 0])
+    np.testing.assert_allclose(held, [-1, 1], atol=0.2)
+    (saddle,) = np.flatnonzero(fixed_points.unstable(result) == 1)  # one direction, between the two
+    (growing,) = np.flatnonzero(np.abs(result.eigenvalues[saddle]) > 1)
+    apart = np.diff(result.points[stable], axis=0)[0]
+    along = np.abs(result.right[saddle, growing].real @ apart) / np.linalg.norm(apart)
+    assert along > 0.7  # 1 on a straight line; 0.25 for a direction drawn at random
+    slow = np.abs(result.spectra)
+    assert np.median(np.abs(slow[:, 0] - 1)) < 0.1
+    error = np.abs(result.predicted - result.seen)
+    assert np.median(error) < 0.5 * np.median(np.abs(result.seen))
+    figure, table = fixed_points.plot(result), fixed_points.table(result)
+    figure.set_size_inches(7, 5)
     harness.save(tmp_path, result, figure, table)
 
 

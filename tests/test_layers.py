@@ -15,10 +15,26 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 
 # Each layer may import those before it (design: core <- cells <- compose <- scan <- ...).
-ORDER = (
-    "core jaxpr functions eigenvalues cells compose scan generate analysis theory plot check tasks "
-    "train checkpoint flax experiments benchmarks"
-).split()
+ORDER = [
+    "core",
+    "jaxpr",
+    "functions",
+    "eigenvalues",
+    "cells",
+    "compose",
+    "scan",
+    "generate",
+    "analysis",
+    "theory",
+    "plot",
+    "check",
+    "tasks",
+    "train",
+    "checkpoint",
+    "flax",
+    "experiments",
+    "benchmarks",
+]
 
 # Packages that only one layer may import.
 ONLY = {
