@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.dropout import drop, lose
 from experiments.parts.seeds import band, broken, mean_error
-from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged
+from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged, there
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
 from recur import train
@@ -155,11 +155,6 @@ def _numbered(names: Sequence[str], seen: Iterable[int]) -> tuple[np.ndarray, in
     """A number from 1 for each different name among the seen, UNKNOWN for others; how many."""
     known = {name: 1 + i for i, name in enumerate(sorted({names[i] for i in seen}))}
     return np.array([known.get(name, UNKNOWN) for name in names], np.int32), 1 + len(known)
-
-
-def there(part: Sentences) -> np.ndarray:
-    """Which steps are words, (T, N)."""
-    return np.arange(len(part.words))[:, None] < np.asarray(part.lengths)
 
 
 def most_frequent(parts: Parts, tags: int) -> np.ndarray:

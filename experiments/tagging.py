@@ -1,10 +1,12 @@
 """Which words of a request fill which slot?
 
-ATIS: people ask for flights ("from boston to denver on monday"), and each word is a part of one of
-many kinds of slot, or of none. Word embeddings, a recurrence and a softmax name the tag of every
-word. Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's with squashed
-outputs (with linear ones, `jordan`, this learning rate is too high), the LSTM, and the first and
-the last of these in both directions. The score is F1 by the rule of CoNLL-2000: a slot is found
+People ask for flights ("from boston to denver on monday"), and each word is a part of one of many
+kinds of slot, or of none. The requests are made here from a grammar (`data.requests`), or are those
+of ATIS, with `--data-dir`. Word embeddings, a recurrence and a softmax name the tag of every word.
+Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's with squashed outputs
+(with linear ones, `jordan`, this learning rate is too high), the LSTM, and the first and the last
+of these in both directions. Beside them stands the most frequent tag of each word, which knows no
+order. The score is F1 by the rule of CoNLL-2000: a slot is found
 where its kind, its first and its last word are right.
 
 Words that the training part has not are one unknown word, which training meets by word dropout.
@@ -23,7 +25,6 @@ import jax
 import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 from jax import Array
 from matplotlib.axes import Axes
@@ -32,7 +33,16 @@ from matplotlib.figure import Figure
 from experiments import data, harness
 from experiments.parts.dropout import drop, lose
 from experiments.parts.seeds import band, broken
-from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged
+from experiments.parts.sentences import (
+    BOTH,
+    UNKNOWN,
+    Sentences,
+    divide,
+    most_frequent,
+    network,
+    ragged,
+    there,
+)
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
 from recur import train
@@ -41,10 +51,13 @@ from recur.flax.models import Embedded, Tagger, cross_entropy
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Slot filling on ATIS, or on a folder of the same form."""
+    """Slot filling on requests from a grammar, on ATIS, or on a folder of the same form."""
 
-    data_dir: Path = tyro.MISSING
-    """Folder of the ATIS csv files: *.dict.vocab.csv, *.train.query.csv, *.train.slots.csv, ..."""
+    data_dir: Path | None = None
+    """Folder of the ATIS csv files: *.dict.vocab.csv, *.train.query.csv, *.train.slots.csv, ...;
+    without it, requests are made."""
+    requests: int = 3000
+    """Requests to train on, where they are made; a fifth as many are for the test."""
     cells: tuple[str, ...] = (
         "vanilla", "jordan.squashed", "lstm", "bidirectional.vanilla", "bidirectional.lstm"
     )  # fmt: skip
@@ -76,6 +89,10 @@ class Config(harness.Sized):
             network(name)
         self.require_shares("dropout", "word_dropout")
         self.require_counts("epochs", "batch", "longest", "held_out", "seeds")
+        if self.requests < 5:
+            raise ValueError(
+                f"requests must be 5 or more, one of them to test on; got {self.requests}"
+            )
 
 
 class Result(NamedTuple):
@@ -91,6 +108,17 @@ class Result(NamedTuple):
     accuracies: np.ndarray  # (C, S) share of test words with the right tag, at the best epoch
     seconds: np.ndarray  # (C, K) of the updates of each epoch, all seeds; the first compiles
     diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    baseline: (
+        np.ndarray
+    )  # (Q, 3) counts of the most frequent tag of each word, which knows no order
+    baseline_accuracy: np.ndarray  # () its share of test words with the right tag
+
+
+def corpus(config: Config) -> data.Tagged:
+    """The requests of a folder, or those that are made."""
+    if config.data_dir is None:
+        return data.requests(config.requests, config.requests // 5, config.seed)
+    return data.slots(config.data_dir)
 
 
 def parts(found: data.Tagged, config: Config) -> tuple[Sentences, Sentences, Sentences, int]:
@@ -150,6 +178,11 @@ def f1(counts: np.ndarray) -> np.ndarray:
     """2 right / (answered + true) of counts (..., 3): the harmonic mean of precision and recall."""
     right, answered, true = np.moveaxis(counts, -1, 0)
     return 2 * right / np.maximum(answered + true, 1)
+
+
+def accuracy(part: Sentences, answers: np.ndarray) -> float:
+    """Share of words whose answered tag (T, N) is right."""
+    return float(np.mean((answers == np.asarray(part.tags))[there(part)]))
 
 
 def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config) -> Array:
@@ -226,32 +259,36 @@ def _keep(
 ) -> None:  # fmt: skip
     """F1 of epoch k on the held-out sentences, and the test scores of the seeds it is best for."""
     held, test = both
-    lengths = np.asarray(test.lengths)
-    there = np.arange(len(test.words))[:, None] < lengths
     for s, (chooses, answered) in enumerate(zip(*map(np.asarray, answers), strict=True)):
         score = f1(tally(held, chooses, tags, kinds).sum(axis=0))
         if k == 0 or score > np.nanmax(fitted.held_out[s]):
             fitted.counts[s] = tally(test, answered, tags, kinds)
-            fitted.accuracies[s] = np.mean((answered == np.asarray(test.tags))[there])
+            fitted.accuracies[s] = accuracy(test, answered)
         fitted.held_out[s, k] = score
 
 
 def run(config: Config, record: harness.Record) -> Result:
     """Every network."""
-    found = data.slots(config.data_dir)
+    found = corpus(config)
     kinds = sorted({tag[2:] for tag in found.tags if tag != "O"})
     chosen = [network(name) for name in config.cells]
     widths = [width(cell, config.d, config.parameters) for cell in chosen]
     sizes = [count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]
     fits = [fit(name, n, found, kinds, config, record)
             for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    training, _, test, _ = parts(found, config)
+    simple = most_frequent(training, test, len(found.tags))
     return Result(np.array(config.cells), np.array(widths), np.array(sizes), np.array(kinds),
-                  *map(np.array, zip(*fits, strict=True)))  # fmt: skip
+                  *map(np.array, zip(*fits, strict=True)), tally(test, simple, found.tags, kinds),
+                  np.array(accuracy(test, simple)))  # fmt: skip
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network."""
-    rows = []
+    """One row for the most frequent tag of each word, and one a network."""
+    right, answered, true = np.maximum(result.baseline.sum(axis=0), 1e-9)
+    rows = [("most frequent tag", "", "", f"{100 * f1(result.baseline.sum(axis=0)):.2f}", "",
+             f"{100 * right / answered:.2f}", f"{100 * right / true:.2f}",
+             f"{100 * result.baseline_accuracy:.2f}", "", "", "")]  # fmt: skip
     for c, name in enumerate(result.cells):
         totals = result.counts[c].sum(axis=1)  # (S, 3)
         right, answered, true = np.maximum(totals, 1e-9).T
@@ -282,6 +319,8 @@ def plot(result: Result) -> Figure:
     low = 100 * np.median(result.held_out, axis=1)[:, len(epochs) // 4].min()
     axes[0].set(xlabel="epochs", ylabel="F1 on held-out sentences", ylim=(max(low - 8, 0), 100),
                 title="Training: median and range of seeds")  # fmt: skip
+    simple = 100 * f1(result.baseline.sum(axis=0))
+    axes[0].axhline(simple, color="k", lw=0.8, ls=":", label="most frequent tag of a word (test)")
     axes[0].legend(fontsize=8, loc="lower right")
     _slots(axes[1], result)
     return figure

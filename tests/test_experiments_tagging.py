@@ -1,5 +1,6 @@
 """Slot filling at toy size, on a folder of the form of ATIS that is made here."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +9,7 @@ import pytest
 from killing import require_resumed
 
 from experiments import data, harness, tagging
-from experiments.parts.sentences import ragged
+from experiments.parts.sentences import most_frequent, ragged
 
 WORDS = ["fly", "from", "to", "and", "boston", "denver", "st.", "louis", "at", "noon"]
 TAGS = ["B-from", "B-time", "B-to", "I-from", "I-to", "O"]
@@ -97,6 +98,55 @@ def test_words_that_training_has_not_are_unknown(folder):
     assert (np.asarray(training.words)[there] != tagging.UNKNOWN).all()
 
 
+def shown(found, x, y):
+    return [(found.words[a], found.tags[b]) for a, b in zip(x, y, strict=True)]
+
+
+def test_requests_are_made_with_the_slot_of_every_word():
+    """As many as wanted, all different; what stands before or after words names their slot."""
+    found = data.requests(400, 80)
+    assert (len(found.train_x), len(found.test_x)) == (400, 80)
+    both = zip(found.train_x + found.test_x, found.train_y + found.test_y, strict=True)
+    pairs = [shown(found, x, y) for x, y in both]
+    assert len({tuple(request) for request in pairs}) == 480
+    names_next = {"from": "B-fromloc.city_name", "into": "B-toloc.city_name",
+                  "via": "B-stoploc.city_name"}  # fmt: skip
+    seen, followed = set(), set()
+    for (word, tag), (later, its) in itertools.chain(*map(itertools.pairwise, pairs)):
+        assert not its.startswith("I-") or tag[2:] == its[2:]  # I goes on with B of its kind
+        if word in names_next:
+            assert its == names_next[word]
+            seen.add(word)
+        if later in ("bound", "departures", "arrivals") and tag != "O":
+            followed.add((later, tag[2:].split("_")[0].split(".")[0]))
+    assert seen == set(names_next)
+    assert followed == {("bound", "toloc"), ("departures", "depart"), ("departures", "fromloc"),
+                        ("arrivals", "arrive"), ("arrivals", "toloc")}  # fmt: skip
+    again = data.requests(400, 80)
+    assert all(map(np.array_equal, found.test_y, again.test_y))
+    with pytest.raises(ValueError, match="one request or more of each part"):
+        data.requests(10, 0)
+
+
+def test_requests_share_none_between_the_parts_and_say_new_cities_in_the_test():
+    found = data.requests(400, 80)
+    train, test = ({tuple(x.tolist()) for x in part} for part in (found.train_x, found.test_x))
+    assert not train & test
+    said = {found.words[a] for x in found.train_x for a in x}
+    assert not said & {"nashville", "tampa", "toronto"}
+    assert {found.words[a] for x in found.test_x for a in x} & {"nashville", "tampa", "toronto"}
+
+
+def test_the_most_frequent_tag_knows_words_and_no_order():
+    """Word 1 is mostly tag 2, word 2 tag 1; word 3 is not known, and 1 is the commonest tag."""
+    known = ragged([np.array([1, 1, 2]), np.array([1, 2, 2, 2])], [[2, 2, 1], [0, 1, 1, 1]], 5)
+    asked = ragged([np.array([2, 1, 3]), np.array([1])], [[0, 0, 0], [0]], 3)
+    assert most_frequent(known, asked, 3)[:, 0].tolist() == [1, 2, 1]
+    assert (
+        tagging.accuracy(ragged([np.array([1, 2])], [[2, 1]], 4), np.array([[2, 0, 0, 0]]).T) == 0.5
+    )
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Where it was made and what came out: one run for all tests that look at one."""
@@ -117,7 +167,8 @@ def test_a_slot_that_hangs_on_the_next_word_takes_both_directions(trained):
     assert np.isfinite(result.losses).all()
     assert (result.diverged == -1).all()
     assert len(tagging.plot(result).axes) == 2
-    assert [row[0] for row in tagging.table(result).rows] == list(result.cells)
+    assert [row[0] for row in tagging.table(result).rows[1:]] == list(result.cells)
+    assert tagging.f1(result.baseline.sum(axis=0)) < 0.6  # a city is as often from as to
 
 
 @pytest.mark.slow
@@ -158,6 +209,8 @@ def test_a_sentence_of_more_words_than_tags_is_refused(folder):
 
 
 def test_flags_that_cannot_be_run_are_refused(folder):
+    with pytest.raises(ValueError, match="requests must be 5 or more"):
+        toy(None, requests=4)
     with pytest.raises(ValueError, match="no cell is named"):
         toy(folder, cells=("bidirectional.gro",))
     with pytest.raises(ValueError, match="dropout is a share"):

