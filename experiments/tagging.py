@@ -13,7 +13,10 @@ Words that the training part has not are one unknown word, which training meets 
 Of the epochs of a network the one of best F1 on sentences held out from training counts.
 
 Claim: a slot depends on words to come; both directions beat one at equal parameters, whatever the
-cell, and the best network reaches F1 >= 93 on the test sentences.
+cell, and on ATIS the best network reaches F1 >= 93 on the test sentences. Of the requests that are
+made, both directions find 98.7 to 99.0, one direction 92.6 to 93.3 (dates are the slots that it
+misses: whether one is of leaving or of arriving is often said after it), and the most frequent tag
+45.5.
 """
 
 from collections.abc import Sequence
@@ -317,10 +320,10 @@ def plot(result: Result) -> Figure:
         style = "-" if name.startswith(BOTH) else "--"
         band(axes[0], epochs, 100 * result.held_out[c], colours[c], name, style)
     low = 100 * np.median(result.held_out, axis=1)[:, len(epochs) // 4].min()
-    axes[0].set(xlabel="epochs", ylabel="F1 on held-out sentences", ylim=(max(low - 8, 0), 100),
-                title="Training: median and range of seeds")  # fmt: skip
     simple = 100 * f1(result.baseline.sum(axis=0))
-    axes[0].axhline(simple, color="k", lw=0.8, ls=":", label="most frequent tag of a word (test)")
+    axes[0].set(xlabel="epochs", ylabel="F1 on held-out sentences", ylim=(max(low - 8, 0), 100.5),
+                title="Training: median and range of seeds\n"
+                f"(most frequent tag of each word, test: {simple:.1f})")  # fmt: skip
     axes[0].legend(fontsize=8, loc="lower right")
     _slots(axes[1], result)
     return figure
