@@ -235,7 +235,6 @@ def _require_tenths(T: int) -> None:
 # --- to be held ----------------------------------------------------------------------------------
 
 
-@cache
 def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     """Each of `bits` inputs is 0, or now and then -1 or 1: which was the last that was not 0?
 
@@ -249,18 +248,17 @@ def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
         raise ValueError(
             f"needs T, bits >= 1 and pulses, a probability; got {T}, {bits} and {pulses}"
         )
-
-    def sample(key: Array, batch: int) -> Batch:
-        one, two = jax.random.split(key)
-        signs = jax.random.rademacher(one, (T, batch, bits), float)
-        pulsed = jax.random.bernoulli(two, pulses, (T, batch, bits)).at[0].set(True)
-        last = jax.lax.cummax(jnp.where(pulsed, jnp.arange(T)[:, None, None], 0), axis=0)
-        return Batch(jnp.where(pulsed, signs, 0), jnp.take_along_axis(signs, last, axis=0))
-
-    return Task(sample, bits, bits, Baseline(1.0, None))
+    return Task(Given(_sample_flip_flop, T, bits, float(pulses)), bits, bits, Baseline(1.0, None))
 
 
-@cache
+def _sample_flip_flop(T: int, bits: int, pulses: float, key: Array, batch: int) -> Batch:
+    one, two = jax.random.split(key)
+    signs = jax.random.rademacher(one, (T, batch, bits), float)
+    pulsed = jax.random.bernoulli(two, pulses, (T, batch, bits)).at[0].set(True)
+    last = jax.lax.cummax(jnp.where(pulsed, jnp.arange(T)[:, None, None], 0), axis=0)
+    return Batch(jnp.where(pulsed, signs, 0), jnp.take_along_axis(signs, last, axis=0))
+
+
 def integrator(T: int) -> Task:
     """Numbers N(0, 1/T): what is the sum of those so far?
 
@@ -271,12 +269,12 @@ def integrator(T: int) -> Task:
     scan.require_integers(T=T)
     if T < 1:
         raise ValueError(f"needs one step or more, got T={T}")
+    return Task(Given(_sample_integrator, T), 1, 1, Baseline((T + 1) / (2 * T), None))
 
-    def sample(key: Array, batch: int) -> Batch:
-        xs = jax.random.normal(key, (T, batch, 1)) / jnp.sqrt(float(T))
-        return Batch(xs, jnp.cumsum(xs, axis=0))
 
-    return Task(sample, 1, 1, Baseline((T + 1) / (2 * T), None))
+def _sample_integrator(T: int, key: Array, batch: int) -> Batch:
+    xs = jax.random.normal(key, (T, batch, 1)) / jnp.sqrt(float(T))
+    return Batch(xs, jnp.cumsum(xs, axis=0))
 
 
 # --- images --------------------------------------------------------------------------------------

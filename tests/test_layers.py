@@ -47,8 +47,10 @@ ONLY = {
 def layer_of(module):
     """The layer of recur.cells.gru is cells, that of experiments.data is experiments."""
     first, *rest = module.split(".")
-    if first != "recur" or not rest:
+    if first != "recur":
         return first
+    if not rest:
+        return ORDER[ORDER.index("experiments") - 1]  # all of the library
     return "core" if hasattr(core, rest[0]) else rest[0]  # `from recur import Prior`
 
 
