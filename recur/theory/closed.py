@@ -180,7 +180,7 @@ def _cosine(f: Equation, Sigma: Array) -> Array:
     def solve(*_: Any) -> Array:
         first = (jnp.zeros((), jnp.int32), 0 * one, one, -one, one)
         c = lax.while_loop(moves, newton, lax.stop_gradient(first))[1]
-        rest, lost, *_ = f(c)
+        rest, lost = f(c)[:2]
         return c + rest / lost
 
     return jnp.where(Sigma == 1, one, _root(lambda c: f(c)[0], solve, 0 * one))
