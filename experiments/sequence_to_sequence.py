@@ -42,13 +42,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.parts import writers
 from experiments.parts.edits import ended, judge, mistakes
+from experiments.parts.placing import placed
 from experiments.parts.seeds import band, broken, mean_error
 from experiments.parts.timing import timed
 from recur import cells, train
-from recur.compose import Bidirectional
-from recur.core import hidden
-from recur.flax.models import AttentiveDecoder, EncoderDecoder, cross_entropy, ends, greedy
+from recur.flax.models import AttentiveDecoder, EncoderDecoder, cross_entropy, greedy
 from recur.generate import scheduled
 
 BLOCK = 20  # updates in a row on words of one size
@@ -169,17 +169,9 @@ def by_size(found: data.Pronunciations, config: Config) -> list[Pairs]:
 
 
 def network(kind: str, config: Config, found: data.Pronunciations, key: Array) -> EncoderDecoder:
-    """A drawn network, embeddings of variance 1, as the prior expects of inputs."""
-    cell = cells.named(config.cell)
+    """A drawn network, see `writers.network`."""
     sizes = (len(found.letters), len(found.phones) + 1), config.d, config.n
-    rngs = nnx.Rngs(key)
-    if kind == "attention":
-        model: EncoderDecoder = AttentiveDecoder(Bidirectional(cell), cell, *sizes, rngs=rngs)
-    else:
-        model = EncoderDecoder(Bidirectional(cell), cell, *sizes, pool=ends, rngs=rngs)
-    for embed in (model.embed, model.decoder.embed):
-        embed.embedding[...] *= config.d**0.5
-    return model
+    return writers.network(kind, cells.named(config.cell), *sizes, nnx.Rngs(key))
 
 
 def loss(model: EncoderDecoder, batch: tuple[Pairs, Array], share: Array) -> Array:
@@ -207,10 +199,7 @@ def weights(model: AttentiveDecoder, letters: Array) -> tuple[Array, Array]:
     memory = model.read(letters)
     steps, writer = 2 * len(letters), model.decoder
     written = writer.write(jax.random.key(0), model.look(memory, None), (), steps, greedy)
-    body = writer.body(model.look(memory, None))
-    _, hs = lax.scan(body, writer.start(), writer.inputs(written))
-    before = jnp.concatenate([hidden(writer.start())[None], hs[:-1]])
-    return written, jax.nn.softmax(model.query(before) @ memory.T, axis=-1)
+    return written, writers.looks(model, memory, written)
 
 
 class Fitted(NamedTuple):
@@ -234,7 +223,7 @@ def fit(
         return train.start(batches, network(kind, config, found, own), optimizer)
 
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), S), H)  # alike for all shares
-    state = jax.vmap(draw)(keys)
+    state = placed(jax.vmap(draw)(keys))
     learners = [learner(part, optimizer, config.batch) for part in by_size(found, config)]
     write = writer(found.validation, found)
     fitted = Fitted(np.zeros((H, S, K)), np.zeros((H, S, K)), np.zeros(K))

