@@ -34,6 +34,8 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts import discriminant, listeners
+from experiments.parts.bands import bands
+from experiments.parts.placing import placed
 from experiments.parts.seeds import broken, mean_error
 from experiments.parts.timing import timed
 from recur import train
@@ -125,15 +127,6 @@ def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
     return np.stack([np.isin(speakers, order[k :: config.folds]) for k in range(config.run_folds)])
 
 
-def bands(xs: np.ndarray, rate: int, number: int = 12) -> np.ndarray:
-    """Log energies of xs (N, samples) in bands equally wide on the mel scale, (N, number)."""
-    spectrum = np.abs(np.fft.rfft(xs * np.hanning(xs.shape[1]), axis=1)) ** 2
-    mel = np.log1p(np.fft.rfftfreq(xs.shape[1], 1 / rate) / 700)
-    centres = np.linspace(0, mel[-1], number + 2)[1:-1, None]
-    weights = np.maximum(1 - np.abs(mel - centres) / centres[0], 0)  # triangles
-    return np.log(spectrum @ weights.T + 1e-3)  # some 1e-6 of the energy of all
-
-
 class Fitted(NamedTuple):
     """What is kept of one network: fields as in Result."""
 
@@ -164,7 +157,7 @@ def fit(
         own, batches = jax.random.split(key)
         return train.start(batches, network.draw(own), network.optimizer)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), F))
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), F)))
     fitted = Fitted(np.zeros((F, K)), np.zeros((F, K, 2)), np.zeros(K), np.full(F, -1))
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     hear = jax.jit(train.over_devices(jax.vmap(lambda p: network.power(p, xs).argmax(axis=-1))))

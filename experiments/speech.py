@@ -1,0 +1,343 @@
+"""Which vowels are said, where nobody says when?
+
+Strings of two to six vowels of one voice, with pauses between them and noise over all, are heard as
+the energies of bands of frequency, frame by frame. A recurrence names a vowel or "none" at each
+frame; the loss is that of the string alone, summed over all alignments with the frames (CTC). LSTM,
+GRU and MinimalRNN, in one and in both directions, have equally many parameters; beside them stand
+networks that see each frame by itself. The score is the label error rate: edits from the string
+that is heard to the one that was said, over its vowels. What is heard is the likeliest path without
+repeats and "none". No speaker of the test is heard in training.
+
+Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
+doi:10.1016/j.neunet.2005.06.042.
+
+`--data-dir` takes recordings, <speaker><vowel>.wav; without it voices are made from pulses and
+resonators, as in `waves`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from matplotlib.figure import Figure, SubFigure
+
+from experiments import data, harness
+from experiments.parts import forgetful
+from experiments.parts.edits import edits
+from experiments.parts.placing import placed
+from experiments.parts.seeds import band, broken, mean_error
+from experiments.parts.sentences import BOTH, network
+from experiments.parts.sizes import count, width
+from experiments.parts.timing import timed
+from experiments.parts.utterances import Sounds, Utterances, utterances
+from recur import train
+from recur.core import Recurrence
+from recur.flax.models import Tagger, ctc
+
+ALONE = "frame alone"
+NONE = 0  # the blank
+
+
+@dataclass(frozen=True)
+class Config(harness.Sized):
+    """Strings of vowels, heard by recurrences."""
+
+    data_dir: Path | None = None
+    """Folder of recordings, <speaker><vowel>.wav; without it, voices are made."""
+    speakers: int = 60
+    """Voices that are made, where there is no folder."""
+    cells: tuple[str, ...] = (
+        ALONE, "minimal", "gru", "lstm",
+        "bidirectional.minimal", "bidirectional.gru", "bidirectional.lstm",
+    )  # fmt: skip
+    """Networks to compare: a cell by name, bidirectional. and a name for one each way, or
+    "frame alone", which remembers nothing."""
+    parameters: int = 8000
+    """Parameters of each recurrence, both ways together; its width follows."""
+    rate: int = 8000
+    """Samples a second; recordings are resampled."""
+    samples: int = 1200
+    """Samples of a vowel: the middle of each recording, of which half or more is heard."""
+    strings: int = 2000
+    """Strings to train on, and a fifth as many to test on."""
+    fewest: int = 2
+    """Vowels of a string, at least."""
+    most: int = 6
+    """Vowels of a string, at most."""
+    pause: tuple[float, float] = (0.03, 0.15)
+    """Seconds between two vowels, shortest and longest."""
+    noise: float = 1.0
+    """Largest amplitude of the noise, drawn for each string from 0 on; that of a vowel is 1."""
+    hop: float = 0.015
+    """Seconds from one frame to the next; a frame is twice as long."""
+    bands: int = 16
+    """Bands of frequency, equally wide on the mel scale."""
+    held_out: float = 0.2
+    """Share of the speakers that are for the test."""
+    seeds: int = 1
+    """Networks of each kind, trained as one vmapped program."""
+    updates: int = 600
+    """Of each network."""
+    every: int = 60
+    """Updates between two measurements, and two checkpoints."""
+    batch: int = 32
+    """Strings an update."""
+    learning_rate: float = 1e-2
+    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run before any work is done."""
+        for name in self.cells:
+            recurrence(name)
+        self.require_divides("every", "updates")
+        self.require_shares("held_out")
+        self.require_counts("rate", "samples", "speakers", "seeds", "batch", "bands", "fewest")
+        if self.strings < 5 or self.most < self.fewest or not 0 < self.pause[0] <= self.pause[1]:
+            raise ValueError(
+                f"strings ({self.strings}) are 5 or more, of fewest ({self.fewest}) to most "
+                f"({self.most}) vowels, and pauses are longer than nothing: {self.pause}"
+            )
+        if self.hop * self.rate < 8 or self.pause[0] < self.hop:
+            raise ValueError(
+                f"hop ({self.hop} s) is 8 samples or more, and not longer than the shortest pause "
+                f"({self.pause[0]} s), so that equal vowels stay apart"
+            )
+
+
+class Result(NamedTuple):
+    """C networks, S seeds, K measurements, N test strings, Y vowels."""
+
+    networks: np.ndarray  # (C,) names
+    widths: np.ndarray  # (C,) n of each way
+    parameters: np.ndarray  # (C,) of the recurrence
+    vowels: np.ndarray  # (Y,) names
+    updates: np.ndarray  # (K,) made at each measurement
+    losses: np.ndarray  # (C, S, K) of training, nats a string, mean since the measurement before
+    rates: np.ndarray  # (C, S, K) label error rate on the test strings
+    errors: np.ndarray  # (C, S, N) edits at the end
+    labels: np.ndarray  # (L, N) what is said, 1 + number of the vowel
+    counts: np.ndarray  # (N,) vowels of each string
+    frames: np.ndarray  # (T, bands) of the string that is looked at
+    spans: np.ndarray  # (L, 2) where its vowels are, 0 beyond the last
+    shares: np.ndarray  # (C, T, 1 + Y) what the first network of each kind makes of it
+    seconds: np.ndarray  # (C, K) of training, all seeds; the first compiles
+    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+
+
+def recurrence(name: str) -> Recurrence:
+    """The recurrence of a name."""
+    return forgetful.cell if name == ALONE else network(name)
+
+
+class Strings(NamedTuple):
+    """Strings in arrays."""
+
+    frames: Array  # (T, N, bands), of mean 0 and variance 1 in training
+    labels: Array  # (L, N)
+    lengths: Array  # (N,)
+    counts: Array  # (N,)
+
+
+def loss(model: Tagger, batch: Strings) -> Array:
+    """Mean CTC loss, nats a string."""
+    logits = model(batch.frames, batch.lengths)
+    return ctc(logits, batch.labels, batch.lengths, batch.counts, NONE).mean()
+
+
+def heard(answers: np.ndarray, length: int) -> tuple[int, ...]:
+    """The labels of a path (T,): without repeats, then without "none"."""
+    path = answers[:length]
+    new = np.concatenate([[True], path[1:] != path[:-1]])
+    return tuple(path[new & (path != NONE)].tolist())
+
+
+def wrong(test: Strings, answers: np.ndarray) -> np.ndarray:
+    """Edits from what is heard by answers (S, T, N) to what is said, (S, N)."""
+    labels, lengths, counts = map(np.asarray, test[1:])
+    said = [tuple(labels[:k, i].tolist()) for i, k in enumerate(counts)]
+    return np.array([
+        [edits(true, heard(rows[:, i], lengths[i])).sum() for i, true in enumerate(said)]
+        for rows in answers
+    ])  # fmt: skip
+
+
+class Fitted(NamedTuple):
+    """What is kept of one network: fields as in Result."""
+
+    losses: np.ndarray
+    rates: np.ndarray
+    errors: np.ndarray
+    seconds: np.ndarray
+    diverged: np.ndarray
+
+
+def fit(
+    name: str, n: int, training: Strings, test: Strings, config: Config, record: harness.Record
+) -> tuple[Fitted, Tagger]:
+    """Train all seeds of a network as one program; checkpointed at each measurement."""
+    S, K, N = config.seeds, config.updates // config.every, len(training.lengths)
+    classes = 1 + int(np.asarray(training.labels).max())
+    decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
+
+    def sample(key: Array) -> Strings:
+        drawn = jax.random.randint(key, (config.batch,), 0, N)
+        return Strings(*(a[:, drawn] for a in training[:2]), *(a[drawn] for a in training[2:]))
+
+    def draw(key: Array) -> train.State:
+        own, batches = jax.random.split(key)
+        model = Tagger(recurrence(name), config.bands, n, classes, rngs=nnx.Rngs(own))
+        return train.start(batches, model, optimizer)
+
+    def learn(state: train.State) -> tuple[train.State, Array]:
+        return train.advance(loss, optimizer, sample, state, config.every, config.every)
+
+    advance = jax.jit(train.over_devices(jax.vmap(learn)))
+    answer = jax.jit(train.over_devices(jax.vmap(
+        lambda model: model(test.frames, test.lengths).argmax(axis=-1)
+    )))  # fmt: skip
+    fitted = Fitted(np.zeros((S, K)), np.zeros((S, K)), np.zeros((S, len(test.lengths)), int),
+                    np.zeros(K), np.full(S, -1))  # fmt: skip
+
+    def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
+        (state, losses), fitted.seconds[k] = timed(advance, state)
+        fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
+        fitted.errors[:] = wrong(test, np.asarray(answer(state.params)))
+        fitted.rates[:, k] = fitted.errors.sum(axis=1) / np.sum(test.counts)
+        return state, {"loss": fitted.losses[:, k], "rate": fitted.rates[:, k]}
+
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)))
+    state, fitted = record.rounds(name, config.updates, config.every, state, fitted, measured)
+    return fitted, jax.tree.map(lambda a: a[0], jax.device_get(state.params))
+
+
+def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
+    """Strings to train and to test on, of different speakers, and the names of the vowels."""
+    if config.data_dir is None:
+        found = data.synthetic_vowels(config.speakers, config.rate, config.samples, config.seed)
+    else:
+        found = data.vowels(config.data_dir, config.rate, config.samples)
+    who = np.random.default_rng(config.seed).permutation(np.unique(found.speakers))
+    held = max(round(config.held_out * len(who)), 1)
+    if held >= len(who):
+        raise ValueError(f"{len(who)} speakers leave none to train on beside {held} to test on")
+    how = Sounds(config.rate, config.hop, config.bands, config.fewest, config.most, config.pause,
+                 config.noise)  # fmt: skip
+    made = (
+        utterances(found, own, number, how, (config.seed, part))
+        for part, (own, number) in enumerate(
+            ((who[held:], config.strings), (who[:held], config.strings // 5))
+        )
+    )
+    return (*made, found.classes)
+
+
+def run(config: Config, record: harness.Record) -> Result:
+    """Every network."""
+    training, test, vowels = corpus(config)
+    there = np.arange(len(training.frames))[:, None] < training.lengths
+    mean, size = (f(training.frames[there], axis=0) for f in (np.mean, np.std))
+    parts = [
+        Strings(*map(jnp.asarray, ((part.frames - mean) / size, part.labels, part.lengths,
+                                   part.counts)))
+        for part in (training, test)
+    ]  # fmt: skip
+    widths = [width(recurrence(name), config.bands, config.parameters) for name in config.cells]
+    sizes = [count(recurrence(name), config.bands, n)
+             for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    shown = int(np.argmax(test.counts))
+    T = int(test.lengths[shown])
+    fits, shares = [], []
+    for name, n in zip(config.cells, widths, strict=True):
+        fitted, model = fit(name, n, *parts, config, record)
+        fits.append(fitted)
+        logits = jax.jit(lambda model, xs: model(xs))(model, parts[1].frames[:T, shown])
+        shares.append(jax.nn.softmax(logits))
+    losses, rates, errors, seconds, diverged = map(np.array, zip(*fits, strict=True))
+    return Result(
+        np.array(config.cells), np.array(widths), np.array(sizes), np.array(vowels),
+        np.arange(config.every, config.updates + 1, config.every), losses, rates, errors,
+        test.labels, test.counts, test.frames[:T, shown], test.spans[shown], np.array(shares),
+        seconds, diverged,
+    )  # fmt: skip
+
+
+def table(result: Result) -> harness.Table:
+    """One row a network."""
+    rows = []
+    for c, name in enumerate(result.networks):
+        errors = result.errors[c]
+        rows.append((
+            str(name), str(result.widths[c]), f"{result.parameters[c]:,}",
+            mean_error(100 * errors.sum(axis=1) / result.counts.sum()),
+            mean_error(100 * (errors > 0).mean(axis=1)),
+            f"{result.losses[c, :, -1].mean():.3f}", f"{result.seconds[c].sum():.0f}",
+            broken(result.diverged[c]),
+        ))  # fmt: skip
+    columns = ("network", "n", "params", "label errors %", "strings wrong %", "training loss",
+               "seconds", "diverged")  # fmt: skip
+    return harness.Table(columns, rows)
+
+
+def plot(result: Result) -> Figure:
+    """Training, label errors, and how three networks align one string with its frames."""
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.8))
+    training, bars = left.subplots(2, 1, height_ratios=(1.2, 1))
+    for c, name in enumerate(result.networks):
+        colour, style = _look(str(name), result)
+        band(training, result.updates, 100 * result.rates[c], colour, str(name), style)
+        bars.barh(c, 100 * result.rates[c, :, -1].mean(), color=colour,
+                  alpha=1 if str(name).startswith(BOTH) else 0.5)  # fmt: skip
+    training.set(xlabel="updates", ylabel="label errors, %", yscale="log", title="Test strings")
+    training.legend(fontsize=7)
+    bars.set_yticks(range(len(result.networks)), result.networks)
+    bars.invert_yaxis()
+    bars.set(xlabel="label errors at the end, %")
+    _alignments(right, result)
+    return figure
+
+
+def _look(name: str, result: Result) -> tuple[str, str]:
+    """The colour of a cell, in both directions a line and in one a dashed line."""
+    cells = list(dict.fromkeys(str(each).removeprefix(BOTH) for each in result.networks))
+    colour = mpl.color_sequences["tab10"][cells.index(name.removeprefix(BOTH))]
+    return colour, "-" if name.startswith(BOTH) else "--"
+
+
+def _alignments(figure: Figure | SubFigure, result: Result) -> None:
+    """A string as it is heard, and what the worst, the middle and the best network make of it."""
+    order = np.argsort(-result.rates[:, 0, -1], kind="stable")
+    shown = list(dict.fromkeys(order[[0, len(order) // 2, -1]].tolist()))
+    axes = figure.subplots(1 + len(shown), 1, sharex=True)
+    axes[0].imshow(result.frames.T, aspect="auto", origin="lower", cmap="magma")
+    axes[0].set(ylabel="band", title="One test string: log energies of bands of frequency")
+    said = result.labels[:, int(np.argmax(result.counts))]
+    for ax, c in zip(axes[1:], shown, strict=True):
+        for y, name in enumerate(result.vowels, 1):
+            ax.plot(result.shares[c][:, y], color=f"C{y - 1}", label=str(name))
+        ax.plot(result.shares[c][:, NONE], color="0.6", lw=0.8, ls=":", label="none")
+        for label, (begin, end) in zip(said, result.spans, strict=True):
+            if label:
+                ax.axvspan(begin - 0.5, end - 0.5, color=f"C{label - 1}", alpha=0.15, lw=0)
+        wrong = result.errors[c, 0, int(np.argmax(result.counts))]
+        ax.set(ylabel="share", ylim=(-0.02, 1.05),
+               title=f"{result.networks[c]}: {wrong} wrong in this string")  # fmt: skip
+    axes[-1].set(xlabel="frame; shaded: when each vowel is said")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+
+
+PAPER = Config(
+    preset="paper", parameters=60_000, strings=20_000, seeds=3, updates=6000, every=300, batch=64,
+    bands=26, hop=0.01,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    harness.main(Config, run, plot, table, PAPER)
