@@ -34,6 +34,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts.edits import distances, edits
+from experiments.parts.placing import placed
 from experiments.parts.seeds import band
 from experiments.parts.timing import timed
 from recur import cells, train
@@ -182,7 +183,7 @@ def fit(
     def learn(state: train.State) -> tuple[train.State, Array]:
         return train.advance(loss, optimizer, sample, state, config.every, config.every)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)))
     fitted = Fitted(np.zeros((S, K)), np.zeros((S, K)), np.zeros(K))
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: rebuilt(model, test))))

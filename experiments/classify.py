@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts import discriminant
+from experiments.parts.placing import placed
 from experiments.parts.seeds import band, broken, mean_error
 from recur import cells, tasks, train
 from recur.flax.models import Classifier, last, mean
@@ -169,7 +170,7 @@ def fit(
 
     state, (losses, accuracies) = record.rounds(
         name, config.updates, config.every,
-        jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)),
+        placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))),
         (np.zeros((S, K)), np.zeros((S, K))), measured,
     )  # fmt: skip
     heard, answers = map(np.asarray, close(state.params))

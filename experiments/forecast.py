@@ -29,6 +29,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.parts.placing import placed
 from experiments.parts.seeds import mean_error
 from recur import cells, generate, scan, train
 from recur import plot as picture
@@ -193,7 +194,7 @@ def fit(name: str, xs: np.ndarray, config: Config, record: harness.Record) -> Fi
         model = Tagger(cells.named(name), 1, config.n, 1, rngs=nnx.Rngs(own))
         return train.start(noise, model, optimizer)
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)))
     curves = np.full((2, S, K), np.inf)  # losses and validation
     learn = jax.vmap(
         lambda s: train.advance(loss, optimizer, sample, s, config.every, config.every)

@@ -45,6 +45,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
+from experiments.parts.placing import placed
 from experiments.parts.seeds import mean_error
 from recur import Prior, cells, scan, tasks, train
 from recur.analysis.qr import qr
@@ -227,7 +228,7 @@ def fit(
         return tasks.accuracy(logits(name, network, xs[1]), labels[1])
 
     keys = jax.random.split(jax.random.key(config.seed), S)
-    state = jax.vmap(start)(keys)
+    state = placed(jax.vmap(start)(keys))
     look = jax.jit(train.over_devices(jax.vmap(
         lambda network, key: measure(name, network, key, xs[1], config.examples)
     )))  # fmt: skip

@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts.dropout import drop, lose
+from experiments.parts.placing import placed
 from experiments.parts.seeds import band, broken, mean_error
 from experiments.parts.sentences import BOTH, UNKNOWN, Sentences, divide, network, ragged, there
 from experiments.parts.sizes import count, width
@@ -241,7 +242,7 @@ def fit(
         _keep(fitted, k, parts, *map(np.asarray, answers(state.params)))
         return state, {"loss": fitted.losses[:, k], "held_out": fitted.held_out[:, k]}
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)))
     return record.rounds(name, K * updates, updates, state, fitted, epoch)[1]
 
 

@@ -36,6 +36,7 @@ from matplotlib.figure import Figure
 
 from experiments import data, harness
 from experiments.parts.dropout import drop
+from experiments.parts.placing import placed
 from experiments.parts.ranking import (
     FORGETTING,
     SCORES,
@@ -221,11 +222,13 @@ def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Recor
     how, S, K = training(packed, config), config.seeds, config.updates // config.every
     keys = jax.random.split(jax.random.key(config.seed), (2, S))
     models = draw(cells.named(name), packed, config.n, n, keys[0])
-    state = jax.vmap(lambda key, model: train.start(key, model, how.optimizer))(keys[1], models)
+    state = placed(
+        jax.vmap(lambda key, model: train.start(key, model, how.optimizer))(keys[1], models)
+    )
     missing = np.full((S, K), np.nan)
     curves = Curves(missing, missing.copy(), missing.copy(), np.full((S, 4), np.nan),
                     np.full(S, -1))  # fmt: skip
-    learn = jax.vmap(lambda s: train.advance(*how, s, config.every, config.every))
+    learn = jax.vmap(lambda s: train.advance(*how, forget_norm(s), config.every, config.every))
     advance = jax.jit(train.over_devices(learn))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: _score(model, packed))))
 
@@ -234,7 +237,7 @@ def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Recor
             return None
         state, losses = advance(state)
         _keep(curves, k, state, losses, score(state.params))
-        state = _forget_norm(train.finish(state, stale(curves.validation, config.patience)))
+        state = placed(train.finish(state, stale(curves.validation, config.patience)))
         now = {"ndcg": curves.validation, "loss": curves.losses, "norm": curves.norms}
         return state, {key: curve[:, k] for key, curve in now.items()}
 
@@ -266,7 +269,7 @@ def stale(validation: np.ndarray, patience: int) -> np.ndarray:
     return made - 1 - np.nan_to_num(validation, nan=-1.0).argmax(axis=1) >= patience
 
 
-def _forget_norm(state: train.State) -> train.State:
+def forget_norm(state: train.State) -> train.State:
     """The state whose largest gradient norm starts anew."""
     largest, *others = state.opt
     return state._replace(opt=(Largest(jnp.zeros_like(largest.norm)), *others))

@@ -30,6 +30,7 @@ from experiments.classify import POOLS
 from experiments.data.reviews import UNKNOWN, Source
 from experiments.parts.bag_of_words import Texts, ragged, regression
 from experiments.parts.dropout import drop, lose
+from experiments.parts.placing import placed
 from experiments.parts.seeds import band, broken, mean_error
 from experiments.parts.sizes import count, width
 from recur import cells, train
@@ -169,7 +170,7 @@ def fit(
         fitted.diverged[:] = state.diverged
         return state, {"loss": losses[:, 0], "held_out": scores}
 
-    state = jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))
+    state = placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S)))
     return record.rounds(name, K * updates, updates, state, fitted, epoch)[1]
 
 

@@ -25,6 +25,7 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from experiments import harness
+from experiments.parts.placing import placed
 from recur import scan, tasks, train
 from recur.cells import vanilla
 from recur.core import Prior
@@ -151,7 +152,7 @@ def fit(
         params, batches = jax.random.split(key)
         return train.start(batches, draw(params, config.n), optimizer)
 
-    state = jax.vmap(start)(jax.random.split(jax.random.key(config.seed), config.seeds))
+    state = placed(jax.vmap(start)(jax.random.split(jax.random.key(config.seed), config.seeds)))
     errors = np.full((config.seeds, config.updates // config.every), np.nan)
     advance = jax.jit(train.over_devices(jax.vmap(lambda state: judge(learn(state)))))
 

@@ -168,6 +168,30 @@ def test_a_batch_shared_by_more_cells(kind, sizes):
     on_four_devices(kind, sizes, "lstm,gru.reset_before,minimal,stack,both,learned", *under)
 
 
+PLACED = """
+import jax, jax.numpy as jnp
+from experiments.parts.placing import placed
+from recur import train
+
+def calls(members):
+    step = jax.jit(train.over_devices(jax.vmap(lambda a: jnp.tanh(a @ a))))
+    for _ in range(3):
+        members = step(members)
+    return step._cache_size()
+
+for members in (2, 3):
+    a = jnp.ones((members, 4, 4))
+    print(calls(a), calls(placed(a)), bool((placed(a) == a).all()))
+"""
+
+
+def test_a_sweep_that_takes_its_own_results_is_compiled_once_where_its_members_are_placed():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PLACED]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | flags, cwd=ROOT)
+    assert done.stdout.splitlines() == ["2 1 True"] * 2, done.stderr
+
+
 def test_members_must_agree_in_number(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     monkeypatch.setattr(

@@ -54,6 +54,21 @@ def test_training_finds_the_minimum():
     assert (int(state.step), int(state.diverged)) == (300, -1)
 
 
+def test_a_start_has_the_types_of_what_advance_returns():
+    """Else a program that takes its own results is compiled at the first call and at the second."""
+    begin = partial(train.start, params={"w": jnp.zeros(3)}, optimizer=OPTIMIZER)
+    before = jax.eval_shape(begin, KEY)
+    after, _ = jax.eval_shape(
+        lambda state: train.advance(loss, OPTIMIZER, sample, state, 2), before
+    )
+    kinds = [
+        [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(state)]
+        for state in (before, after)
+    ]
+    assert kinds[0] == kinds[1]
+    assert not any(weak for _, _, weak in kinds[0])
+
+
 def test_one_step_is_the_optimizers_own():
     @jax.jit
     def everything():

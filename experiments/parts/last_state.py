@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from experiments import harness
+from experiments.parts.placing import placed
 from recur import hidden, scan, tasks, train
 from recur.core import Prior, Recurrence, Tree
 
@@ -107,7 +108,8 @@ def fit(
         after, losses, right = jax.vmap(one, (axes, 0), (axes, 0, 0))(one_key, sizes)
         return after._replace(key=states.key, step=states.step + config.every), losses, right
 
-    state = jax.vmap(lambda network: train.start(batches, network, optimizer))(members.networks)
+    begin = jax.vmap(lambda network: train.start(batches, network, optimizer))
+    state = placed(begin(members.networks))
     accuracies = np.full((len(members.sizes), config.updates // config.every), np.nan)
     advance_all: Any = jax.jit(train.over_devices(advance))
 

@@ -36,7 +36,8 @@ def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> 
     """The state before the first step."""
     step = jnp.zeros((), jnp.int32)
     never = step - 1
-    return State(params, optimizer.init(params), key, step, never, jnp.array(jnp.nan), never)
+    value = jnp.array(jnp.nan, float)  # not weak: `advance` would be compiled again for its result
+    return State(params, optimizer.init(params), key, step, never, value, never)
 
 
 def training(state: State) -> Array:
