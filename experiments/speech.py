@@ -8,6 +8,11 @@ networks that see each frame by itself. The score is the label error rate: edits
 that is heard to the one that was said, over its vowels. What is heard is the likeliest path without
 repeats and "none". No speaker of the test is heard in training.
 
+Claim: without a memory hardly anything is heard: the loss wants each vowel once, and a network that
+sees single frames cannot choose one of a vowel's frames, so it says "none" (97 % label errors).
+MinimalRNN has 7 % label errors after 300 updates on 1,000 strings of made voices, and 9 % in both
+directions at equal parameters: what was heard so far is enough to tell these vowels.
+
 Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
 doi:10.1016/j.neunet.2005.06.042.
 
@@ -30,7 +35,6 @@ from matplotlib.figure import Figure, SubFigure
 
 from experiments import data, harness
 from experiments.parts import forgetful
-from experiments.parts.edits import edits
 from experiments.parts.placing import placed
 from experiments.parts.seeds import band, broken, mean_error
 from experiments.parts.sentences import BOTH, network
@@ -39,7 +43,7 @@ from experiments.parts.timing import timed
 from experiments.parts.utterances import Sounds, Utterances, utterances
 from recur import train
 from recur.core import Recurrence
-from recur.flax.models import Tagger, ctc
+from recur.flax.models import Tagger, ctc, ctc_greedy, edit_distance
 
 ALONE = "frame alone"
 NONE = 0  # the blank
@@ -151,21 +155,10 @@ def loss(model: Tagger, batch: Strings) -> Array:
     return ctc(logits, batch.labels, batch.lengths, batch.counts, NONE).mean()
 
 
-def heard(answers: np.ndarray, length: int) -> tuple[int, ...]:
-    """The labels of a path (T,): without repeats, then without "none"."""
-    path = answers[:length]
-    new = np.concatenate([[True], path[1:] != path[:-1]])
-    return tuple(path[new & (path != NONE)].tolist())
-
-
-def wrong(test: Strings, answers: np.ndarray) -> np.ndarray:
-    """Edits from what is heard by answers (S, T, N) to what is said, (S, N)."""
-    labels, lengths, counts = map(np.asarray, test[1:])
-    said = [tuple(labels[:k, i].tolist()) for i, k in enumerate(counts)]
-    return np.array([
-        [edits(true, heard(rows[:, i], lengths[i])).sum() for i, true in enumerate(said)]
-        for rows in answers
-    ])  # fmt: skip
+def wrong(model: Tagger, test: Strings) -> Array:
+    """Edits from what is heard, along the likeliest path, to what is said, (N,)."""
+    answer = ctc_greedy(model(test.frames, test.lengths), test.lengths, NONE)
+    return edit_distance(answer.labels, test.labels, answer.counts, test.counts)
 
 
 class Fitted(NamedTuple):
@@ -200,16 +193,14 @@ def fit(
         return train.advance(loss, optimizer, sample, state, config.every, config.every)
 
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
-    answer = jax.jit(train.over_devices(jax.vmap(
-        lambda model: model(test.frames, test.lengths).argmax(axis=-1)
-    )))  # fmt: skip
+    judge = jax.jit(train.over_devices(jax.vmap(lambda model: wrong(model, test))))
     fitted = Fitted(np.zeros((S, K)), np.zeros((S, K)), np.zeros((S, len(test.lengths)), int),
                     np.zeros(K), np.full(S, -1))  # fmt: skip
 
     def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
         (state, losses), fitted.seconds[k] = timed(advance, state)
         fitted.losses[:, k], fitted.diverged[:] = losses[:, 0], state.diverged
-        fitted.errors[:] = wrong(test, np.asarray(answer(state.params)))
+        fitted.errors[:] = judge(state.params)
         fitted.rates[:, k] = fitted.errors.sum(axis=1) / np.sum(test.counts)
         return state, {"loss": fitted.losses[:, k], "rate": fitted.rates[:, k]}
 

@@ -12,6 +12,13 @@ Some languages are held out of training and shown apart. Where they have relativ
 (Portuguese, Norwegian, Ukrainian, Slovak) some of their months are known in all but spelling, and
 days and years are numerals everywhere; Hungarian has no relative here. A character that training
 does not know is one unknown character.
+
+Claim: of the languages that were trained both networks read more than 99 % of the dates, by
+attention after fewer updates (94 and 52 % after 200); a bag of characters gives 9 %. Of languages
+that were not, attention reads 68 % and one vector 57 %: it finds the numerals where they are (the
+year is right in 99 and 80 %), and what it misses is the month. Norwegian, Portuguese and Slovak are
+nearly read (93 % and more); Ukrainian, whose months are Slavic words of its own, is not (7 %), and
+of Hungarian 40 % are. One network of each kind.
 """
 
 from collections.abc import Sequence
