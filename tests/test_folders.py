@@ -1,15 +1,12 @@
 """Folders of runs: one run in each, of one config and code; killed or damaged, it ends the same."""
 
-import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import folders
 import jax
@@ -59,21 +56,21 @@ def test_two_runs_in_one_folder_are_refused(cut):
     assert not list(cut.glob(".lock*"))
 
 
-def test_of_many_that_begin_at_once_one_holds_the_folder(tmp_path, monkeypatch):
+def test_of_two_that_begin_at_once_one_at_most_holds_the_folder(tmp_path, monkeypatch):
+    """One begins just after the other has looked around: it finds the other's lock."""
+    look = lock._other
     monkeypatch.setattr(lock, "TRIES", 1)
-    together = threading.Barrier(6)
 
-    def take(_):
-        together.wait()
-        with contextlib.suppress(SystemExit):
-            return lock.take(tmp_path)
+    def look_then_another_begins(folder, mine):
+        found = look(folder, mine)
+        monkeypatch.setattr(lock, "_other", look)
+        with pytest.raises(SystemExit, match="is at work in"):
+            lock.take(folder)
+        return found
 
-    with ThreadPoolExecutor(6) as threads:
-        for _ in range(5):
-            taken = [path for path in threads.map(take, range(6)) if path]
-            assert len(taken) <= 1
-            assert list(tmp_path.iterdir()) == taken
-            [path.unlink() for path in taken]
+    monkeypatch.setattr(lock, "_other", look_then_another_begins)
+    mine = lock.take(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def test_a_process_is_known_by_its_number_and_its_beginning(tmp_path):
