@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import recur
+from recur import core
 
 ASIDE = (
     "results", "resume", "save_every", "keep", "coordinator", "process_id", "other_code",
@@ -26,7 +26,7 @@ def fingerprint(origin: Mapping[str, str]) -> str:
 
 def code_version(*more: Path) -> str:
     """The version of recur and a hash of its source files, those of experiments, and `more`."""
-    roots = [Path(recur.__file__).parent, Path(__file__).parent]
+    roots = [Path(core.__file__).parent, Path(__file__).parent]
     files = [(path.relative_to(root.parent), path) for root in roots for path in root.rglob("*.py")]
     files += [(Path(path.name), path) for path in more]
     hash = hashlib.sha256()
