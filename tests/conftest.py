@@ -75,6 +75,13 @@ def few_fast(names):
     return [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
+def few_slow(names):
+    """Names of cells, of which those of FEW run with the slow tests and others by hand."""
+    return [
+        pytest.param(n, marks=pytest.mark.slow if n in FEW else pytest.mark.long) for n in names
+    ]
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test: for finite differences and dense references."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw, normal
+from conftest import MADE, draw, few_slow, normal
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -140,7 +140,7 @@ def test_some_cells_against_dense_jacobians(cell, sizes, x64):
     check_cell_against_dense(cell, sizes)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("name", few_slow([*cells.names(), *MADE]))
 def test_every_cell_against_dense_jacobians(cell, sizes, x64):
     check_cell_against_dense(cell, sizes)
 

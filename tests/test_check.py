@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import some_slow
+from conftest import MADE, few_slow, some_slow
 
 from recur import Cell, Prior, Unitwise, cells, check, check_cell, scan
 
@@ -26,7 +26,7 @@ def test_good_cells_pass(which):
     assert f"{len(names)} of {len(names)} promises kept" in str(report)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("name", few_slow([*cells.names(), *MADE]))
 def test_every_cell_passes(cell, sizes):
     report = check_cell(cell, *sizes)
     assert report.ok, report
