@@ -17,7 +17,7 @@ def network(name, n, T, prior):
     return scan.tied(cell, params), jax.jit(cell.start)(params), normal(T, 3)
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("name", [pytest.param("gru", marks=pytest.mark.slow), "lstm"])
 def test_the_largest_values_are_those_of_the_dense_product(name, x64):
     body, state, xs = network(name, 20, 10, Prior(1.5, 1.0, 1.0))
 
@@ -57,7 +57,7 @@ def test_the_density_is_that_of_the_dense_spectrum(x64):
         assert abs(above - (1 - q)) < 4 * np.sqrt(2 * q * (1 - q) / 1600)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_two_starts_that_agree_on_dust_prove_nothing(dtype, x64):
     """Powers of a symmetric matrix with eigenvalues exp(-.2 k): after 300 steps two starts agree to
     .003 nats on a second value near eps of the first, where e^-60 is right. float32 runs in x64."""

@@ -23,7 +23,7 @@ def network(which, d, n):
 @pytest.mark.parametrize(("which", "d", "n"), [("lstm", 3, 4), ("gru", 6, 4)])
 def test_input_directions_against_a_dense_decomposition(which, d, n, x64):
     body, state = network(which, d, n)
-    lags = (0, 1, 3)
+    lags = (0, 3)
 
     @jax.jit
     def everything(xs):
