@@ -96,19 +96,21 @@ def test_directions_in_forward_mode(x64):
 
 
 def test_a_long_product_and_values_that_coincide(x64):
-    """Of A_t = exp(t-independent rates): log s = 300 rates, so its derivative is 300, though values
-    span e^1800. Two equal ones have none; -inf is a constant for a loss that leaves it out."""
+    """Of A_t = Q_{t+1} exp(w_t rates) Q_t': log s = W rates with W the sum of all w, so its
+    derivative is W, though values span e^1800. Two equal ones have none; -inf is a constant for a
+    loss that leaves it out."""
     n, steps = 4, 300
-    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+    rng = np.random.default_rng(0)
+    Q, w = np.linalg.qr(rng.normal(size=(steps + 1, n, n)))[0], rng.uniform(0.5, 1.5, steps)
+    xs = Q[:-1], Q[1:], w
 
     def values(rates, alive):
-        A = (Q * (alive * jnp.exp(rates))) @ Q.T
-
         def body(h, x):
-            h = alive * (A @ h) + 0 * x
+            before, after, w = x
+            h = alive * (after @ (alive * jnp.exp(w * rates) * (before.T @ h)))
             return h, h
 
-        return analysis.log_singular_values(body, jnp.zeros(n), jnp.zeros((steps, n)))
+        return analysis.log_singular_values(body, jnp.zeros(n), xs)
 
     def loss(rates, alive):
         logs = values(rates, alive)
@@ -116,8 +118,8 @@ def test_a_long_product_and_values_that_coincide(x64):
 
     slopes = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (_, logs), apart = slopes(jnp.array([3.0, 1.0, -1.0, -3.0]), jnp.ones(n))
-    np.testing.assert_allclose(logs, steps * np.array([3, 1, -1, -3]), atol=1e-9)
-    np.testing.assert_allclose(apart, steps, rtol=1e-9)  # 300 steps of rounding
+    np.testing.assert_allclose(logs, w.sum() * np.array([3, 1, -1, -3]), atol=1e-9)
+    np.testing.assert_allclose(apart, w.sum(), rtol=1e-9)  # 300 steps of rounding
     _, equal = slopes(jnp.array([3.0, 1.0, 1.0, -3.0]), jnp.ones(n))
     assert np.isnan(equal).all()
     (_, logs), dead = slopes(jnp.array([3.0, 1.0, -1.0, -3.0]), jnp.array([1.0, 1.0, 1.0, 0.0]))
