@@ -106,6 +106,13 @@ def test_a_recur_cell_is_a_linen_cell():
     np.testing.assert_allclose(*both(filled(rnn.init, KEY, XS), XS), atol=1e-6)
 
 
+def test_the_size_of_an_input_is_its_last_axis():
+    """Whatever stands between: MinimalRNN without an embedding has d = n, and refuses others."""
+    cell = LinenCell(cells.minimal.bare, 3)
+    carry = jax.eval_shape(lambda: cell.initialize_carry(KEY, (2, 7, 3)))
+    assert carry.shape == (2, 7, 3)
+
+
 def test_a_linen_cell_in_both_directions():
     cell = cells.gru.cell
     both = nn.Bidirectional(*(nn.RNN(LinenCell(cell, N)) for _ in range(2)), time_major=True)

@@ -11,7 +11,7 @@ from conftest import normal, some_slow
 from experiments import tied_weights
 from recur import Prior, cells, theory
 from recur.theory.memory import Memory, Network, complete, recall
-from recur.theory.tied import correlation_time
+from recur.theory.tied import _spread, correlation_time
 
 KEY = jax.random.key(0)
 R = 0.46
@@ -177,3 +177,9 @@ def test_tied_theory_against_networks(name, monkeypatch):
         allowed = 3 * np.hypot(error, [found.error.Q, found.error.chi / found.chi / 2])
         allowed[0] = max(allowed[0], 0.055 * found.Q)
         assert np.all(np.abs(seen.mean(0) - expected) < allowed)
+
+
+def test_the_spread_of_networks_is_the_standard_error_of_their_mean():
+    """1, 3 and 5 scatter by 2, so their mean by 2 / sqrt(3); equal numbers do not scatter."""
+    each = np.array([[1.0, 7.0], [3.0, 7.0], [5.0, 7.0]])
+    np.testing.assert_allclose(_spread(each), [2 / np.sqrt(3), 0], rtol=1e-12)
