@@ -2,23 +2,25 @@
 
 A sequence autoencoder reads a word letter by letter into one vector and writes the letters back
 from it; a hierarchical one reads each syllable of the spelling into a vector, and these into one
-for the word, and writes back the same way. Words are the documents here, their syllables the
-sentences: a syllable begins at the last consonant before a vowel. Neither network is ever told how
-a word is spoken; the pronouncing dictionary says it afterwards, of each test word and of the test
-word whose vector is nearest (by the cosine, after the mean is taken off). Beside them stand the
-nearest by edit distance, by the letters as a bag, and one at random.
+for the word, and writes back the same way; a summed one adds the vectors of the syllables up, whose
+order it cannot know. Words are the documents here, their syllables the sentences: a syllable begins
+at the last consonant before a vowel. No network is ever told how a word is spoken; the pronouncing
+dictionary says it afterwards, of each test word and of the test word whose vector is nearest (by
+the cosine, after the mean is taken off). Beside them stand the nearest by edit distance, by the
+letters as a bag, and one at random.
 
 Claim: not as near as by edit distance. The vectors are enough to write 75 % of unseen words back,
 84 % by syllables, but what a word begins with has the largest part of them: the nearest vector of
 the sequence autoencoder begins with the same phone in 82 % of cases (edit distance: 46 %), and
 rhymes in 11 % (edit distance: 38 %, a bag of letters: 18 %). The hierarchical one sees the parts
 more evenly (60 % begin alike, 21 % rhyme) and is the best of all at the number of syllables: alike
-in 72 % (edit distance: 61 %). Both are as near by sound, 0.7 edits a phone; the bag of letters
+in 72 % (edit distance: 61 %). These two are as near by sound, 0.7 edits a phone; the bag of letters
 0.8, edit distance 0.6. The hierarchical one has one recurrence more on either side.
 """
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,8 +51,12 @@ PROBES = ("rhymes", "begins alike", "as many syllables", "edits a phone", "edits
 class Config(harness.Sized):
     """Words of the CMU dictionary, or of one of the same form, through one vector and back."""
 
-    networks: tuple[Literal["sequence", "hierarchical"], ...] = ("sequence", "hierarchical")
-    """Letters into a word, or letters into syllables into a word."""
+    networks: tuple[Literal["sequence", "hierarchical", "summed"], ...] = (
+        "sequence",
+        "hierarchical",
+        "summed",
+    )
+    """Letters into a word, or letters into syllables into a word, by a recurrence or by a sum."""
     cell: str = "gru"
     """The recurrence of all of them, by name."""
     d: int = 16
@@ -166,7 +172,11 @@ def fit(
     S, K = config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
-    make = Autoencoder if kind == "sequence" else HierarchicalAutoencoder
+    make = {
+        "sequence": Autoencoder,
+        "hierarchical": HierarchicalAutoencoder,
+        "summed": partial(HierarchicalAutoencoder, combine="sum"),
+    }[kind]
 
     def sample(key: Array) -> Documents:
         drawn = jax.random.randint(key, (config.batch,), 0, training.symbols.shape[-1])

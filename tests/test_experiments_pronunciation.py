@@ -396,7 +396,7 @@ def test_words_come_back_and_lie_by_their_beginnings(dictionary, compiled_once, 
     result = autoencoder.run(config, harness.Record(tmp_path / "whole"))
     assert (result.losses[..., -1] < 0.7 * result.losses[..., 0]).all()
     assert (result.rebuilt[0, :, -1] > 0.1).all()  # of some 900 words, by chance none
-    assert result.rankings.tolist()[3:] == ["sequence", "hierarchical"]
+    assert result.rankings.tolist()[3:] == ["sequence", "hierarchical", "summed"]
     assert result.probes[3, 1] > result.probes[0, 1]  # beginnings, against chance
     assert (result.neighbours != np.arange(100)).all()
     harness.save(tmp_path, result, autoencoder.plot(result), autoencoder.table(result))

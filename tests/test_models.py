@@ -149,6 +149,7 @@ def test_ragged_documents_equal_each_alone():
 
     @jax.jit
     def everything(model):
+        model_codes = model.encode(padded, lengths)
         first = model.encode(words[:2, :, 0], lengths[:2, 0])
         second = model.encode(words[:, :, 1], lengths[:, 1])
         # both levels of the first by hand, for sentences of whole words, in both orders
@@ -156,10 +157,14 @@ def test_ragged_documents_equal_each_alone():
               for s in (words[0, :4, 0], words[1, :3, 0])]  # fmt: skip
         orders = jnp.stack([jnp.stack(hs), jnp.stack(hs[::-1])], axis=1)
         by_hand, turned = scan.run(GRU, model.sentences.values, orders)[1][-1]
-        return model.encode(padded, lengths), jnp.stack([first, second]), by_hand, turned
+        model.combine = "sum"
+        summed = model.encode(padded, lengths), model.encode(padded[::-1], lengths[::-1]), sum(hs)
+        return model_codes, jnp.stack([first, second]), by_hand, turned, summed
 
     model = filled(HierarchicalAutoencoder, GRU, K, D, N)
-    codes, own, by_hand, turned = map(np.asarray, everything(model))
+    codes, own, by_hand, turned, summed = jax.tree.map(np.asarray, everything(model))
+    np.testing.assert_allclose(summed[0][0], summed[2], **CLOSE)
+    np.testing.assert_allclose(summed[1], summed[0], **CLOSE)  # in any order, an empty one is none
     np.testing.assert_allclose(codes, own, **CLOSE)
     np.testing.assert_allclose(codes[0], by_hand, **CLOSE)
     assert abs(turned - by_hand).max() > 1e-3  # the order of the sentences counts
@@ -595,8 +600,8 @@ def test_beam_search_finds_what_a_list_of_all_beginnings_does(name):
             kept = [((), 0.0)]
             for _ in range(steps):
                 longer = [(y, total) for y, total in kept if end in y]
-                longer += [((*y, s), total + next_of(y)[s])
-                           for y, total in kept if end not in y for s in range(k)]  # fmt: skip
+                open_ones = [(y, total) for y, total in kept if end not in y]
+                longer += [((*y, s), t + next_of(y)[s]) for y, t in open_ones for s in range(k)]
                 kept = sorted(longer, key=lambda item: -item[1])[:beams]
             return kept[0]
 
@@ -912,6 +917,10 @@ def test_bad_inputs_say_what_to_do():
     refused(r"lengths lie between 0 and T = 5; got 6 to 6", lambda: coder()(SYMBOLS, np.full(B, 6)))
     refused(r"source holds float32", lambda: READERS["attention"](rngs=rngs())(XS[..., 0], SYMBOLS))
     refused(r"targets holds float32", lambda: coder().decoder(XS[0], XS[..., 0]))
+    refused(
+        r'combine is "recurrence" or "sum"; got \'mean\'',
+        lambda: HierarchicalAutoencoder(GRU, K, D, N, combine="mean", rngs=rngs()),
+    )
     refused(
         r"words are \(S, W, ...\).*got shape \(5,\)",
         lambda: HierarchicalAutoencoder(GRU, K, D, N, rngs=rngs())(SYMBOLS[:, 0]),

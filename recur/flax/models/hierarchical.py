@@ -1,12 +1,17 @@
 """A document through one vector and back: words -> sentences -> document -> sentences -> words.
 
-    s_i = last h over the words of sentence i             document = last h over the s_i
+    s_i = last h over the words of sentence i
+    document = last h of a recurrence over the s_i        combine="recurrence"
+    document = sum_i s_i                                  combine="sum", the classic form
     p_1, p_2, ... = h of a recurrence that is shown the document at every step
     the words of sentence i are written from p_i
 
-After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p is made without reading the
-sentences written so far, so that all of them are written side by side.
+A sum does not know the order of its sentences: of documents that differ in it alone the codes are
+the same. After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p is made without
+reading the sentences written so far, so that all of them are written side by side.
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +32,8 @@ class HierarchicalAutoencoder(nnx.Module):
     """Words (S, W, ...) of S sentences of at most W words -> a code (..., n) -> the words again.
 
     `lengths` (S, ...) counts the words of each sentence; a document ends with its last sentence
-    that has any. Raises ValueError for a `Bidirectional` cell.
+    that has any; a sentence without words is zero in a sum. Raises ValueError for a `Bidirectional`
+    cell, and for another `combine`.
     """
 
     def __init__(
@@ -37,14 +43,19 @@ class HierarchicalAutoencoder(nnx.Module):
         d: int,
         n: int,
         *,
+        combine: Literal["recurrence", "sum"] = "recurrence",
         prior: Prior | None = None,
         rngs: nnx.Rngs,
     ):
+        if combine not in ("recurrence", "sum"):
+            raise ValueError(f'combine is "recurrence" or "sum"; got {combine!r}')
         k = width(cell, n)
         self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
         self.decoder = Generator(cell, k, vocabulary, d, n, prior=prior, rngs=rngs)
         self.words = NnxCell(cell, d, n, prior=prior, rngs=rngs)
-        self.sentences = NnxCell(cell, k, n, prior=prior, rngs=rngs)
+        if combine == "recurrence":
+            self.sentences = NnxCell(cell, k, n, prior=prior, rngs=rngs)
+        self.combine = combine
         self.planner = NnxCell(cell, k, n, prior=prior, rngs=rngs)
 
     def __call__(self, words: Array, lengths: Array | None = None) -> Array:
@@ -61,10 +72,13 @@ class HierarchicalAutoencoder(nnx.Module):
             raise ValueError(f"words are (S, W, ...), sentences first; got shape {words.shape}")
         xs = embedded(self.embed, "words", words.swapaxes(0, 1), lengths)
         _, hs = scan.run(self.words.cell, self.words.values, xs, lengths=lengths)
-        count = None if lengths is None else _count(jnp.asarray(lengths))
         sentences = last(hs, lengths)
-        _, hs = scan.run(self.sentences.cell, self.sentences.values, sentences, lengths=count)
-        code = last(hs, count)
+        if self.combine == "sum":
+            code = sentences.sum(axis=0)
+        else:
+            count = None if lengths is None else _count(jnp.asarray(lengths))
+            _, hs = scan.run(self.sentences.cell, self.sentences.values, sentences, lengths=count)
+            code = last(hs, count)
         if lengths is None:
             return code
         return scan.or_nan(scan.inside(lengths, words.shape[1] + 1).all(axis=0), code)
