@@ -1,8 +1,10 @@
 """What is said next: a pick (key, logits (..., K)) -> symbols (...).
 
-greedy                     the likeliest
-jax.random.categorical     drawn from p = softmax(logits)
-sampled(temperature, k)    drawn from p^(1 / temperature) of the k likeliest
+    greedy                     the likeliest
+    jax.random.categorical     drawn from p = softmax(logits)
+    sampled(temperature, k)    drawn from p^(1 / temperature) of the k likeliest
+
+Every model that writes takes one.
 """
 
 from collections.abc import Callable
