@@ -3,11 +3,12 @@
 People ask for flights ("from boston to denver on monday"), and each word is a part of one of many
 kinds of slot, or of none. The requests are made here from a grammar (`data.requests`), or are those
 of ATIS, with `--data-dir`. Word embeddings, a recurrence and a softmax name the tag of every word.
-Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's with squashed outputs
-(with linear ones, `jordan`, this learning rate is too high), the LSTM, and the first and the last
-of these in both directions. Beside them stands the most frequent tag of each word, which knows no
-order. The score is F1 by the rule of CoNLL-2000: a slot is found
-where its kind, its first and its last word are right.
+Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's, the LSTM, and the
+first and the last of these in both directions. Jordan's feeds back the probabilities of the tags,
+which are its own output; `taught.` is fed the true tags in training, and its own only when it is
+tested. It remembers what it has said, and nothing else: of a word in no slot, next to nothing.
+Beside them stands the most frequent tag of each word, which knows no order. The score is F1 by the
+rule of CoNLL-2000: a slot is found where its kind, its first and its last word are right.
 
 Words that the training part has not are one unknown word, which training meets by word dropout.
 Of the epochs of a network the one of best F1 on sentences held out from training counts.
@@ -19,6 +20,7 @@ misses: whether one is of leaving or of arriving is often said after it), and th
 45.4.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,12 @@ from experiments.parts.sentences import (
 from experiments.parts.sizes import count, width
 from experiments.parts.timing import timed
 from recur import train
+from recur.cells import jordan
+from recur.core import Recurrence
 from recur.flax.models import Embedded, Tagger, cross_entropy
+
+TAUGHT = "taught."  # in training, the true tags are fed back
+JORDAN = re.compile(rf"({TAUGHT})?jordan")
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,10 @@ class Config(harness.Sized):
     requests: int = 3000
     """Requests to train on, where they are made; a fifth as many are for the test."""
     cells: tuple[str, ...] = (
-        "vanilla", "jordan.squashed", "lstm", "bidirectional.vanilla", "bidirectional.lstm"
+        "vanilla", "jordan.softmax", "taught.jordan.softmax", "lstm", "bidirectional.vanilla",
+        "bidirectional.lstm",
     )  # fmt: skip
-    """Networks to compare: a cell by name, or bidirectional. and a name for one each way."""
+    """A cell by name, bidirectional. and a name for one each way, or taught.jordan.softmax."""
     d: int = 64
     """Features of a word."""
     parameters: int = 40_000
@@ -90,7 +98,7 @@ class Config(harness.Sized):
     def __post_init__(self) -> None:
         """Refuse what cannot be run before any work is done."""
         for name in self.cells:
-            network(name)
+            recurrence(name, 2)
         self.require_shares("dropout", "word_dropout")
         self.require_counts("epochs", "batch", "longest", "held_out", "seeds")
         if self.requests < 5:
@@ -189,12 +197,26 @@ def accuracy(part: Sentences, answers: np.ndarray) -> float:
     return float(np.mean((answers == np.asarray(part.tags))[there(part)]))
 
 
-def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config) -> Array:
+def recurrence(name: str, tags: int) -> Recurrence:
+    """The recurrence of a network; Jordan's feeds back as many outputs as there are tags."""
+    if name.startswith(TAUGHT) and name != TAUGHT + "jordan.softmax":
+        raise ValueError(f"true tags are what jordan.softmax feeds back, and no other; got {name}")
+    cell = network(name.removeprefix(TAUGHT))
+    return jordan.outputs(cell, tags) if JORDAN.match(name) else cell
+
+
+def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config, taught: bool) -> Array:
     """Mean cross-entropy, nats a word, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
     xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
-    logits = model.model(drop(lose_feature, xs, config.dropout), part.lengths)
+    xs = drop(lose_feature, xs, config.dropout)
+    if taught:
+        values = model.model.rnn.values
+        truth = jax.nn.one_hot(part.tags, values.Y.shape[-1])
+        logits = jordan.logits(values, jordan.taught(values, xs, truth))
+    else:
+        logits = model.model(xs, part.lengths)
     return cross_entropy(logits, part.tags, part.lengths)
 
 
@@ -227,13 +249,15 @@ def fit(
     def draw(key: Array) -> train.State:
         own, batches = jax.random.split(key)
         rngs = nnx.Rngs(own)
-        tagger = Tagger(network(name), config.d, n, len(found.tags), rngs=rngs)
+        tags, read = len(found.tags), jordan.logits if JORDAN.match(name) else None
+        tagger = Tagger(recurrence(name, tags), config.d, n, tags, read=read, rngs=rngs)
         model = Embedded(tagger, vocabulary, config.d, rngs=rngs)
         model.embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior expects of inputs
         return train.start(batches, model, optimizer)
 
     def learn(state: train.State) -> tuple[train.State, Array]:
-        how = (lambda model, batch: loss(model, batch, config)), optimizer, sample
+        taught = name.startswith(TAUGHT)
+        how = (lambda model, batch: loss(model, batch, config, taught)), optimizer, sample
         return train.advance(*how, state, updates, updates)
 
     def answer(model: Embedded) -> tuple[Array, Array]:
@@ -275,7 +299,7 @@ def run(config: Config, record: harness.Record) -> Result:
     """Every network."""
     found = corpus(config)
     kinds = sorted({tag[2:] for tag in found.tags if tag != "O"})
-    chosen = [network(name) for name in config.cells]
+    chosen = [recurrence(name, len(found.tags)) for name in config.cells]
     widths = [width(cell, config.d, config.parameters) for cell in chosen]
     sizes = [count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]
     fits = [fit(name, n, found, kinds, config, record)

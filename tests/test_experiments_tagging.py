@@ -171,6 +171,25 @@ def test_a_slot_that_hangs_on_the_next_word_takes_both_directions(trained):
     assert tagging.f1(result.baseline.sum(axis=0)) < 0.6  # a city is as often from as to
 
 
+def test_jordan_feeds_back_as_many_outputs_as_there_are_tags():
+    for name in ("jordan", "jordan.softmax", "taught.jordan.softmax"):
+        assert tagging.recurrence(name, 7).init.m == 7
+    for name in ("taught.gru", "taught.jordan", "taught.bidirectional.jordan.softmax"):
+        with pytest.raises(ValueError, match=r"true tags are what jordan.softmax feeds back"):
+            tagging.recurrence(name, 7)
+
+
+@pytest.mark.slow
+def test_jordan_remembers_what_it_said_and_nothing_else(tmp_path):
+    """The tag of "and" and "at" is O, and so the second city is a guess, as the first one is: F1 is
+    0.5, where one direction of Elman has 0.75. It knows which word of a city it is at."""
+    cells = "jordan.softmax", "taught.jordan.softmax"
+    config = toy(made(tmp_path / "toy"), cells=cells, seeds=1)
+    result = tagging.run(config, harness.Record(tmp_path / "whole"))
+    scores = tagging.f1(result.counts.sum(axis=2))
+    assert ((scores > 0.4) & (scores < 0.65)).all()
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(trained):
     """As the first network of the run that was not killed."""

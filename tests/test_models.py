@@ -674,6 +674,24 @@ def test_a_text_that_cannot_go_on_says_why():
             traced(lambda prompt=prompt, how=how: model.generate(KEY, prompt, *how))
 
 
+def test_the_logits_of_a_jordan_tagger_are_those_of_what_it_feeds_back():
+    jordan = cells.jordan
+    few = jordan.outputs(jordan.softmax, K)
+    model = filled(lambda rngs: Tagger(few, D, N, K, read=jordan.logits, rngs=rngs))
+    assert len(jax.tree.leaves(model)) == 5  # no read-out but the cell's own
+
+    @jax.jit
+    def both(model, xs):
+        _, hs = scan.run(few, model.rnn.values, xs)
+        return jax.nn.softmax(model(xs)), jordan.output(model.rnn.values, hs)
+
+    np.testing.assert_allclose(*both(model, XS), **CLOSE)
+    with pytest.raises(
+        ValueError, match=r"logits \(4,\), and 6 tags take \(6,\).*outputs\(cell, 6"
+    ):
+        traced(lambda: Tagger(jordan.softmax, D, N, K, read=jordan.logits, rngs=rngs()))
+
+
 def test_scheduled_sampling_of_a_generator():
     @jax.jit
     def everything(model, teacher):

@@ -65,12 +65,50 @@ def test_jordan():
     agrees(cells.jordan.outputs(cells.jordan.squashed, 2), squashed)
 
 
+def softmax(a):
+    return np.exp(a) / np.exp(a).sum(axis=-1, keepdims=True)
+
+
+def test_jordan_feeds_back_probabilities():
+    def step(P, h, x):
+        return np.tanh(softmax(h @ P.Y + P.c) @ P.W + x @ P.V + P.b)
+
+    agrees(cells.jordan.outputs(cells.jordan.softmax, 2), step)
+
+
 def test_jordan_reads_its_outputs():
     h = np.random.default_rng(1).normal(size=(4, N)).astype(np.float32)
-    for cell, phi in ((cells.jordan.cell, lambda a: a), (cells.jordan.squashed, np.tanh)):
+    for cell, phi in (
+        (cells.jordan.cell, lambda a: a),
+        (cells.jordan.squashed, np.tanh),
+        (cells.jordan.softmax, softmax),
+    ):
         params, _ = draw(cells.jordan.outputs(cell, 2))
-        expected = phi(h @ params.Y + getattr(params, "c", np.float32(0)))
-        np.testing.assert_allclose(jax.jit(cells.jordan.output)(params, h), expected, atol=1e-6)
+        logits = h @ params.Y + getattr(params, "c", np.float32(0))
+        read = jax.jit(lambda *of: (cells.jordan.logits(*of), cells.jordan.output(*of)))
+        for found, expected in zip(read(params, h), (logits, phi(logits)), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_jordan_is_taught_by_the_true_outputs():
+    """A step is fed the true output of the one before; where the truth is what the network says
+    itself, it runs as if free."""
+    params, xs = draw(cells.jordan.outputs(cells.jordan.softmax, 3))
+    truth = np.eye(3, dtype=np.float32)[np.random.default_rng(0).integers(3, size=(T, 2))]
+
+    @jax.jit
+    def everything(params, xs):
+        _, hs = scan.run(cells.jordan.softmax, params, xs)
+        own = cells.jordan.output(params, hs)
+        return hs, cells.jordan.taught(params, xs, own), cells.jordan.taught(params, xs, truth)
+
+    free, as_free, taught = everything(params, xs)
+    np.testing.assert_allclose(as_free, free, atol=2e-6)  # float32
+    before = np.concatenate([np.tile(softmax(params.c), (1, 2, 1)), truth[:-1]])
+    expected = np.tanh(before @ params.W + xs @ params.V + params.b)
+    np.testing.assert_allclose(taught, expected, atol=2e-6)
+    with pytest.raises(ValueError, match=r"\(T, ...batch, m\) = \(6, 2, 3\); got \(6, 2\)"):
+        cells.jordan.taught(params, xs, truth[..., 0])
 
 
 def test_lstm_with_peepholes():

@@ -3,9 +3,15 @@
     h = tanh(W y + V x + b)
     y = Y h                          `cell`: W Y is one linear map of h, through m outputs
 
-`squashed` has y = tanh(Y h + c). `outputs(cell, m)` is the same network with m outputs; without
-it there are as many as units. The h of the cell is the hidden layer, `output` reads y from it.
-Jordan 1986, ICS report 8604. (With linear outputs a bias c would only add W c to b.)
+`squashed` has y = tanh(Y h + c), `softmax` y = softmax(Y h + c): probabilities. `outputs(cell, m)`
+is the same network with m outputs; without it there are as many as units. The h of the cell is the
+hidden layer, `output` reads y from it, and `logits` what y is squashed from.
+
+The output is what has a target. A tagger whose logits are those of the network's own y is
+`Tagger(outputs(softmax, tags), d, n, tags, read=logits)`. It may be trained on what it says itself,
+or be `taught`: then the true outputs are fed back instead, and no step waits for the one before it.
+Jordan 1986, ICS report 8604; teacher forcing, Williams and Zipser 1989, Neural Computation 1:270.
+(With linear outputs a bias c would only add W c to b.)
 """
 
 from dataclasses import dataclass, replace
@@ -39,21 +45,34 @@ class Squashed(NamedTuple):
     c: Array
 
 
+class Softmax(NamedTuple):
+    """W (m, n) from the outputs, V (d, n), b (n,); Y (n, m) and c (m,) to the outputs."""
+
+    W: Array
+    V: Array
+    b: Array
+    Y: Array
+    c: Array
+
+
+Form = Params | Squashed | Softmax
+
+
 @dataclass(frozen=True)
 class Init:
     """W, V and b from the prior, W of variance sigma_w^2 / m; Y with sigma 1, and c = 0."""
 
-    squashed: bool = False
+    form: type = Params
     m: int | None = None
 
-    def __call__(self, key: Array, prior: Prior, d: int, n: int) -> Params | Squashed:
+    def __call__(self, key: Array, prior: Prior, d: int, n: int) -> Form:
         """Parameters for m outputs, or n where m is None."""
         hidden, feedback, output = jax.random.split(key, 3)
         m = n if self.m is None else self.m
         _, V, b = prior.draw(hidden, d, n)
         _, W, _ = Prior(sigma_v=prior.sigma_w).draw(feedback, m, n)
         _, Y, c = Prior().draw(output, n, m)
-        return Squashed(W, V, b, Y, c) if self.squashed else Params(W, V, b, Y)
+        return Params(W, V, b, Y) if self.form is Params else self.form(W, V, b, Y, c)
 
 
 def outputs(cell: Recurrence, m: int) -> Recurrence:
@@ -65,12 +84,12 @@ def outputs(cell: Recurrence, m: int) -> Recurrence:
     return replace(cell, init=replace(cell.init, m=m))
 
 
-def start(params: Params | Squashed, batch: tuple[int, ...] = ()) -> Array:
+def start(params: Form, batch: tuple[int, ...] = ()) -> Array:
     """The zero state, (*batch, n)."""
     return jnp.zeros((*batch, params.W.shape[1]), params.W.dtype)
 
 
-def drive(params: Params | Squashed, x: Array) -> Array:
+def drive(params: Form, x: Array) -> Array:
     """V x + b."""
     return x @ params.V + params.b
 
@@ -86,18 +105,42 @@ def update(params: Params, h: Array, r: Array, z: Array) -> Array:
     return jnp.tanh(r + z)
 
 
-def output(params: Params | Squashed, h: Array) -> Array:
+def logits(params: Form, h: Array) -> Array:
+    """Y h + c, (..., m), what y is squashed from, of hidden states h (..., n)."""
+    y = h @ params.Y
+    return y if isinstance(params, Params) else y + params.c
+
+
+def output(params: Form, h: Array) -> Array:
     """y (..., m) of hidden states h (..., n)."""
-    if isinstance(params, Squashed):
-        return jnp.tanh(h @ params.Y + params.c)
-    return h @ params.Y
+    y = logits(params, h)
+    if isinstance(params, Softmax):
+        return jax.nn.softmax(y)
+    return jnp.tanh(y) if isinstance(params, Squashed) else y
 
 
-def step_squashed(params: Squashed, h: Array, x: Array) -> tuple[Array, Array]:
-    """The form whose output is squashed before it is fed back."""
+def step(params: Form, h: Array, x: Array) -> tuple[Array, Array]:
+    """The forms whose output is squashed before it is fed back."""
     h = jnp.tanh(output(params, h) @ params.W + drive(params, x))
     return h, h
 
 
+def taught(params: Form, xs: Array, ys: Array) -> Array:
+    """h of every step (T, ..., n), where the outputs fed back are the true ones, ys (T, ..., m).
+
+    The first step is fed what the network says before it has read anything; ys[t] is fed to step
+    t + 1, and the last to none. xs are (T, ..., d). Raises ValueError where ys are no such outputs.
+    """
+    first = output(params, start(params, xs.shape[1:-1]))[None]
+    if ys.shape != (*xs.shape[:-1], first.shape[-1]):
+        raise ValueError(
+            f"the true outputs of inputs {xs.shape} are (T, ...batch, m) = "
+            f"{(*xs.shape[:-1], first.shape[-1])}; got {ys.shape}. Of labels take one_hot"
+        )
+    before = jnp.concatenate([first, ys[:-1].astype(first.dtype)])
+    return jnp.tanh(before @ params.W + drive(params, xs))
+
+
 cell = Unitwise(Init(), start, drive, mix, update, Params)
-squashed = Cell(Init(squashed=True), start, step_squashed, Squashed)
+squashed = Cell(Init(Squashed), start, step, Squashed)
+softmax = Cell(Init(Softmax), start, step, Softmax)

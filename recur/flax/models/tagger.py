@@ -2,18 +2,24 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from recur import scan
 from recur.compose.skips import width
-from recur.core import Prior, Recurrence
+from recur.core import Prior, Recurrence, Tree
 from recur.flax.cells import NnxCell
 from recur.flax.models.symbols import embedded
 
 
 class Tagger(nnx.Module):
-    """One label a step: a linear readout of every h.
+    """One label a step: a linear readout of every h, or what the cell itself says.
+
+    `read` is a function (params of the cell, hs (..., n)) -> logits (..., tags) of a cell that has
+    its own read-out, such as `jordan.logits`; then there is no other. Raises ValueError where it
+    gives another number of tags.
 
     Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag
     for the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
@@ -26,16 +32,27 @@ class Tagger(nnx.Module):
         n: int,
         tags: int,
         *,
+        read: Callable[[Tree, Array], Array] | None = None,
         prior: Prior | None = None,
         rngs: nnx.Rngs,
     ):
         self.rnn = NnxCell(cell, d, n, prior=prior, rngs=rngs)
-        self.readout = nnx.Linear(width(cell, n), tags, rngs=rngs)
+        self.read = read
+        if read is None:
+            self.readout = nnx.Linear(width(cell, n), tags, rngs=rngs)
+            return
+        hs = jnp.zeros(width(cell, n))
+        found = jax.eval_shape(read, self.rnn.values, hs).shape
+        if found != (tags,):
+            raise ValueError(
+                f"read gives logits {found}, and {tags} tags take {(tags,)}; a Jordan cell has so "
+                f"many outputs by jordan.outputs(cell, {tags})"
+            )
 
     def __call__(self, xs: Array, lengths: Array | None = None) -> Array:
         """xs (T, ..., d), lengths (...) -> logits (T, ..., tags)."""
         _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
-        return self.readout(hs)
+        return self.readout(hs) if self.read is None else self.read(self.rnn.values, hs)
 
 
 class Embedded(nnx.Module):
