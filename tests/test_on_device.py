@@ -1,5 +1,6 @@
 """The program for accelerators: its frame in fast tests, all of it at toy sizes in slow ones."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -112,6 +113,8 @@ def test_shares_are_those_that_were_asked_for_and_what_is_left_goes_on():
     ends = record.deadlines(record.PARTS, 100.0)
     assert list(ends) == ["correctness", "passes", "loops", "parallel", "analyses"]
     np.testing.assert_allclose(list(ends.values()), [15, 55, 70, 85, 100])
+    two = [part for part in record.PARTS if part.name in ("passes", "loops")]
+    assert record.deadlines(two, 110.0) == {"passes": pytest.approx(80), "loops": 110}
 
 
 def test_tables_say_what_rows_say():
@@ -119,6 +122,24 @@ def test_tables_say_what_rows_say():
     shown = record.table(rows).splitlines()
     assert shown[0] == "| by | ms | calls | error |"
     assert shown[2:] == ["| a\\|b | 1.23 | 7 |  |", "| c |  |  | two lines |"]
+
+
+def test_a_record_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    """Killed between two bytes, or before the rename, the files are those of before."""
+    made = blank(tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in (record.JSON, record.MARKDOWN)]
+
+    def killed(path, text):
+        path.write_bytes(text.encode()[:20])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        record.save(tmp_path, made | {"ended": "finished"})
+    files = [(tmp_path / name).read_bytes() for name in (record.JSON, record.MARKDOWN)]
+    assert files == before
+    record.sweep_up(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [record.JSON, record.MARKDOWN]
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -142,7 +163,7 @@ def run(tmp_path, monkeypatch):
     def take(made, seconds=60.0):
         blank(tmp_path)
         monkeypatch.setattr(correctness, "jobs", lambda toy: made)
-        one = worker.Run(tmp_path, time.time(), seconds, True)
+        one = worker.Run(tmp_path, {"correctness": time.time() + seconds}, True)
         one.take("correctness", one.prepare("correctness"))
         assert record.read(tmp_path) == one.record  # what is known is on the disk
         return one.record["parts"]["correctness"]
@@ -175,7 +196,7 @@ def test_an_error_is_a_row_and_the_next_job_is_done(run):
 
 
 def test_a_part_stops_at_its_share(run):
-    part = run([fake("a", lambda: time.sleep(0.3)), fake("b")], seconds=1.0)  # 15 % of it
+    part = run([fake("a", lambda: time.sleep(0.3)), fake("b")], seconds=0.2)
     assert [row["what"] for row in part["rows"]] == ["a"]
     assert part["rows"][0]["calls"] == 0  # no time for a second one: the first call counts
     assert part["rows"][0]["ms"] >= 300
@@ -199,7 +220,7 @@ def test_a_row_has_the_median_of_single_calls():
 
 def test_what_was_measured_beside_compilers_is_measured_again_in_the_quiet(tmp_path):
     blank(tmp_path)
-    one = worker.Run(tmp_path, time.time(), 60.0, True)
+    one = worker.Run(tmp_path, {"correctness": time.time() + 60}, True)
     busy = iter([1, 1, 0, 0, 0])  # before and after the first, then none
     one.compiling = lambda: next(busy)
     entries = [worker.Entry(fake("a"), one.pool.submit(lambda: Program(lambda: None)))]
@@ -211,7 +232,7 @@ def test_what_was_measured_beside_compilers_is_measured_again_in_the_quiet(tmp_p
 def test_no_accelerator_is_said_and_nothing_measured(tmp_path, monkeypatch):
     blank(tmp_path)
     monkeypatch.setattr(worker, "watch_parent", lambda _: None)
-    arguments = {"folder": str(tmp_path), "toy": False, "begin": time.time(), "seconds": 60.0}
+    arguments = {"folder": str(tmp_path), "toy": False, "ends": {}}
     assert worker.main({**arguments, "parts": ["correctness"]}) == worker.NO_DEVICE
     assert worker.NO_DEVICE == main.NO_DEVICE
     found = record.read(tmp_path)
@@ -278,14 +299,16 @@ def test_a_part_that_hangs_is_ended_and_the_next_one_begins(tmp_path, monkeypatc
 
 def test_late_is_after_a_share_and_grace(tmp_path):
     made = blank(tmp_path)
-    ends, names = record.deadlines(record.PARTS, 100.0), [part.name for part in record.PARTS]
+    names = [part.name for part in record.PARTS]
     made["parts"]["correctness"]["state"] = "done"
     record.save(tmp_path, made)  # the next one is passes, which end at 55
     for seconds, late in ((54 + main.GRACE, False), (56 + main.GRACE, True)):
-        assert main.late(tmp_path, names, time.time() - seconds, ends) == late
+        shares = record.deadlines(record.PARTS, 100.0).items()
+        ends = {name: time.time() - seconds + end for name, end in shares}
+        assert main.late(tmp_path, names, ends) == late
     made["running"] = {"part": "loops", "job": {}}
     record.save(tmp_path, made)
-    assert not main.late(tmp_path, names, time.time() - 56 - main.GRACE, ends)
+    assert not main.late(tmp_path, names, ends)
 
 
 def test_sigterm_ends_the_run_with_a_word(tmp_path, monkeypatch):
@@ -357,25 +380,48 @@ def test_peers_take_the_dtype_of_the_weights(peer):
     """In bfloat16 nothing of theirs is float32, or they would be timed at other work."""
     make = peers.by_hand if peer == "scan" else peers.PEERS[peer]
     xs = jax.ShapeDtypeStruct((4, 2, 3), jnp.bfloat16)
-    for cell in peers.TRANSFERRED:
+    for cell in ("gru", "lstm"):
+
+        def forward(params, xs, cell=cell):
+            made = make(cell, params)  # traced: a draw of its own is not compiled
+            return made.forward(made.weights, xs)
+
         with jax.numpy_dtype_promotion("standard"):
-            made = make(cell, weights(cell, 3, 5, jnp.bfloat16))
-            program = jax.make_jaxpr(made.forward)(made.weights, xs)
+            program = jax.make_jaxpr(forward)(weights(cell, 3, 5, jnp.bfloat16), xs)
         assert program.out_avals[0].dtype == jnp.bfloat16
-        assert "f32[2,5]" not in str(program), cell  # no state and no gate of float32
+        loop = next(e for e in program.eqns if e.primitive.name == "scan").params["jaxpr"]
+        assert "f32[2," not in str(loop), cell  # no state and no gate of float32
 
 
 # --- the whole ------------------------------------------------------------------------------------
 
 
+def measuring(folder):
+    """Whether a process is there that measures into this folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            words = path.read_bytes().decode().split("\0")
+            if "benchmarks.on_device.worker" in words and str(folder) in words[-2]:
+                return True
+    return False
+
+
 def begun(folder, *flags):
-    command = [sys.executable, "-m", "benchmarks.on_device", "--rehearse", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.on_device",
+        "--rehearse",
+        "--minutes",
+        "60",
+        *flags,
+    ]
     return subprocess.Popen([*command, "--results", str(folder)], cwd=ROOT)
 
 
 @pytest.mark.slow
 def test_the_rehearsal_takes_every_part(tmp_path):
-    assert begun(tmp_path).wait(timeout=400) == 0
+    assert begun(tmp_path).wait() == 0
     found = record.read(tmp_path / "on_device")
     assert (found["ended"], found["running"]) == ("finished", None)
     parts = found["parts"]
@@ -398,8 +444,7 @@ def test_the_rehearsal_takes_every_part(tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_leaves_what_it_measured(tmp_path):
     running, folder = begun(tmp_path, "--parts", "passes"), tmp_path / "on_device"
-    until = time.time() + 300
-    while time.time() < until:
+    while running.poll() is None:
         time.sleep(0.02)
         if (folder / record.JSON).exists() and record.read(folder)["parts"]["passes"]["rows"]:
             break
@@ -409,9 +454,5 @@ def test_a_killed_run_leaves_what_it_measured(tmp_path):
     assert found["parts"]["passes"]["rows"][0]["ms"] > 0
     assert found["ended"] is None
     assert "recur, plain scan" in (folder / record.MARKDOWN).read_text()
-    old = (folder / record.JSON).stat().st_mtime
-    time.sleep(2.0)
-    assert record.read(folder)["ended"] is None
-    later = (folder / record.JSON).stat().st_mtime
-    time.sleep(1.0)
-    assert (folder / record.JSON).stat().st_mtime == later >= old  # the worker is gone, too
+    while measuring(folder):  # ends by itself, or this does not
+        time.sleep(0.1)

@@ -60,16 +60,15 @@ def main(config: argparse.Namespace) -> int:
 
 def attend(config: argparse.Namespace, folder: Path) -> str:
     """Start a worker, and another where one died or hung, until all parts had their turn."""
-    begin, seconds = time.time(), 60 * config.minutes
-    ends = files.deadlines(files.PARTS, seconds)
-    left = [part.name for part in files.PARTS if part.name in config.parts]
+    chosen, begin = [part for part in files.PARTS if part.name in config.parts], time.time()
+    ends = {n: begin + end for n, end in files.deadlines(chosen, 60 * config.minutes).items()}
+    left = [part.name for part in chosen]
     died: dict[str, int] = {}
     while left:
-        arguments = {"folder": str(folder), "parts": left, "begin": begin, "seconds": seconds,
-                     "toy": config.rehearse}  # fmt: skip
+        arguments = {"folder": str(folder), "parts": left, "ends": ends, "toy": config.rehearse}
         worker = start(arguments, config.rehearse)
         try:
-            while (code := worker.poll()) is None and not late(folder, left, begin, ends):
+            while (code := worker.poll()) is None and not late(folder, left, ends):
                 time.sleep(0.2)
         finally:
             if worker.poll() is None:
@@ -82,11 +81,10 @@ def attend(config: argparse.Namespace, folder: Path) -> str:
         files.sweep_up(folder)
         name = blame(folder, left, code)
         died[name] = died.get(name, 0) + 1
-        over = time.time() - begin >= ends[name]
-        if code is None or over or died[name] >= TRIES:
+        if code is None or time.time() >= ends[name] or died[name] >= TRIES:
             left = left[left.index(name) + 1 :]
-        if time.time() - begin >= seconds:
-            return "finished, with a part that was ended"
+        if time.time() >= max(ends.values()):
+            break
     return "finished, with a part that was ended"
 
 
@@ -107,10 +105,10 @@ def current(record: dict[str, Any], left: list[str]) -> str:
     return next((n for n in left if record["parts"][n]["state"] in unfinished), left[-1])
 
 
-def late(folder: Path, left: list[str], begin: float, ends: dict[str, float]) -> bool:
+def late(folder: Path, left: list[str], ends: dict[str, float]) -> bool:
     """Whether the part has had its share and more."""
     name = current(files.read(folder), left)
-    return time.time() - begin > ends[name] + GRACE
+    return time.time() > ends[name] + GRACE
 
 
 def blame(folder: Path, left: list[str], code: int | None) -> str:

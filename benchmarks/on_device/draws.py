@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from benchmarks.on_device.jobs import alone
 from recur import Prior, Recurrence
 from recur.core import Tree
 
@@ -20,14 +21,16 @@ def rounded(numbers: np.ndarray, dtype: Any) -> np.ndarray:
 def parameters(cell: Recurrence, d: int, n: int, dtype: Any = np.float32) -> Tree:
     """A network on the verge, W ~ N(0, 1/n): NumPy arrays."""
     source = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda key: cell.init(key, Prior(), d, n), jax.random.key(0))
-    return jax.tree.map(
-        lambda a: rounded(source.normal(size=a.shape) / np.sqrt(a.shape[0]), dtype), shapes
-    )
+    with alone:
+        shapes = jax.eval_shape(lambda key: cell.init(key, Prior(), d, n), jax.random.key(0))
+        return jax.tree.map(
+            lambda a: rounded(source.normal(size=a.shape) / np.sqrt(a.shape[0]), dtype), shapes
+        )
 
 
 @lru_cache(maxsize=16)
 def inputs(dtype: str, *shape: int) -> Array:
     """Standard normal inputs, on the device, shared by all who ask for the same."""
-    numbers = np.random.default_rng(1).standard_normal(shape, np.float32)
-    return jnp.asarray(rounded(numbers, jnp.dtype(dtype)))
+    with alone:
+        numbers = np.random.default_rng(1).standard_normal(shape, np.float32)
+        return jnp.asarray(rounded(numbers, jnp.dtype(dtype)))

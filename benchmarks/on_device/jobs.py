@@ -1,8 +1,9 @@
 """A job: a program that a thread compiles ahead of its turn, and how its calls are timed.
 
-While the clock runs nobody traces: a thread that traces holds the interpreter, and a call that is
-done waits for it. What XLA compiles meanwhile is said in the row ("compiling beside"): it takes
-cores, and on a GPU its search for fast kernels takes the GPU.
+While the clock runs no other thread does work of Python's: a call that is done would wait for the
+interpreter. So whoever traces, draws or times holds the same lock. What XLA compiles meanwhile is
+said in the row ("compiling beside"): it takes cores, and on a GPU its search for fast kernels takes
+the GPU.
 """
 
 import statistics
@@ -19,7 +20,7 @@ from benchmarks.on_device.launches import launches
 CALLS, SECONDS, LONGEST = 5, 0.25, 3.0  # timed calls and their time, at least; where calls are long
 MOST = 200  # calls
 
-tracing = threading.Lock()
+alone = threading.Lock()
 
 
 class Skip(Exception):
@@ -59,7 +60,7 @@ def program(
     """
     with jax.enable_x64(True) if x64 else nullcontext():
         args = jax.tree.map(lambda a: _placed(a, device), args)
-        with tracing:
+        with alone:
             begin = time.perf_counter()
             lowered = jax.jit(function).lower(*args)
             traced = time.perf_counter() - begin
@@ -73,7 +74,9 @@ def program(
             return jax.block_until_ready(executable(*args))
 
     memory = None if analysis is None else analysis.temp_size_in_bytes
-    return Program(run, traced, compiled, memory, launches(executable.as_text()))
+    with alone:
+        kernels = launches(executable.as_text())
+    return Program(run, traced, compiled, memory, kernels)
 
 
 def _placed(a: Any, device: jax.Device | None) -> Any:
@@ -95,7 +98,7 @@ def measured(
     known = {"launches": made.launches, "temporaries, MB": _million(made.memory),
              "traced, s": made.traced, "compiled, s": made.compiled}  # fmt: skip
     if job.timed:
-        with tracing:
+        with alone:
             before, calls = beside(), timed(made.run, until)
             others = max(before, beside())
         typical = statistics.median(calls or [first])

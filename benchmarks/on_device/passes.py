@@ -6,7 +6,7 @@ the largest of them.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -16,7 +16,7 @@ from jax import Array
 
 from benchmarks import flops, peers
 from benchmarks.on_device import draws
-from benchmarks.on_device.jobs import Job, Program, Skip, program
+from benchmarks.on_device.jobs import Job, Program, Skip, alone, program
 from recur import cells, scan
 
 What = Literal["forward", "training step"]
@@ -112,9 +112,11 @@ def loss(forward: Callable[[Any, Array], Array], weights: Any, xs: Array) -> Arr
     return jnp.mean(forward(weights, xs) ** 2)
 
 
+@cache
 def _step_flops(name: str, batch: int, n: int) -> tuple[float, float]:
     params = draws.parameters(cells.named(name), n, n)
-    return flops.step_flops(name, params, np.zeros((1, batch, n), np.float32))
+    with alone:
+        return flops.step_flops(name, params, np.zeros((1, batch, n), np.float32))
 
 
 def _numbers(value: Any) -> np.ndarray:

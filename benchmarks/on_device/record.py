@@ -5,6 +5,7 @@ Only the standard library is imported here: the process that watches imports no 
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,13 @@ forward and backward): cuDNN 2.0 | 5.2 ms, FlashRNN 4.9 | 13.6 ms (arXiv:2412.07
 """
 
 
-def deadlines(parts: tuple[Part, ...], seconds: float) -> dict[str, float]:
+def deadlines(parts: Sequence[Part], seconds: float) -> dict[str, float]:
     """When each part ends at the latest, in seconds from the start.
 
     Shares add up, so what a part leaves is there for those after it.
     """
-    whole, ends, so_far = sum(part.share for part in parts), {}, 0.0
+    whole = sum(part.share for part in parts)
+    ends, so_far = {}, 0.0
     for part in parts:
         so_far += part.share
         ends[part.name] = seconds * so_far / whole

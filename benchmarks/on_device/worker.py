@@ -35,11 +35,9 @@ class Entry(NamedTuple):
 class Run:
     """The record, the compilers' pool, and what is written when."""
 
-    def __init__(self, folder: Path, begin: float, seconds: float, toy: bool):
-        self.folder, self.toy = folder, toy
+    def __init__(self, folder: Path, ends: dict[str, float], toy: bool):
+        self.folder, self.ends, self.toy = folder, ends, toy
         self.record = files.read(folder)
-        ends = files.deadlines(files.PARTS, seconds)
-        self.ends = {name: begin + end for name, end in ends.items()}
         # half of the cores compile; tracing is one thread's at a time
         self.pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) // 2)))
         self.making: list[Future] = []
@@ -79,46 +77,52 @@ class Run:
                 wait(pending, min(1.0, max(0.0, until - time.time())), FIRST_COMPLETED)
                 continue
             entries.remove(ready)
-            row = len(part["rows"])
-            self.one(name, ready, until)
-            if part["rows"][row:] and part["rows"][row].get("compiling beside"):
-                again.append((ready, row))
+            place = len(part["rows"])
+            rows = self.one(name, ready, until)
+            part["rows"] += rows
+            part["done"].append(ready.job.row)
+            self.finish(name, rows)
+            if rows and rows[0].get("compiling beside"):
+                again.append((ready, place))
         else:
             part["state"] = "done"
-        for entry, row in again:  # in the quiet, where there is time
+        for entry, place in again:  # in the quiet, where there is time
             if time.time() >= until or self.compiling():
                 break
-            part["rows"][row] = measured(entry.job, entry.making.result(), until, self.compiling)[0]
+            rows = self.one(name, entry, until)
+            if "error" not in rows[0]:
+                part["rows"][place] = rows[0]
+            self.finish(name, rows)
         part["seconds"] += time.time() - began
-        self.record["running"] = None
         self.save()
 
-    def one(self, name: str, entry: Entry, until: float) -> None:
-        """Measure one job; what it raises is its row."""
-        part, job = self.record["parts"][name], entry.job
-        self.record["running"] = {"part": name, "job": job.row}
-        self.save()
-        try:
-            rows = measured(job, entry.making.result(), until, self.compiling)
-        except (Skip, ModuleNotFoundError) as why:
-            note = f"skipped: {why}"
-            part["notes"] += [note] if note not in part["notes"] else []
-            rows = []
-        except Exception as error:  # out of memory, unsupported: the next one may do
-            rows = [{**job.row, "error": f"{type(error).__name__}: {error}"[:600]}]
-        part["rows"] += rows
-        part["done"].append(job.row)
+    def finish(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write the record, and say what is new in it."""
         self.record["running"] = None
         self.save()
         for row in rows:
             print(name, *(f"{k}={files.shown(v)}" for k, v in row.items() if v is not None))
+
+    def one(self, name: str, entry: Entry, until: float) -> list[dict[str, Any]]:
+        """The rows of one job; what it raises is a row, too."""
+        part, job = self.record["parts"][name], entry.job
+        self.record["running"] = {"part": name, "job": job.row}
+        self.save()
+        try:
+            return measured(job, entry.making.result(), until, self.compiling)
+        except (Skip, ModuleNotFoundError) as why:
+            note = f"skipped: {why}"
+            part["notes"] += [note] if note not in part["notes"] else []
+            return []
+        except Exception as error:  # out of memory, unsupported: the next one may do
+            return [{**job.row, "error": f"{type(error).__name__}: {error}"[:600]}]
 
 
 def main(arguments: dict[str, Any]) -> int:
     """Take the parts that are asked for."""
     watch_parent(os.getppid())
     folder, toy = Path(arguments["folder"]), arguments["toy"]
-    run = Run(folder, arguments["begin"], arguments["seconds"], toy)
+    run = Run(folder, arguments["ends"], toy)
     run.record["about"] |= about()
     run.save()
     if jax.default_backend() == "cpu" and not toy:
