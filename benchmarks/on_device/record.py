@@ -73,9 +73,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def save(folder: Path, record: dict[str, Any]) -> None:
-    """Replace both files, each whole or not at all."""
-    _replace(folder / JSON, json.dumps(record, indent=1) + "\n")
+    """Replace both files, each whole or not at all; what is in JSON is in Markdown, too."""
     _replace(folder / MARKDOWN, markdown(record))
+    _replace(folder / JSON, json.dumps(record, indent=1) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:
