@@ -6,15 +6,18 @@ points where it stands still are searched for from states between those of its t
 second, states are run forward until they have come to its slow points, and left there: Newton's
 method would go to the few fixed points that are left of a line.
 
-Claim (Sussillo and Barak 2013, Neural Computation 25:626): the network of the bits has a stable
-fixed point for each of the 8 memories, and saddles between them, with one unstable direction
-between two memories that differ in one bit. The integrator has a line of slow points, each with one
-eigenvalue near 1. At a point s, with that eigenvalue lambda, its left and right eigenvector l and
-r, and the readout c, the sum that it holds is predicted to drift in t steps by
+Claim: the network of the bits has a stable fixed point for each of the 8 memories, and saddles
+between them. Measured by the default run: 12 saddles with one unstable direction, between memories
+that differ in one bit, 6 with two, 1 with three. The integrator has a line of slow points, each
+with one eigenvalue near 1, here from .970 to 1.011, the next one at most .521. The sum drifts by
+.243 in 50 steps, root mean square, of which .0135 is not predicted.
+
+At a point s, with the slowest eigenvalue lambda, its left and right eigenvector l and r, and the
+readout c, the drift in t steps is predicted to be
 
     (c . r) (l . (F(s) - s)) (lambda^t - 1) / (lambda - 1)
 
-which is compared with the drift seen. All but the training is float64.
+All but the training is float64. Sussillo and Barak 2013, Neural Computation 25:626.
 """
 
 from dataclasses import dataclass
@@ -179,7 +182,7 @@ def standing(params: Params, task: tasks.Task, key: Array, config: Config) -> tu
     paths, points = jax.device_get(search(picks))
     kept = analysis.distinct(points)
     kept = analysis.Points(*(leaf[np.asarray(kept.fixed)] for leaf in kept))
-    about = jax.device_get(analysis.modes(body, kept.states, x))
+    about = jax.device_get(jax.jit(lambda s: analysis.modes(body, s, x))(kept.states))
     answers = kept.states @ np.asarray(params.R) + np.asarray(params.c)
     return (kept.states, kept.distance, about.eigenvalues, about.right, answers, paths,
             np.array(analysis.describe_points(points)))  # fmt: skip
@@ -196,11 +199,9 @@ def drifting(params: Params, task: tasks.Task, key: Array, config: Config) -> tu
         ends = paths[:, -1]
         found = analysis.fixed_points(body, ends, x, descent=0, newton=0, forward=config.forward)
         s, about = found.states, analysis.modes(body, found.states, x)
-        read = params.R[:, 0].astype(complex)
-        velocity = jax.vmap(lambda s: body(s, x)[0])(s) - s
-        mode = about.eigenvalues[:, 0], about.right[:, 0], about.left[:, 0]
-        value, right, left = mode
-        pushed = jnp.sum(left * velocity, axis=1) * (right @ read)
+        velocity = (jax.vmap(lambda s: body(s, x)[0])(s) - s).astype(complex)
+        value, right, left = about.eigenvalues[:, 0], about.right[:, 0], about.left[:, 0]
+        pushed = jnp.sum(left * velocity, axis=1) * (right @ params.R[:, 0].astype(complex))
         predicted = pushed * (value**t - 1) / (value - 1)
         later = jax.lax.fori_loop(0, t, lambda _, s: jax.vmap(lambda s: body(s, x)[0])(s), s)
         sums = s @ params.R[:, 0] + params.c[0]
@@ -242,6 +243,22 @@ def table(result: Result) -> harness.Table:
     return harness.Table(("quantity", "found"), rows)
 
 
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    growing, slow = unstable(result), np.abs(result.spectra)
+    return {
+        "memories": memories(result).sum(),
+        "saddles with one unstable direction": (growing == 1).sum(),
+        "saddles with two": (growing == 2).sum(),
+        "saddles with three": (growing == 3).sum(),
+        "slowest eigenvalue, least": slow[:, 0].min(),
+        "slowest eigenvalue, greatest": slow[:, 0].max(),
+        "the next one, greatest": slow[:, 1].max(),
+        f"drift in {result.drift} steps, root mean square": np.sqrt(np.mean(result.seen**2)),
+        "of it not predicted": np.sqrt(np.mean((result.predicted - result.seen) ** 2)),
+    }
+
+
 def plot(result: Result) -> Figure:
     """The bits above, the sum below: where the network stands, its eigenvalues, its drift."""
     figure = Figure(figsize=(13.5, 9), layout="constrained")
@@ -263,7 +280,7 @@ def plot(result: Result) -> Figure:
 
     ax = figure.add_subplot(grid[1, 0])
     slow = analysis.Points(result.slow, result.speed, np.full(len(result.slow), np.inf))
-    picture.fixed_points(slow, None, result.integrals[:20], ax)
+    picture.fixed_points(slow, None, result.integrals[:8], ax)
     ax.set_title("A sum: slow points and trajectories")
     _line(figure.add_subplot(grid[1, 1]), result)
     _drift(figure.add_subplot(grid[1, 2]), result)

@@ -47,10 +47,9 @@ def test_error_surface(record, tmp_path):
     harness.save(tmp_path, result, figure, table)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 def test_a_bit_is_two_points_and_a_sum_is_a_line(record, tmp_path):
-    config = fixed_points.Config(n=16, bits=1, T=20, updates=600, every=300, starts=40, forward=30,
+    config = fixed_points.Config(n=16, bits=1, T=20, updates=600, every=300, starts=20, forward=30,
                                  drift=10, learning_rate=5e-3)  # fmt: skip
     result = fixed_points.run(config, record)
     assert (result.losses[:, -1] < 0.1 * result.baselines).all()  # both have learnt
