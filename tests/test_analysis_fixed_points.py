@@ -124,7 +124,10 @@ def test_slow_fixed_and_lost_are_told_apart(x64):
     np.testing.assert_allclose(np.abs(fixed.states[:5]), np.sqrt(c), rtol=1e-9)
     assert fixed.distance[:5].max() < 1e-12  # a residual of 1e-16 over a slope of 2e-2
     with pytest.warns(UserWarning, match=r"no point.*5 slow, .* from 0\.0001 to 0\.0001.*; 1 lost"):
-        assert analysis.distinct(slow).outcome.size == 0
+        none = analysis.distinct(slow)
+    assert none.outcome.size == 0
+    with pytest.warns(UserWarning, match="0 starts: nothing to search from"):
+        assert analysis.distinct(none).states.shape == (0, 1)
     kept = analysis.distinct(fixed)
     np.testing.assert_allclose(np.sort(kept.states[:, 0]), [-np.sqrt(c), np.sqrt(c)])
     assert kept.fixed.all()

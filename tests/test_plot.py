@@ -291,6 +291,15 @@ def test_one_unit_has_a_picture_too(ax):
     np.testing.assert_array_equal(y, 0)
 
 
+def test_trajectories_without_a_point(ax):
+    """What `distinct` leaves where it finds none: (0, n)."""
+    none = analysis.Points(np.zeros((0, 3)), np.zeros(0), np.zeros(0), np.zeros(0, int))
+    plot.fixed_points(none, None, np.random.default_rng(0).normal(size=(5, 3)), ax)
+    assert len(ax.lines) == 1
+    with pytest.raises(ValueError, match="no point and no path is finite"):
+        plot.fixed_points(none)
+
+
 # --- gates ----------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ Newton's method on F(s) - s = 0 then makes fixed points exact, and the length of
 would take next tells a fixed point from a slow one, where q is small and no fixed point is near.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -99,9 +100,8 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
     Slow points are among them; `Points.fixed` says which are not. Warns, with `describe_points`,
     where none is left. For use outside jit: how many there are depends on the numbers.
     """
-    s = np.concatenate(
-        [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(points.states)], axis=1
-    )
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(points.states)]
+    s = np.concatenate([a.reshape(len(a), math.prod(a.shape[1:])) for a in leaves], axis=1)
     kept: list[int] = []
     for i in np.argsort(np.asarray(points.speed)):
         fast = not points.speed[i] <= speed  # or NaN

@@ -1,5 +1,6 @@
 """Where does the network stand still, and where does it leave from there?"""
 
+import math
 from typing import Any
 
 import jax
@@ -106,7 +107,9 @@ def _flat(states: Any, lead: int | None) -> Any:
     if lead is None:
         return None
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(states)]
-    return np.concatenate([leaf.reshape(*leaf.shape[:lead], -1) for leaf in leaves], axis=-1)
+    sizes = [math.prod(leaf.shape[lead:]) for leaf in leaves]
+    flat = [a.reshape(*a.shape[:lead], size) for a, size in zip(leaves, sizes, strict=True)]
+    return np.concatenate(flat, axis=-1)
 
 
 def _leading(states: Any, paths: Any) -> int:
