@@ -80,7 +80,8 @@ def test_gaps_are_left_out_and_counted(ax):
     ((t, y),) = lines(ax, "norm")
     np.testing.assert_array_equal(t, np.arange(1, 8))
     np.testing.assert_array_equal(y, [0, -1, np.nan, -3, np.nan, -5, np.nan])
-    assert notes(ax) == ["left out, of 7 values: 2 NaN (not known), 1 -inf (exactly 0)"]
+    assert notes(ax) == ["left out of 7 values:\n2 NaN (not known)\n1 -inf (exactly 0)"]
+    assert ax.get_xlim()[1] > 7  # the gap at the end, too
     (line,) = ax.lines  # a point between two gaps has a mark, or it would not be seen
     np.testing.assert_array_equal(np.flatnonzero(line.get_markevery()), [3, 5])
     plot.gradient_norms(logs, ax)
@@ -90,7 +91,7 @@ def test_gaps_are_left_out_and_counted(ax):
 
 def test_a_picture_of_nothing_known_says_so(ax):
     plot.input_output(np.full((3, 2), np.nan), range(3), ax)
-    assert notes(ax) == ["left out, of 6 values: 6 NaN (not known)"]
+    assert notes(ax) == ["left out of 6 values:\n6 NaN (not known)"]
     plot.lyapunov_convergence(spectrum(history=np.full((4, 3), np.nan)), ax)
     assert "3 NaN" in notes(ax)[-1]
 
@@ -114,7 +115,7 @@ def test_a_gradient_map_shows_the_median_at_t_and_lag(ax):
     for mesh, where in ((zeros, [[2, 4]]), (unknown, [[0, 3], [1, 3], [2, 3]])):
         drawn = ~np.ma.getmaskarray(mesh.get_array()).reshape(L, T)
         np.testing.assert_array_equal(np.argwhere(drawn), where)
-    assert notes(ax) == ["left out, of 12 values: 3 NaN (not known), 1 -inf (exactly 0)"]
+    assert notes(ax) == ["left out of 12 values:\n3 NaN (not known)\n1 -inf (exactly 0)"]
     np.testing.assert_allclose(ax.get_xlim(), (0.5, T + 0.5))  # t = 1 .. T in the cells' middles
     np.testing.assert_allclose(ax.get_ylim(), (-0.5, L - 0.5))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("t (steps)", "lag (steps)")
@@ -201,7 +202,7 @@ def test_convergence_follows_the_largest(ax):
     np.testing.assert_array_equal(y, [np.nan, 0.3, 0.1])
     (band,) = ax.patches
     np.testing.assert_allclose((band.get_y(), band.get_height()), (0.06, 0.08))
-    assert notes(ax) == ["left out, of 6 values: 1 NaN (not known)"]  # not those before a QR
+    assert notes(ax) == ["left out of 6 values:\n1 NaN (not known)"]  # not those before a QR
 
 
 # --- where the network stands still ---------------------------------------------------------------

@@ -58,6 +58,9 @@ def draw(
     alone = np.isfinite(middle) & ~np.isfinite(_beside(middle)).any(axis=0)
     marks = {"marker": ".", "markevery": alone.tolist()} if alone.any() else {}
     ax.plot(x, middle, color=colour, label=label, **marks, **line)
+    ends = np.array([[x.min(), 0], [x.max(), 0]])
+    ax.update_datalim(ends, updatey=False)  # or gaps at the ends would not be seen
+    ax.autoscale_view(scaley=False)
 
 
 def quantiles(curves: np.ndarray, method: Method, q: Sequence[float]) -> np.ndarray:

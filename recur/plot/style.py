@@ -85,12 +85,13 @@ def note_gaps(ax: Axes, values: np.ndarray, what: str = "values") -> None:
     )
     left_out = [f"{count} {kind}" for count, kind in counts if count]
     if left_out:
-        note(ax, f"left out, of {values.size} {what}: {', '.join(left_out)}")
+        note(ax, "\n".join([f"left out of {values.size} {what}:", *left_out]))
 
 
 def note(ax: Axes, text: str) -> None:
-    """A small line at the upper edge of the axes; one more below those that are there."""
-    above = sum(old.get_gid() == NOTE for old in ax.texts)
+    """A small text at the upper edge of the axes, below those that are there."""
+    notes = [old.get_text() for old in ax.texts if old.get_gid() == NOTE]
+    above = sum(1 + text.count("\n") for text in notes)
     down = -3 - (SMALL + 4) * above
     ax.annotate(
         text,
