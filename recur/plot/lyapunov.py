@@ -79,7 +79,7 @@ def lyapunov_convergence(
     begun = np.maximum.accumulate(~np.isnan(history).all(axis=1))
     note_gaps(ax, history[begun] if begun.any() else history[-1])
     ax.set(xlabel="steps", ylabel="exponent so far (nats per step)")
-    legend(ax)
+    legend(ax, loc="lower right")  # the note is above
     return ax
 
 
