@@ -35,7 +35,9 @@ class Cell:
     """Any recurrence: three pure functions.
 
     Features are the last axis; leading batch axes are allowed and none is required. A cell is a
-    constant: hashable, equal to itself and to no other, so it is a static argument under `jit`.
+    constant: hashable, equal to one that was made alike and to no other, so it is a static argument
+    under `jit`, and pickled where its functions are. Those that a module has are; in place of a
+    closure take `functions.Given`, as the cells here do.
     With `takes`, it declares the type of its parameters as its own: see `require_params`.
     """
 
@@ -172,10 +174,11 @@ class Prior(NamedTuple):
     def draw(self, key: Array, d: int, n: int, gates: int = 1) -> tuple[Array, Array, Array]:
         """W (n, gates*n), V (d, gates*n) and b (gates*n,), the gates side by side.
 
-        Raises ValueError for empty sizes and for a field that is neither scalar nor (gates,).
+        With d = 0 the network has no inputs, and runs by itself over xs (T, ..., 0). Raises
+        ValueError for d < 0, n < 1 and a field that is neither scalar nor (gates,).
         """
-        if d < 1 or n < 1:
-            raise ValueError(f"a cell needs d >= 1 inputs and n >= 1 units, got d={d}, n={n}")
+        if d < 0 or n < 1:
+            raise ValueError(f"a cell needs d >= 0 inputs and n >= 1 units, got d={d}, n={n}")
         shapes = ((n, gates * n), (d, gates * n), (gates * n,))
         W, V, b = (
             jax.random.normal(k, shape)
@@ -187,7 +190,7 @@ class Prior(NamedTuple):
         }
         return (
             spread["sigma_w"] * W / jnp.sqrt(n).astype(b.dtype),
-            spread["sigma_v"] * V / jnp.sqrt(d).astype(b.dtype),
+            spread["sigma_v"] * V / jnp.sqrt(max(d, 1)).astype(b.dtype),
             spread["mu_b"] + spread["sigma_b"] * b,
         )
 

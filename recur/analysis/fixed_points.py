@@ -152,7 +152,8 @@ def batch(body: Body, states: Tree, x: Tree) -> tuple[Step, Array, Callable[[Arr
             "states holds B starts on the leading axis of each of its arrays (B, ...); got shapes "
             f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(states)]}"
         )
-    first = jax.tree.map(lambda leaf: leaf[0], states)
+    states, x = jax.tree.map(jnp.asarray, (states, x))
+    first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), states)
     step, _ = flatten(body, first, jax.tree.map(lambda leaf: leaf[None], x))
     s = jax.vmap(lambda state: ravel_pytree(state)[0])(states)
     return step, s, ravel_pytree(first)[1]

@@ -92,6 +92,16 @@ def require_every_step(body: Body, state: Tree, xs: Tree) -> None:
         )
 
 
+def require_inputs(xs: Tree) -> None:
+    """Raise ValueError for inputs of d = 0 features: no output has a derivative by them."""
+    x = scan.input_array(xs)
+    if x.shape[-1] == 0:
+        raise ValueError(
+            f"xs {x.shape} has d = 0 inputs, and so no output has a derivative by them; of states "
+            "take log_singular_values"
+        )
+
+
 def affordable(dtype: jnp.dtype) -> Array:
     """Nats of dynamic range that a shortcut may lose to rounding: two fifths of the digits."""
     return -0.4 * jnp.log(jnp.finfo(dtype).eps)

@@ -92,8 +92,9 @@ def transport(
         return (after, spread < affordable(total.dtype)), growth
 
     frame = Frame(start, directions(key, start, k), jnp.ones((), bool))
-    active = jnp.asarray(np.pad(np.ones(T, bool), idle).reshape(-1, b))
-    now = jax.tree.map(lambda leaf: _padded(leaf, *idle).reshape(-1, b, *leaf.shape[1:]), xs)
+    pieces = (T + sum(idle)) // b
+    active = jnp.asarray(np.pad(np.ones(T, bool), idle).reshape(pieces, b))
+    now = jax.tree.map(lambda leaf: _padded(leaf, *idle).reshape(pieces, b, *leaf.shape[1:]), xs)
     if every is None and b > 1:
         _, growth = lax.scan(adaptive, (frame, jnp.zeros((), bool)), (now, active))
     else:

@@ -10,7 +10,15 @@ from jax import Array, lax
 
 from recur import scan
 from recur.analysis import product
-from recur.analysis.flat import Step, finite_or_nan, flatten, integers, precise, require_every_step
+from recur.analysis.flat import (
+    Step,
+    finite_or_nan,
+    flatten,
+    integers,
+    precise,
+    require_every_step,
+    require_inputs,
+)
 from recur.analysis.gradients import trajectory
 from recur.analysis.push import Push, push_forward
 from recur.analysis.qr import lq, qr
@@ -119,8 +127,9 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     where the body does not fit state and xs; TypeError for lags that are no integers.
     """
     scan.require_float(xs)
+    require_inputs(xs)
     flatten(body, state, xs)  # its errors
-    T = scan.length(xs)
+    T = scan.number_of_steps(xs, "a list of lags")
     lags = integers("lags", lags)
     if not lags or min(lags) < 0 or max(lags) >= T:
         raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}, got {lags}")

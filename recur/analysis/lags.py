@@ -150,7 +150,7 @@ def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -
 
 def _direct(losses: Losses, step: Step, start: Array, xs: Tree, lags: int) -> tuple[Array, Array]:
     """The states before each step, (T, m), and dloss_t/dh_t through h_t alone, (T, n)."""
-    T = scan.length(xs)
+    T = scan.number_of_steps(xs, "a map of lags")
     if not 0 <= lags < T:
         raise ValueError(f"lags is the furthest lag, within 0 .. T-1 = {T - 1}, got {lags}")
     before, hs = trajectory(step, start, xs)

@@ -79,7 +79,8 @@ def lyapunov_details(
     step, start = flatten(body, state, xs)
     m = start.size
     k = m if k is None else k
-    _require_range(k, m, discard, scan.length(xs), every)
+    T = scan.number_of_steps(xs, "a spectrum, which goes over stretches of steps,")
+    _require_range(k, m, discard, T, every)
     push = push_forward(body, state, step, k)
     growth = transport(key, push, step, start, xs, k, discard, every)
     logs, rounding, closed = jax.tree.map(lambda leaf: leaf[discard:], growth)

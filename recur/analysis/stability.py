@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from recur.analysis.fixed_points import batch
 from recur.analysis.flat import finite_or_nan, precise
 from recur.core import Body, Tree
+from recur.eigenvalues import eigenvalues, eigenvectors
 
 
 class Stability(NamedTuple):
@@ -34,12 +35,12 @@ def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stabili
     """Eigenvalues, stability and time scales at P states (leaves (P, ...)), input x (d,) held.
 
     Time scales are in steps, or in seconds where `dt` is the length of a step in seconds. An
-    eigenvalue on the unit circle has time scale inf. Differentiable. Where arrays do not live on a
-    CPU, JAX's own limits on non-symmetric eigenvalues apply. Raises ValueError where the body does
-    not fit and for a dt that is not positive.
+    eigenvalue on the unit circle has time scale inf. Differentiable. On a TPU the host finds the
+    eigenvalues, so there the program cannot be exported. Raises ValueError where the body does not
+    fit and for a dt that is not positive.
     """
     _require_length(dt)
-    found = lax.map(lambda J: finite_or_nan(jnp.linalg.eigvals(J), J), _jacobians(body, states, x))
+    found = lax.map(lambda J: finite_or_nan(eigenvalues(J), J), _jacobians(body, states, x))
     order = jnp.argsort(-jnp.abs(found), axis=1)
     return _described(jnp.take_along_axis(found, order, axis=1), dt)
 
@@ -56,7 +57,7 @@ def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
     _require_length(dt)
 
     def one(J: Array) -> tuple[Array, Array, Array]:
-        values, vectors = jnp.linalg.eig(J)
+        values, vectors = eigenvectors(J)
         order = jnp.argsort(-_timescales(values, 1.0))
         values, right = values[order], vectors.T[order]
         size = jnp.abs(right)

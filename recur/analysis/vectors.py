@@ -16,6 +16,7 @@ from recur.analysis.flat import (
     integer,
     precise,
     require_every_step,
+    require_inputs,
 )
 from recur.analysis.push import generic, push_forward
 from recur.analysis.qr import qr, singular_values
@@ -40,9 +41,10 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     forward mode. Raises ValueError for a lag outside 0 .. T-1 and as `input_output` does.
     """
     scan.require_float(xs)
+    require_inputs(xs)
     step, start = flatten(body, state, xs)
     require_every_step(body, state, xs)
-    T, lag = scan.length(xs), integer("lag", lag)
+    T, lag = scan.number_of_steps(xs, "a lag"), integer("lag", lag)
     if not 0 <= lag < T:
         raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
     s, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, _steps(xs, 0, T - 1 - lag))

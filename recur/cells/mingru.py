@@ -9,13 +9,13 @@ a whole sequence in O(log T) steps. Units never meet: `mix` gives nothing.
 Feng et al. 2024, arXiv:2410.01201, section 3.1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.nn import sigmoid
 
-from recur.core import Prior, Unitwise
+from recur.core import Prior, Unitwise, require_params
 
 GATES = ("update", "candidate")
 
@@ -62,13 +62,46 @@ def update(params: Params, h: Array, r: tuple[()], z: list[Array]) -> Array:
 
 
 def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Array, Array]:
-    """What `scan.run` gives, by an associative scan: xs (T, ..., d) -> (h_T, hs (T, ..., n))."""
+    """What `scan.run` gives, by an associative scan: xs (T, ..., d) -> (h_T, hs (T, ..., n)).
+
+    Raises ValueError as `scan.run` does.
+    """
+    xs = fitting(Params, params, xs)
     A, B = affine(drive(params, xs))
     return solve(A, B, start(params, xs.shape[1:-1]) if state is None else state)
 
 
+def fitting(takes: type, params: Any, xs: Array) -> Array:
+    """The inputs as an array. Raises ValueError for those, and parameters, that do not fit."""
+    require_params(takes, params)
+    xs, d = jnp.asarray(xs), params.V.shape[0]
+    floats = jnp.issubdtype(xs.dtype, jnp.floating)
+    if not (floats and xs.ndim >= 2 and xs.shape[0] != 0 and xs.shape[-1] == d):
+        raise ValueError(
+            f"inputs are floating point, (T, ..., d) with T >= 1 steps and, for these parameters, "
+            f"d = {d}; got {xs.dtype} {xs.shape}"
+        )
+    return xs
+
+
 def solve(A: Array, B: Array, h: Array) -> tuple[Array, Array]:
-    """(h_T, hs) of h_t = A_t h_{t-1} + B_t from h_0 = h, in O(log T) steps; A, B (T, ..., n)."""
+    """(h_T, hs) of h_t = A_t h_{t-1} + B_t from h_0 = h, in O(log T) steps; A, B (T, ..., n).
+
+    In T steps where T is symbolic, as in `jax.export`. Raises ValueError for an h that is neither
+    (..., n) nor (n,).
+    """
+    if jnp.shape(h) not in (B.shape[1:], B.shape[-1:]):
+        raise ValueError(
+            f"the state has shape {jnp.shape(h)}; for these inputs it is {B.shape[1:]}, as start "
+            "makes it"
+        )
+    if not isinstance(A.shape[0], int):
+
+        def step(h: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+            h = now[0] * h + now[1]
+            return h, h
+
+        return lax.scan(step, h, (A, B))
     scales, shifts = lax.associative_scan(lambda s, t: (s[0] * t[0], s[1] * t[0] + t[1]), (A, B))
     hs = scales * h + shifts
     return hs[-1], hs

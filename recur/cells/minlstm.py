@@ -64,7 +64,11 @@ def update(params: Params, h: Array, r: tuple[()], z: list[Array]) -> Array:
 
 
 def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Array, Array]:
-    """What `scan.run` gives, by an associative scan: xs (T, ..., d) -> (h_T, hs (T, ..., n))."""
+    """What `scan.run` gives, by an associative scan: xs (T, ..., d) -> (h_T, hs (T, ..., n)).
+
+    Raises ValueError as `scan.run` does.
+    """
+    xs = mingru.fitting(Params, params, xs)
     A, B = affine(drive(params, xs))
     return mingru.solve(A, B, start(params, xs.shape[1:-1]) if state is None else state)
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur.compose.gates import keeping, writing
 from recur.core import Cell, Prior, Tree, Unitwise
+from recur.eigenvalues import eigenvalues
 from recur.functions import Given
 
 
@@ -152,7 +153,7 @@ def _sparse(key: Array, prior: Prior, n: int, params: Tree, density: float, radi
     heard = jnp.arange(n)[:, None] < max(1, round(density * n))
     heard = jax.random.permutation(places, jnp.broadcast_to(heard, shape), 1, independent=True)
     W = jnp.where(heard, jax.random.normal(weights, shape, params.W.dtype), 0)
-    largest = jnp.abs(jnp.linalg.eigvals(W)).max(axis=-1)[:, None, None]
+    largest = jnp.abs(lax.map(eigenvalues, W)).max(axis=-1)[:, None, None]
     return params._replace(W=_abreast(radius * W / largest))
 
 

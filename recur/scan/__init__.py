@@ -8,6 +8,7 @@ from recur.scan.checks import (
     first_nonfinite,
     input_array,
     length,
+    number_of_steps,
     require_float,
 )
 from recur.scan.indices import inside, or_nan, require_index, require_integers
@@ -32,6 +33,7 @@ __all__ = [
     "first_nonfinite",
     "input_array",
     "length",
+    "number_of_steps",
     "require_float",
     "require_index",
     "require_integers",

@@ -18,6 +18,7 @@ def input_array(xs: Tree) -> Array:
 
 def length(xs: Tree) -> int:
     """T, the length of the leading axis that all arrays of xs share."""
+    require_arrays(xs)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
     leads = {shape[:1] for shape in shapes}
     if len(leads) != 1 or () in leads:
@@ -27,10 +28,33 @@ def length(xs: Tree) -> int:
     return shapes[0][0]
 
 
+def are_numbers(*sizes: Any) -> bool:
+    """Whether all sizes are numbers. Those of `jax.export` may be symbolic: known when it runs."""
+    return all(isinstance(size, int) for size in sizes)
+
+
+def require_arrays(xs: Tree) -> None:
+    """Raise ValueError for Python's numbers: nested lists are trees of them, and no arrays."""
+    if any(isinstance(leaf, int | float) for leaf in jax.tree.leaves(xs)):
+        raise ValueError(
+            "xs holds Python numbers, as a list of lists does, and no arrays (T, ..., d): pass "
+            "jnp.asarray(xs)"
+        )
+
+
+def number_of_steps(xs: Tree, what: str) -> int:
+    """T, where it has to be a number. Raises ValueError where it is symbolic; `what` needs it."""
+    T = length(xs)
+    if not are_numbers(T):
+        raise ValueError(f"{what} needs T as a number; here it is {T}. Export this for a fixed T")
+    return T
+
+
 def require_float(xs: Tree) -> None:
     """Raise ValueError unless the input array is floating point, (T, ..., d)."""
     if not jax.tree.leaves(xs):
         raise ValueError("xs holds no array; pass inputs of shape (T, ..., d)")
+    require_arrays(xs)
     x = input_array(xs)
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise ValueError(
@@ -93,6 +117,8 @@ def _advice(body: Body, state: Tree, x: Tree) -> str:
     if not isinstance(body, Tied):
         return ""
     leaves, structure = jax.tree.flatten(x)
+    if not leaves[-1].shape:
+        return "An input is an array (..., d), of d features; this one is a single number."
     for d in sorted({np.shape(p)[0] for p in jax.tree.leaves(body.params) if np.ndim(p) == 2}):
         fit = jax.ShapeDtypeStruct((*leaves[-1].shape[:-1], d), leaves[-1].dtype)
         try:
@@ -110,7 +136,7 @@ def first_nonfinite(xs: Tree) -> Array:
     for leaf in jax.tree.leaves(xs):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             bad |= ~jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
-    return jnp.where(bad.any(), jnp.argmax(bad), -1) if len(bad) else jnp.array(-1)
+    return jnp.where(bad.any(), jnp.argmax(bad), -1) if length(xs) != 0 else jnp.array(-1)
 
 
 def check_finite(xs: Tree, name: str = "xs") -> None:

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
-from recur.scan.checks import describe, length
+from recur.scan.checks import are_numbers, describe, length, number_of_steps
 from recur.scan.held import as_given, wide
 from recur.scan.pieces import in_pieces
 from recur.scan.plan import Engine, Memory
@@ -112,10 +112,11 @@ def truncated(
             "a Bidirectional layer needs the whole sequence, so its gradients cannot stop every "
             "few steps; use run, or cut the sequences themselves"
         )
+    T = number_of_steps(xs, "truncated, which cuts the sequence into pieces,")
     how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
     params, state, now = begin(cell, params, xs, state, how)
 
-    whole = (length(xs) - 1) // truncate  # pieces that a cut follows; one of 1 .. k steps remains
+    whole = (T - 1) // truncate  # pieces that a cut follows; one of 1 .. k steps remains
     split = whole * truncate
 
     def walk(params: Tree, state: Tree, now: tuple) -> tuple[Tree, Array]:
@@ -172,7 +173,10 @@ def total(
         )
     if piece is not None and piece < 1:
         raise ValueError(f"piece is a number of steps, 1 or more; got {piece}")
-    size = piece or max(1, round(length(xs) ** 0.5))
+    T = length(xs)
+    if piece is not None:
+        number_of_steps(xs, f"piece={piece}")
+    size = piece or (max(1, round(T**0.5)) if are_numbers(T) else T)
     how = ask(xs, lengths, mask, reset, False, 1, engine, "mix")
     params, state, now = begin(cell, params, xs, state, how)
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from recur.core import Recurrence, Tree, Unitwise
-from recur.scan.checks import input_array
+from recur.scan.checks import are_numbers, input_array
 
 Engine = Literal["auto", "scan", "chunked"]
 Memory = Literal["mix", "states", "chunks", "sqrt"]
@@ -37,8 +37,10 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     keeps: every state and `mix` of it (the sum with `drive`, where `update` reads that alone),
     every state, one in 64, or about sqrt(T) of them; the rest is computed again. A plain scan keeps
     all that it computed in place of the first two. A chunk has about 8 steps, or as many as make
-    some 64 rows with the examples of a small batch, unless "states" is asked for.
-    Raises ValueError for names it does not know and for `chunked` where the cell is no `Unitwise`.
+    some 64 rows with the examples of a small batch, unless "states" is asked for. Where T or a
+    batch axis is symbolic, as in `jax.export`, it is the plain scan, and its derivative keeps all.
+    Raises ValueError for names it does not know, and for `chunked` where the cell is no `Unitwise`
+    or a size is symbolic.
     """
     for name, value, known in (
         ("engine", engine, Engine.__args__),  # type: ignore[attr-defined]
@@ -53,6 +55,13 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
         )
     shape = np.shape(input_array(xs))
     T, batch = shape[0], shape[1:-1]
+    if not are_numbers(T, *batch):
+        if engine == "chunked":
+            raise ValueError(
+                f"the chunked engine cuts a sequence by its numbers, and xs {shape} has symbolic "
+                'sizes; use engine="auto" or "scan", or export for fixed sizes'
+            )
+        return Plan("scan", chunk=1, ahead=False, segment=1, keep_mix=False)
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
     chunked = wanted and isinstance(cell, Unitwise)
     segment = {"chunks": min(SEGMENT, T), "sqrt": max(1, round(T**0.5))}.get(memory, 1)

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from recur.core import Tree
-from recur.scan.checks import input_array
+from recur.scan.checks import are_numbers, input_array
 from recur.scan.indices import inside, known
 
 TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for xs (..., T, d)"
@@ -43,7 +43,8 @@ def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None)
         flags = known(mask)
     if lengths is not None and flags is not None:
         counts = known(lengths)
-        flags = None if counts is None else flags & (_times(shape[0], shape[1:]) < counts)
+        known_too = counts is not None and are_numbers(*shape)
+        flags = flags & (_times(shape[0], shape[1:]) < counts) if known_too else None
     return flags
 
 
@@ -106,7 +107,8 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
             f"{batch}, one length a sequence"
             + (f". The inputs have batch axes first: {TIME_FIRST}" if batch_first else "")
         )
-    if values is not None and values.size and (values.min() < 0 or values.max() > steps):
+    longest = steps if are_numbers(steps) else np.inf
+    if values is not None and values.size and (values.min() < 0 or values.max() > longest):
         raise ValueError(
             f"lengths lie between 0 and T = {steps}; got {values.min()} to {values.max()}. Shorten "
             "them, or pad the inputs to the longest sequence."
@@ -115,6 +117,7 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
     return lengths, inside(lengths, steps + 1)
 
 
-def _times(steps: int, batch: Any) -> np.ndarray:
-    """0 .. T - 1 along the first axis."""
-    return np.arange(steps).reshape(steps, *(1 for _ in batch))
+def _times(steps: int, batch: Any) -> Any:
+    """0 .. T - 1 along the first axis, in NumPy where T is a number."""
+    arange = np.arange if are_numbers(steps) else jnp.arange
+    return arange(steps).reshape(steps, *(1 for _ in batch))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from recur.compose.layers import Bidirectional, BothWays, Stacked
@@ -101,10 +100,9 @@ def _batch(cell: Recurrence, params: Tree, state: Tree) -> tuple[int, ...]:
 
 def _stretches(batch: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether inputs of these batch axes can be shared by states of those."""
-    try:
-        return batch != wanted and np.broadcast_shapes(batch, wanted) == wanted
-    except ValueError:
-        return False
+    fitted = (1,) * (len(wanted) - len(batch)) + batch
+    pairs = zip(fitted, wanted, strict=False)
+    return batch != wanted and len(fitted) == len(wanted) and all(a in (1, b) for a, b in pairs)
 
 
 def walker(cell: Recurrence, how: How) -> Callable[[Tree, Tree, tuple], tuple[Tree, tuple]]:

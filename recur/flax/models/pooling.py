@@ -28,7 +28,7 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
     if lengths is None:
         return hs[-1]
     counts, _ = _lengths(hs, lengths)
-    at = jnp.clip(counts - 1, 0, len(hs) - 1)
+    at = jnp.clip(counts - 1, 0, hs.shape[0] - 1)
     return _of_steps(jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0], hs, lengths)
 
 
@@ -92,4 +92,4 @@ def _of_steps(pooled: Array, hs: Array, lengths: Array) -> Array:
 
 def _lengths(hs: Array, lengths: Array) -> tuple[Array, Array]:
     """The lengths of the sequences hs (T, ..., n), and which of them are 0 .. T."""
-    return scan.require_lengths(lengths, len(hs), hs.shape[1:-1])
+    return scan.require_lengths(lengths, hs.shape[0], hs.shape[1:-1])

@@ -1,0 +1,43 @@
+"""Eigenvalues of matrices that are not symmetric, on every kind of device.
+
+JAX has none on a TPU, so there the host finds them. A program with a call to the host runs, and
+cannot be exported.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+
+@jax.custom_jvp
+def eigenvalues(a: Array) -> Array:
+    """Those of a (m, m), complex (m,), in no order. Differentiable once, where no two are equal."""
+    return lax.platform_dependent(a, tpu=lambda a: on_host(a)[0], default=jnp.linalg.eigvals)
+
+
+@eigenvalues.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """d lambda_i = (V^-1 da V)_ii, the eigenvectors the columns of V."""
+    (a,), (da,) = primals, tangents
+    values, V = eigenvectors(a)
+    return values, jnp.diagonal(jnp.linalg.solve(V, da.astype(V.dtype) @ V))
+
+
+def eigenvectors(a: Array) -> tuple[Array, Array]:
+    """Eigenvalues (m,) and eigenvectors, columns of (m, m), complex, in no order; no derivative."""
+    return lax.platform_dependent(a, tpu=on_host, default=lambda a: tuple(jnp.linalg.eig(a)))
+
+
+def on_host(a: Array) -> tuple[Array, Array]:
+    """Eigenvalues (m,) and eigenvectors, columns of (m, m), found by NumPy; NaN of what is not."""
+    kind = np.result_type(a.dtype, np.complex64)
+
+    def pairs(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        finite = np.isfinite(a).all(axis=(-2, -1), keepdims=True)  # NumPy raises for others
+        values, V = np.linalg.eig(np.where(finite, a, 0))
+        values, V = np.where(finite[..., 0], values, np.nan), np.where(finite, V, np.nan)
+        return values.astype(kind), V.astype(kind)
+
+    out = (jax.ShapeDtypeStruct(a.shape[:-1], kind), jax.ShapeDtypeStruct(a.shape, kind))
+    return jax.pure_callback(pairs, out, a, vmap_method="expand_dims")
