@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from recur.compose.masks import choose
 from recur.core import Body, Tree
 from recur.scan import check, describe, length
+from recur.scan.shares import placement
 
 Feed = Callable[[Array, Array], Array]  # (key, h) -> the proposed next input
 
@@ -29,7 +30,8 @@ def scheduled(
     xs (T, ..., d) are the true inputs; teacher (T,) or (T, ...) booleans, for example
     `jax.random.bernoulli(key, epsilon, (T, *batch))`; the first input is always the true one.
     Returns the final state, hs (T, ..., n) and proposals (T, ..., d), where proposals[t] is for
-    xs[t + 1]. Derivatives pass through `feed`; put `lax.stop_gradient` there to stop them. Raises
+    xs[t + 1]. Derivatives pass through `feed`; put `lax.stop_gradient` there to stop them. For
+    derivatives on Explicit axes of a mesh, JAX asks that the parameters are on it, too. Raises
     ValueError where the body, the teacher or the proposals do not fit xs.
     """
     check(body, state, xs)
@@ -47,15 +49,17 @@ def scheduled(
             f"{describe(xs[0])}: feed is readout, sample and embedding in one"
         )
 
+    like_xs = placement(xs, state)
+
     def step(carry: tuple[Tree, Array], now: tuple) -> tuple[tuple[Tree, Array], tuple]:
         state, own = carry
         key, x, truth = now
         state, h = body(state, choose(truth, x, own))
         own = feed(key, h)
-        return (state, own), (h, own)
+        return like_xs((state, own)), (h, own)
 
     keys = jax.random.split(key, length(xs))
-    (state, _), (hs, proposals) = lax.scan(step, (state, xs[0]), (keys, xs, teacher))
+    (state, _), (hs, proposals) = lax.scan(step, like_xs((state, xs[0])), (keys, xs, teacher))
     return state, hs, proposals
 
 

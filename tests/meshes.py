@@ -11,10 +11,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from recur import Prior, cells, scan, train
+from recur import Prior, Unitwise, cells, generate, scan, train
 from recur.compose import Bidirectional, Residual, Stacked, learned_start
 from recur.compose.layers import causal
 
@@ -44,6 +45,13 @@ def numbers(cell, shared, params, xs, ys):
         if causal(cell):
             hs = scan.truncated(cell, params, xs, state, truncate=7)[1]
             whole = scan.total(lambda hs, ys: (hs * ys).sum(), cell, params, xs, ys)[1]
+        if isinstance(cell, Unitwise):
+            penalty = train.omega(lambda hs: (hs**2).sum(), cell, params, xs)
+            whole += xs.shape[1] * penalty  # which is a mean over examples
+            begin, feed = cell.start(params, xs.shape[1:-1]), lambda key, h: h[..., :D] / 2
+            body, teacher = scan.tied(cell, lax.stop_gradient(params)), np.arange(T) % 3 == 0
+            key = jax.random.key(0)
+            values += generate.scheduled(key, body, feed, begin, lax.stop_gradient(xs), teacher)[1:]
         return whole + jnp.sin(hs).sum(), values
 
     (gradient, by_input), values = jax.grad(passes, (0, 1), has_aux=True)(params, xs)

@@ -160,6 +160,14 @@ def shared(walk: Walk, params: Tree, state: Tree, now: tuple) -> tuple[Tree, Tre
     return own(params, state, now)
 
 
+def placement(xs: Tree, state: Tree) -> Callable[[Tree], Tree]:
+    """What places arrays (...batch, ...) of one step as xs (T, ...batch, ...) are: a carry."""
+    share, own = share_of((xs,), state), varies((xs, state))
+    if share is None:
+        return lambda tree: jax.tree.map(partial(vary, own), tree)
+    return partial(share.place, share.batch)
+
+
 def varying(tree: Tree) -> Tree:
     """The arrays, varying over every Manual axis that one of them varies over.
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -28,8 +29,8 @@ def value_and_grad(
     the axes that share its examples where these are Explicit, and else over all. Within `shard_map`
     each device has its examples already, and the mean goes over the axes that the batch varies
     over and the parameters do not. Raises ValueError where the devices do not divide the batch, for
-    axes counted from the end, and within `shard_map` where the batch does not vary (or check_vma is
-    False).
+    axes counted from the end or that an array lacks, and within `shard_map` where the batch does
+    not vary (or check_vma is False).
     """
     local = jax.make_mesh(
         (jax.local_device_count(),),
@@ -49,6 +50,12 @@ def value_and_grad(
         )
         arrays, structure = jax.tree.flatten(batch)
         counted = [(axis, a) for axis, a in zip(axes, arrays, strict=True) if axis is not None]
+        for axis, a in counted:
+            if axis >= jnp.ndim(a):
+                raise ValueError(
+                    f"batch_axes say that axis {axis} of an array {jnp.shape(a)} counts examples, "
+                    "and it has no such axis; None is for what all devices need whole"
+                )
         if own := varies([a for _, a in counted]):
             return mean(own - varies(params), jax.tree.map(partial(vary, own), params), batch)
         share = share_among(counted, local)

@@ -28,7 +28,7 @@ class State(NamedTuple):
     key: Array  # of the batches: step t draws from fold_in(key, t)
     step: Array  # updates of the sweep so far, int32
     diverged: Array  # int32, whose loss, gradient or update was first not finite, or -1
-    value: Array  # the loss of that step; NaN before
+    value: Array  # the loss of that step; 0 before, as jax.debug_nans stops at NaN
     finished: Array  # int32, the step at which `finish` was told, or -1
 
 
@@ -36,7 +36,7 @@ def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> 
     """The state before the first step."""
     step = jnp.zeros((), jnp.int32)
     never = step - 1
-    value = jnp.array(jnp.nan, float)  # not weak: `advance` would be compiled again for its result
+    value = jnp.zeros((), float)  # not weak: `advance` would be compiled again for its result
     return State(params, optimizer.init(params), key, step, never, value, never)
 
 

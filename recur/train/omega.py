@@ -7,6 +7,7 @@ the alpha = 4 of their experiments goes with the mean, which their code takes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax import Array, lax
 
 from recur import scan
 from recur.core import Recurrence, Tree, Unitwise, hidden
+from recur.scan.shares import alike, shared
 
 
 def omega(
@@ -32,22 +34,21 @@ def omega(
     of its state.
     """
     fixed, xs, state = lax.stop_gradient((params, xs, state))
-    if state is None:
-        state = cell.start(fixed, scan.input_array(xs).shape[1:-1])
-    before, hs = _trajectory(cell, fixed, state, xs)
+    fixed, state, now = alike(cell.start, fixed, state, (xs,))
+    scan.check(scan.tied(cell, fixed), state, now[0])
+    _, (before, hs) = shared(partial(_trajectory, cell), fixed, state, now)
     direct = jax.vmap(_at_hidden)(before, jax.grad(loss)(hs))
-    constants = lax.stop_gradient((before, _directions(cell, fixed, before, xs, direct)))
-    before, deltas = constants
-    terms = (_norm(_pull(cell, params, before, xs, deltas)) - 1) ** 2
-    known = _norm(deltas) != 0
+    now = lax.stop_gradient((*now, before, direct))
+    _, (terms, known) = shared(partial(_terms, cell), params, (), now)
     mean = jnp.where(known, terms, 0).sum() / jnp.maximum(known.sum(), 1).astype(terms.dtype)
     # of a relu, NaN has no slope: what overflowed must not look like a gradient that is zero
     return jnp.where(scan.first_nonfinite((before, hs, direct)) < 0, mean, jnp.nan)
 
 
-def _trajectory(cell: Recurrence, params: Tree, state: Tree, xs: Tree) -> tuple[Tree, Array]:
-    """The states before each step, and the outputs after it."""
-    scan.check(scan.tied(cell, params), state, xs)
+def _trajectory(
+    cell: Recurrence, params: Tree, state: Tree, now: tuple[Tree]
+) -> tuple[Tree, tuple[Tree, Array]]:
+    """The last state; the states before each step, and the outputs after it."""
 
     def step(state: Tree, x: Tree) -> tuple[Tree, tuple[Tree, Array]]:
         after, h = cell.step(params, state, x)
@@ -58,7 +59,17 @@ def _trajectory(cell: Recurrence, params: Tree, state: Tree, xs: Tree) -> tuple[
             )
         return after, (state, h)
 
-    return lax.scan(step, state, xs)[1]
+    return lax.scan(step, state, now[0])
+
+
+def _terms(
+    cell: Recurrence, params: Tree, state: tuple[()], now: tuple[Tree, Tree, Tree]
+) -> tuple[tuple[()], tuple[Array, Array]]:
+    """The term of each step, (T, ..., 1), and whether it is known, for a gradient is not zero."""
+    xs, before, direct = now
+    deltas = lax.stop_gradient(_directions(cell, lax.stop_gradient(params), before, xs, direct))
+    terms = (_norm(_pull(cell, params, before, xs, deltas)) - 1) ** 2
+    return state, (terms, _norm(deltas) != 0)
 
 
 def _directions(cell: Recurrence, params: Tree, before: Tree, xs: Tree, direct: Tree) -> Tree:
