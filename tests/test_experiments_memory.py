@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import optax
 import pytest
 from killing import require_resumed
 
@@ -93,6 +94,37 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
     assert found["identity"] > 3 * found["orthogonal"]
 
 
+@pytest.mark.slow
+def test_plain_descent_breaks_relu_and_not_sigmoid(tmp_path, monkeypatch):
+    """Without clipping, at a rate of 1; sigmoid's slope is 1/4 at most, so nothing can explode."""
+    plain = lambda rate: optax.inject_hyperparams(optax.sgd)(learning_rate=rate)  # noqa: E731
+    monkeypatch.setattr(long_memory, "descent", plain)
+    config = tiny(T=30, length=3, n=32, updates=20, every=10, rates=(1.0,))
+    task = long_memory.both(config)[0]
+    broken = {}
+    for kind in ("sigmoid", "ReLU"):
+        draws = long_memory.networks(config.T)[kind]
+        del draws["orthogonal"]
+        (tmp_path / kind).mkdir()
+        record = harness.Record(tmp_path / kind)
+        steps = long_memory.fit("copy", task, draws, config, record)[1]  # (draws, 1, seeds)
+        broken[kind] = dict(zip(draws, steps >= 0, strict=True))
+    assert not broken["sigmoid"]["Gaussian"].any()
+    assert broken["ReLU"]["Gaussian"].all()
+    assert broken["ReLU"]["identity"].all()
+
+
+@pytest.mark.slow
+def test_a_short_memory_takes_a_slope_that_lasts(tmp_path):
+    """Adding over ten steps: ReLU learns it from a Gaussian and from the identity, sigmoid only
+    where its weights make up for its slope."""
+    sizes = {"n": 32, "updates": 600, "every": 100, "seeds": 1, "rates": (1e-2,)}
+    relu = last("ReLU", "adding", tmp_path, **sizes)
+    sigmoid = last("sigmoid", "adding", tmp_path, **sizes)
+    assert max(relu["Gaussian"], relu["identity"]) < long_memory.SOLVED
+    assert sigmoid["orthogonal"] > long_memory.BEATEN
+
+
 @pytest.mark.long
 def test_long_memory_resumes_to_the_same_end(tmp_path):
     config = tiny(recurrences=("linear",))
@@ -107,7 +139,7 @@ def test_long_memory_resumes_to_the_same_end(tmp_path):
 
 def test_every_recurrence_has_its_draws():
     assert tuple(long_memory.networks(10)) == long_memory.RECURRENCES
-    with pytest.raises(ValueError, match=r"no recurrence 'RNN'; there are linear, tanh"):
+    with pytest.raises(ValueError, match=r"no recurrence 'RNN'; there are linear, sigmoid"):
         long_memory.Config(recurrences=("RNN",))
     with pytest.raises(ValueError, match=r"every \(7\) must divide updates"):
         long_memory.Config(every=7)
