@@ -18,6 +18,14 @@ width and three seeds each, also beat the item-kNN that forgets (.276, .129); va
 and LSTM (.297, .128) do so in recall alone. Equal quality takes MinimalRNN, CFN and GRU times of
 1 : 1.13 : 1.56, where the study of MinimalRNN (arXiv:1711.06788) had 1 : 1.2 : 1.53. The vanilla
 network's gradients are two to three times as large as those of the others, but do not explode.
+
+That study saw the vanilla network blow up early in training. Here it takes plain gradient descent
+without clipping, and large steps (length 500, 64 units, two rows an update, one seed): at a rate of
+100 the gradient's norm is 0.6, 7, 1.5e3, 4e7 and 3e11, and at the sixth update the loss is no
+number; with ReLU it is 2.6, 2.4 and 38 at a rate of 10, and no number at the fourth. At rates of 3
+and 10 (tanh) and of 1 (ReLU) it falls from the start. With AdamW, unclipped, nothing breaks: ReLU's
+norm falls from 2.6 to below 1 in 60 updates at 4e-3 and 3e-2; at 0.2 it grows to 600 and the loss
+to 200, but both stay finite.
 """
 
 from dataclasses import dataclass
