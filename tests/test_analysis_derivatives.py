@@ -96,32 +96,38 @@ def test_directions_in_forward_mode(x64):
 
 
 def test_a_long_product_and_values_that_coincide(x64):
-    """Of A_t = Q_{t+1} exp(w_t rates) Q_t': log s = W rates with W the sum of all w, so its
-    derivative is W, though values span e^1800. Two equal ones have none; -inf is a constant for a
-    loss that leaves it out."""
+    """Of A_t = Q_{t+1} exp(w_t rates) (1 + tilt K) Q_t' at tilt = 0: log s = W rates with W the sum
+    of all w, so its derivatives are W and, by the tilt, 300 diag(K), though values span e^1800. Two
+    equal ones have none; -inf is a constant for a loss that leaves it out."""
     n, steps = 4, 300
     rng = np.random.default_rng(0)
+    K = rng.normal(size=(n, n))
     Q, w = np.linalg.qr(rng.normal(size=(steps + 1, n, n)))[0], rng.uniform(0.5, 1.5, steps)
     xs = Q[:-1], Q[1:], w
 
-    def values(rates, alive):
+    def values(point, alive):
+        rates, tilt = point
+
         def body(h, x):
             before, after, w = x
-            h = alive * (after @ (alive * jnp.exp(w * rates) * (before.T @ h)))
+            tilted = (jnp.eye(n) + tilt * K) @ (before.T @ h)
+            h = alive * (after @ (alive * jnp.exp(w * rates) * tilted))
             return h, h
 
         return analysis.log_singular_values(body, jnp.zeros(n), xs)
 
-    def loss(rates, alive):
-        logs = values(rates, alive)
+    def loss(point, alive):
+        logs = values(point, alive)
         return jnp.sum(jnp.where(jnp.isfinite(logs), logs, 0)), logs
 
     slopes = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (_, logs), apart = slopes(jnp.array([3.0, 1.0, -1.0, -3.0]), jnp.ones(n))
+    (_, logs), (apart, tilted) = slopes((jnp.array([3.0, 1.0, -1.0, -3.0]), 0.0), jnp.ones(n))
     np.testing.assert_allclose(logs, w.sum() * np.array([3, 1, -1, -3]), atol=1e-9)
     np.testing.assert_allclose(apart, w.sum(), rtol=1e-9)  # 300 steps of rounding
-    _, equal = slopes(jnp.array([3.0, 1.0, 1.0, -3.0]), jnp.ones(n))
-    assert np.isnan(equal).all()
-    (_, logs), dead = slopes(jnp.array([3.0, 1.0, -1.0, -3.0]), jnp.array([1.0, 1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(tilted, steps * np.trace(K), rtol=1e-9)
+    _, equal = slopes((jnp.array([3.0, 1.0, 1.0, -3.0]), 0.0), jnp.ones(n))
+    assert np.isnan(equal[0]).all()
+    alive = jnp.array([1.0, 1.0, 1.0, 0.0])
+    (_, logs), dead = slopes((jnp.array([3.0, 1.0, -1.0, -3.0]), 0.0), alive)
     assert logs[-1] == -np.inf
-    assert np.isfinite(dead).all()
+    assert all(np.isfinite(leaf).all() for leaf in dead)

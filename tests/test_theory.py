@@ -271,6 +271,33 @@ def test_spectrum_of_one_step_is_that_of_the_closed_forms(x64):
         np.testing.assert_allclose(steps.mean, one.mean ** np.arange(1, 5), rtol=1e-10)
 
 
+def test_two_steps_of_minimal_rnn_by_sums_over_all_values(x64):
+    """G_ii and h after a step by quadrature over u, x and h before it; h stands at three points,
+    which have its second and fourth moment. The off-diagonal part as in the module's docstring."""
+    prior, s2 = Prior(3.0, 1.2, 0.6, 0.3), 9.0
+    field = jax.device_get(minimal(prior, R, 1.0))
+    z, w = hermite()
+    x, v = hermite(20)
+    u = 1 / (1 + np.exp(-0.6 - np.sqrt(field.q) * z))
+    k2, k4 = np.sum(w * u**2), np.sum(w * u**4)
+    mixed, new = (np.sum(w * (1 - u) ** 2 * power) for power in (u**2, (1 - u) ** 2))
+    h4 = (6 * mixed * field.Q * R + 3 * new * R**2) / (1 - k4)
+    h, p = np.sqrt(h4 / field.Q) * np.array([-1, 0, 1]), field.Q**2 / h4
+    weight = w[:, None, None] * v[:, None] * np.array([p / 2, 1 - p, p / 2])
+    U, x = u[:, None, None], np.sqrt(R) * x[:, None]
+    a = U * (1 - U) * (h - x)
+    G, after = U**2 + s2 * a**2, U * h + (1 - U) * x
+    g, G2 = np.sum(weight * G), np.sum(weight * G**2)
+    own = k4 * G2 + s2**2 * g**2 * np.sum(weight * a**4)
+    own += 2 * s2 * g * np.sum(w * u**4 * (1 - u) ** 2) * np.sum(weight * G * (after**2 + R))
+    one = 2 * k2 * (g - k2) + (g - k2) ** 2
+    two = one * k2**2 + (G2 + one) * one
+    found = jax.device_get(spread_minimal(prior, R, 4))
+    np.testing.assert_allclose(found.mean[:2], [g, g**2], rtol=1e-8)
+    expected = [G2 + one - g**2, own + two - g**4]
+    np.testing.assert_allclose(found.gaussian[:2], expected, rtol=1e-8)
+
+
 SPREAD = {"minimal": 3.0, "vanilla": 1.4}  # sigma_w
 
 
@@ -451,7 +478,7 @@ def test_a_wide_matrix_does_products_and_nothing_else():
     W = Wide("W", (3, 6), jnp.float32, lambda x: 2 * x)
     np.testing.assert_array_equal(jnp.asarray(np.ones(3, np.float32)) @ W, 2 * np.ones(3))
     np.testing.assert_array_equal(np.ones(3, np.float32) @ W, 2 * np.ones(3))
-    assert W.shape == (3, 6)
+    assert (W.shape, W.ndim) == ((3, 6), 2)
     for use in (lambda: W.T, lambda: W + 1, lambda: 2 * W, lambda: -W, lambda: W[0], lambda: W @ W):
         with pytest.raises(ValueError, match="known only by the products x @ W"):
             use()
@@ -812,6 +839,8 @@ def test_a_leap_over_chi_1_is_no_root(monkeypatch):
         theory.critical(cells.vanilla.cell, Prior(1.5, 0.025), R, "mu_b", -2.0, 2.0)
     with pytest.raises(ValueError, match=r"chi is from .* and does not cross 1. Widen"):
         theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, 0.5)
+    with pytest.raises(ValueError, match="chi > 1 for every sigma_w tried in"):
+        theory.slowest(cells.vanilla.cell, Prior(1.0, 0.1), R, "sigma_w", 2.0, 3.0)
     with pytest.raises(ValueError, match="chi is nan at sigma_w = inf"):
         theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 0.1, np.inf)
     found = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5), R, "sigma_w", 1.0, 2.0)
