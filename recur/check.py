@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from recur import scan
-from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, require_recurrence
+from recur import expect, scan
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, gaussian, hidden, require_recurrence
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Report:
         return "\n".join([*lines, f"{kept} of {len(lines)} promises kept"])
 
 
+@expect.arguments(d=expect.count(1), n=expect.count(1), prior=expect.optional(gaussian))
 def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = None) -> Report:
     """Check a cell of your own: constant, batched, differentiable, unitwise if it says so?
 

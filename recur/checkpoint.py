@@ -27,6 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from recur import expect
 from recur.core import Tree
 
 Named = dict[str, np.ndarray]  # the arrays of a pytree by their paths
@@ -51,6 +52,9 @@ class Checkpoints:
         seconds: float = 0.0,
         origin: Mapping[str, str] | None = None,
     ):
+        expect.instance(str, Path)("folder", folder)
+        expect.integer("keep", keep)
+        expect.number(0)("seconds", seconds)
         if keep < 1:
             raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from recur import expect
+
 Tree = Any  # a pytree of arrays
 Body = Callable[[Tree, Tree], tuple[Tree, Array]]  # (state, x) -> (state, h)
 
@@ -90,9 +92,15 @@ def require_recurrence(cell: Any) -> None:
         if isinstance(cell, ModuleType) and hasattr(cell, "cell"):
             meant = f"Did you mean {cell.__name__}.cell?"
         raise ValueError(
-            f"a recurrence has functions init, start and step; {cell!r} has no "
+            f"a recurrence has functions init, start and step; {expect.told(cell)} has no "
             f"{', '.join(missing)}. {meant}"
         )
+
+
+def recurrence(name: str, value: Any) -> None:
+    """A check of `expect`: init, start and step."""
+    del name
+    require_recurrence(value)
 
 
 _declared: set[type] = set()  # every type of parameters that a cell takes
@@ -171,6 +179,7 @@ class Prior(NamedTuple):
     mu_b: ArrayLike = 0.0
     sigma_b: ArrayLike = 0.0
 
+    @expect.arguments(key=expect.key, d=expect.integer, n=expect.integer, gates=expect.count(1))
     def draw(self, key: Array, d: int, n: int, gates: int = 1) -> tuple[Array, Array, Array]:
         """W (n, gates*n), V (d, gates*n) and b (gates*n,), the gates side by side.
 
@@ -184,6 +193,7 @@ class Prior(NamedTuple):
             jax.random.normal(k, shape)
             for k, shape in zip(jax.random.split(key, 3), shapes, strict=True)
         )
+        gaussian("prior", self)
         spread = {
             name: _per_column(name, value, n, gates, b.dtype)
             for name, value in self._asdict().items()
@@ -204,3 +214,10 @@ def _per_column(name: str, value: ArrayLike, n: int, gates: int, dtype: Any) -> 
             f"scalar or one value per gate, shape ({gates},). To sweep priors, vmap over them."
         )
     return jnp.repeat(jnp.broadcast_to(value, (gates,)), n)
+
+
+def gaussian(name: str, value: Any) -> None:
+    """A check of `expect`: a Prior of real numbers."""
+    expect.instance(Prior)(name, value)
+    for field, number in value._asdict().items():
+        expect.real(f"{name}.{field}", number)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.compose.masks import choose
 from recur.core import Body, Tree
 from recur.scan import check, describe, length
@@ -22,6 +23,13 @@ from recur.scan.shares import placement
 Feed = Callable[[Array, Array], Array]  # (key, h) -> the proposed next input
 
 
+@expect.arguments(
+    key=expect.key,
+    body=expect.function,
+    feed=expect.function,
+    xs=expect.arrays,
+    teacher=expect.numeric,
+)
 def scheduled(
     key: Array, body: Body, feed: Feed, state: Tree, xs: Array, teacher: Array
 ) -> tuple[Tree, Array, Array]:
@@ -63,6 +71,7 @@ def scheduled(
     return state, hs, proposals
 
 
+@expect.arguments(key=expect.key, x=expect.numbers, steps=expect.integer)
 def free_running(
     key: Array, body: Body, feed: Feed, state: Tree, x: Array, steps: int
 ) -> tuple[Tree, Array, Array]:
@@ -76,6 +85,7 @@ def free_running(
     return scheduled(key, body, feed, state, xs, jnp.zeros(steps, bool))
 
 
+@expect.arguments(update=expect.real, k=expect.number())
 def inverse_sigmoid(update: ArrayLike, k: float) -> Array:
     """epsilon = k / (k + exp(update / k)), the paper's decay of the teacher's share, k >= 1.
 

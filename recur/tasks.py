@@ -19,8 +19,9 @@ import numpy as np
 from jax import Array
 from jax.nn import one_hot
 
-from recur import scan
+from recur import expect, scan
 from recur.functions import Constant, Given
+from recur.scan.indices import whole
 
 
 class Batch(NamedTuple):
@@ -47,6 +48,7 @@ class Task:
     baseline: Baseline
 
 
+@expect.arguments(outputs=expect.floats, targets=expect.numbers)
 def loss(outputs: Array, targets: Array) -> Array:
     """Mean over (K, B): cross-entropy in nats for classes, squared error for numbers.
 
@@ -62,6 +64,7 @@ def loss(outputs: Array, targets: Array) -> Array:
     return jnp.mean((outputs - targets) ** 2)
 
 
+@expect.arguments(outputs=expect.floats, targets=expect.numbers)
 def accuracy(outputs: Array, targets: Array) -> Array:
     """Share of the (K, B) answers whose largest logit is that of the wanted class.
 
@@ -93,6 +96,7 @@ def _check(outputs: Array, shape: tuple[int, ...], k: int | None = None) -> None
 # --- to be given back ----------------------------------------------------------------------------
 
 
+@expect.arguments(T=whole, symbols=whole, length=whole)
 def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
     """`length` symbols, T - 1 blanks, a cue, `length` blanks; then to be said again, in order.
 
@@ -103,6 +107,7 @@ def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
     return _recall(T, symbols, length, cue=length + T - 1)
 
 
+@expect.arguments(T=whole, symbols=whole, length=whole)
 def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
     """Noiseless memorisation: as `copy`, but after T blanks the cue asks for the first symbol.
 
@@ -129,6 +134,7 @@ def _sample_recall(T: int, symbols: int, length: int, cue: int, key: Array, batc
     return Batch(one_hot(xs, symbols + 2), jnp.concatenate([silence, said]))
 
 
+@expect.arguments(T=whole, symbols=whole)
 def random_permutation(T: int, symbols: int = 100) -> Task:
     """A first symbol, 0 or 1, and T - 1 random others of 2 .. symbols - 1; which was the first?
 
@@ -150,6 +156,7 @@ def _sample_permutation(T: int, symbols: int, key: Array, batch: int) -> Batch:
 # --- two of many ---------------------------------------------------------------------------------
 
 
+@expect.arguments(T=whole)
 def adding(T: int) -> Task:
     """(number, mark) with numbers uniform on [0, 1], two of them marked: what is their sum?
 
@@ -167,6 +174,7 @@ def _sample_adding(T: int, key: Array, batch: int) -> Batch:
     return Batch(jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(0)[None, :, None])
 
 
+@expect.arguments(T=whole)
 def delayed_xor(T: int) -> Task:
     """(bit, mark), two bits marked as in `adding`: do they differ? Martens and Sutskever 2011."""
     _require_tenths(T)
@@ -187,6 +195,7 @@ def _marks(key: Array, T: int, batch: int) -> Array:
     return one_hot(first, T, axis=0) + one_hot(second, T, axis=0)
 
 
+@expect.arguments(T=whole)
 def temporal_order(T: int) -> Task:
     """Two signals, A or B each, among distractors c, d, e, f: which of AA, AB, BA, BB was it?
 
@@ -195,6 +204,7 @@ def temporal_order(T: int) -> Task:
     return _order(T, ((1, 2), (4, 5)))
 
 
+@expect.arguments(T=whole)
 def three_bit_order(T: int) -> Task:
     """As `temporal_order` with three signals: in [T/10, 2T/10], [3T/10, 4T/10], [6T/10, 7T/10]."""
     return _order(T, ((1, 2), (3, 4), (6, 7)))
@@ -280,6 +290,7 @@ def _sample_integrator(T: int, key: Array, batch: int) -> Batch:
 # --- images --------------------------------------------------------------------------------------
 
 
+@expect.arguments(images=expect.numbers, labels=expect.real, noise=expect.number(0))
 def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10) -> Task:
     """An image (N, ...), whole, as the first input, then Gaussian noise up to T: which class?
 
@@ -288,6 +299,7 @@ def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10
     return _labelled(images, labels, Given(_pad, T, noise), images[0].size, classes)
 
 
+@expect.arguments(images=expect.numbers, labels=expect.real)
 def unrolled(
     images: Array, labels: Array, pixels: int, classes: int = 10, order: Array | None = None
 ) -> Task:
@@ -299,12 +311,14 @@ def unrolled(
     return _labelled(images, labels, read, pixels, classes)
 
 
+@expect.arguments(key=expect.key, images=expect.numbers, labels=expect.real)
 def permuted(key: Array, images: Array, labels: Array, pixels: int = 1, classes: int = 10) -> Task:
     """`unrolled` in a random order of all pixels, the same for all images. arXiv:1504.00941."""
     order = jax.random.permutation(key, images[0].size)
     return unrolled(images, labels, pixels, classes, order)
 
 
+@expect.arguments(key=expect.key, images=expect.numbers, noise=expect.number(0))
 def pad(key: Array, images: Array, T: int, noise: float) -> Array:
     """Images (B, ...) of P pixels and noise after them -> (T, B, P)."""
     scan.require_integers(T=T)
@@ -316,6 +330,7 @@ def pad(key: Array, images: Array, T: int, noise: float) -> Array:
     )
 
 
+@expect.arguments(images=expect.numbers, order=expect.optional(expect.numbers))
 def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
     """Images (B, ...) of P pixels, `pixels` at a step -> (P / pixels, B, pixels).
 
@@ -328,6 +343,10 @@ def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
         raise ValueError(f"pixels must divide the {flat.shape[1]} of an image, got {pixels}")
     if order is not None:
         scan.require_index("order", order, flat.shape[1], "pixels")
+        if np.shape(order) != flat.shape[1:]:
+            raise ValueError(
+                f"order has one entry a pixel, ({flat.shape[1]},); got {scan.describe(order)}"
+            )
         valid = scan.inside(order, flat.shape[1])
         flat = scan.or_nan(valid, jnp.asarray(flat).T[jnp.where(valid, order, 0)]).T
     return flat.reshape(len(images), -1, pixels).swapaxes(0, 1)
@@ -342,6 +361,7 @@ def _labelled(
     if labels.shape != images.shape[:1]:
         raise ValueError(f"one label an image: got images {images.shape}, labels {labels.shape}")
     scan.require_index("labels", labels, classes, "classes")
+    jax.eval_shape(lambda: read(jax.random.key(0), images[:1]))  # its errors
     share = np.bincount(labels) / len(labels)
     known = -sum(p * log(p) for p in share.tolist() if p > 0)
     sample = Given(_sample_labelled, Constant(images), Constant(labels), read)

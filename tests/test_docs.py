@@ -12,6 +12,7 @@ from recur import cells
 DOCS = Path(__file__).parents[1] / "docs"
 BELOW = {
     "recur.core",
+    "recur.expect",
     "recur.jaxpr",
     "recur.check",
     "recur.functions",

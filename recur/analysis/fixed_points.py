@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
+from recur import expect
 from recur.analysis.flat import Step, flatten, integer, precise
 from recur.core import Body, Tree
 
@@ -43,6 +44,7 @@ class Points(NamedTuple):
         return self.distance <= NEAR  # false for NaN
 
 
+@expect.arguments(states=expect.arrays, x=expect.arrays, rate=expect.scalar)
 @precise
 def fixed_points(
     body: Body,
@@ -94,6 +96,7 @@ def fixed_points(
     return Points(jax.vmap(unravel)(s), q, distance, outcome)
 
 
+@expect.arguments(points=expect.instance(Points), speed=expect.number(0), distance=expect.number(0))
 def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Points:
     """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
 
@@ -112,6 +115,7 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
     return Points(*jax.tree.map(lambda leaf: leaf[np.array(kept, int)], tuple(points)))
 
 
+@expect.arguments(points=expect.instance(Points))
 def describe_points(points: Points) -> str:
     """How the search of each start ended, how fast the network still is there, and what to do.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from recur import scan
+from recur import expect, scan
 from recur.analysis.saturation import accurate
 from recur.compose.presence import steps_present
 from recur.core import Body, Tree
@@ -21,6 +21,7 @@ precise = jax.default_matmul_precision("highest")
 Step = Callable[[Array, Tree], tuple[Array, Array]]
 
 
+@expect.arguments(body=expect.function, state=expect.arrays, xs=expect.arrays)
 def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     """The step (s, x) -> (s, h) on flat states s (m,), and the flat start.
 
@@ -64,8 +65,7 @@ def finite_or_nan(value: Array, *watched: Array) -> Array:
 
 def integer(name: str, value: Any) -> int:
     """The value as an int; TypeError unless it is an integer of Python, NumPy or JAX."""
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is an integer, got {value!r}")
+    expect.integer(name, value)
     return operator.index(value)
 
 

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from recur import expect
 from recur.analysis.flat import flatten, log_norm, precise
 from recur.core import Body, Tree
 
 
+@expect.arguments(key=expect.key)
 @precise
 def log_gain(key: Array, body: Body, state: Tree, xs: Tree) -> Array:
     """log |J_t v|, (T,), for J_t = d state_t / d state_0 and one random unit vector v; nats.

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from recur import expect
 from recur.analysis.flat import Step, finite_or_nan, flatten, log_norm, precise, pullback
 from recur.core import Body, Tree
 
 
+@expect.arguments(loss=expect.function)
 @precise
 def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: Tree) -> Array:
     """log |dloss/dh_t| for every t, (T,), from one backward pass; nats.
@@ -24,6 +26,9 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     step, start = flatten(body, state, xs)
     where = position_of_output(body, state, xs)
     before, hs = trajectory(step, start, xs)
+    shape = jax.eval_shape(loss, hs).shape
+    if shape != ():
+        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
     direct = jax.vmap(finite_or_nan)(jax.grad(loss)(hs), hs)
 
     def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.analysis.flat import (
     Step,
     finite_or_nan,
@@ -31,6 +31,7 @@ from recur.core import Body, Tree
 Losses = Callable[[Array], Array]  # hs (T, ..., n) -> (T,), the loss of each step from its own h
 
 
+@expect.arguments(losses=expect.function)
 @precise
 def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -> Array:
     """log |dloss_t / dh_{t-lag}| for every t and lag = 0 .. lags, (T, lags + 1); nats.
@@ -59,6 +60,7 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     return jnp.where(at >= 0, rows[at, np.arange(lags + 1)], jnp.nan)
 
 
+@expect.arguments(losses=expect.function, network=expect.function)
 @precise
 def gradient_by_lag(
     losses: Losses,
@@ -109,6 +111,7 @@ class Verdict(NamedTuple):
         return f"gradients {self.word}: {self.rate:+.4f} nats per step back"
 
 
+@expect.arguments(logs=expect.floats)
 def verdict(logs: Array) -> Verdict:
     """Whether gradients vanish, explode or are preserved, from `gradient_map` (..., lags + 1).
 
@@ -133,6 +136,7 @@ def verdict(logs: Array) -> Verdict:
     return Verdict("explode" if rate > 0 else "vanish", rate)
 
 
+@expect.arguments(logs=expect.floats, q=expect.real)
 def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Array:
     """Quantiles over the first axis, a batch, of logs that may be -inf or NaN (no such step).
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.analysis.flat import flatten, precise
 from recur.analysis.frame import directions, transport
 from recur.analysis.push import push_forward
@@ -38,6 +38,12 @@ class Lyapunov(NamedTuple):
     rounding: Array  # (k,) nats per step by which one rounding of states and directions moves them
 
 
+@expect.arguments(
+    key=expect.key,
+    k=expect.optional(expect.integer),
+    discard=expect.integer,
+    every=expect.optional(expect.integer),
+)
 def lyapunov(
     key: Array,
     body: Body,
@@ -65,6 +71,12 @@ def lyapunov(
     return lyapunov_details(key, body, state, xs, k, discard, every).exponents
 
 
+@expect.arguments(
+    key=expect.key,
+    k=expect.optional(expect.integer),
+    discard=expect.integer,
+    every=expect.optional(expect.integer),
+)
 @precise
 def lyapunov_details(
     key: Array,
@@ -104,12 +116,14 @@ def lyapunov_details(
     )
 
 
+@expect.arguments(exponents=expect.floats)
 def kaplan_yorke(exponents: Array) -> Array:
     """Kaplan-Yorke dimension of all exponents, descending: j + (their first j)'s sum / |next|.
 
     j is the largest number of them whose sum is not negative. Frederickson et al. 1983, J.
     Differential Equations 49:185.
     """
+    exponents = jnp.asarray(exponents)
     sums = jnp.cumsum(exponents)
     j = jnp.sum(sums >= 0)
     following = exponents[jnp.minimum(j, exponents.size - 1)]
@@ -118,17 +132,20 @@ def kaplan_yorke(exponents: Array) -> Array:
     return j.astype(exponents.dtype) + fraction
 
 
+@expect.arguments(exponents=expect.floats)
 def entropy_rate(exponents: Array) -> Array:
     """Sum of the positive exponents of all, descending: a bound on the entropy rate (Pesin); nats.
 
     NaN where an exponent is that might be positive.
     """
+    exponents = jnp.asarray(exponents)
     j = jnp.sum(exponents > 0)
     following = exponents[jnp.minimum(j, exponents.size - 1)]
     total = jnp.maximum(exponents, 0).sum(where=exponents > 0)
     return jnp.where((j < exponents.size) & jnp.isnan(following), jnp.nan, total)
 
 
+@expect.arguments(key=expect.key, k=expect.integer, discard=expect.integer, every=expect.integer)
 def flossing(
     key: Array, body: Body, state: Tree, xs: Tree, k: int, discard: int = 0, every: int = 1
 ) -> Array:
@@ -140,6 +157,7 @@ def flossing(
     return jnp.sum(lyapunov(key, body, state, xs, k, discard, every) ** 2)
 
 
+@expect.arguments(key=expect.key, k=expect.integer, discard=expect.integer)
 def finite_growth(
     key: Array, body: Body, state: Tree, xs: Tree, k: int = 1, discard: int = 0
 ) -> Array:

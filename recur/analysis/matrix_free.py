@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from recur import expect
 from recur.analysis.flat import flatten, integer, log_norm, precise
 from recur.core import Body, Tree
 
@@ -28,6 +29,7 @@ class Density(NamedTuple):
     weights: Array
 
 
+@expect.arguments(key=expect.key)
 @precise
 def top_log_singular_values(
     key: Array, body: Body, state: Tree, xs: Tree, k: int, products: int | None = None
@@ -57,6 +59,7 @@ def top_log_singular_values(
     return total + jnp.where(best - logs.min(axis=0) < AGREE, best, jnp.nan)
 
 
+@expect.arguments(key=expect.key)
 @precise
 def singular_density(
     key: Array, body: Body, state: Tree, xs: Tree, products: int, probes: int = 8

@@ -3,6 +3,7 @@
 import difflib
 import sys
 
+from recur import expect
 from recur.cells import (
     antisymmetric,
     cfn,
@@ -55,6 +56,7 @@ def names() -> list[str]:
     return found
 
 
+@expect.arguments(name=expect.instance(str))
 def named(name: str) -> Recurrence:
     """The cell of that name. Raises ValueError with the nearest name if there is none."""
     if name not in names():

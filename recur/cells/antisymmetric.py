@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.core import Prior, Unitwise
 from recur.functions import Given
 
@@ -83,6 +84,7 @@ def update_gated(
     return h + eps * sigmoid(field + z[1]) * jnp.tanh(field + z[0])
 
 
+@expect.arguments(eps=expect.number(), gamma=expect.number())
 def euler(eps: float, gamma: float) -> Unitwise:
     """The cell with step eps and diffusion gamma. Raises ValueError unless eps > 0, gamma >= 0."""
     _check(eps, gamma)
@@ -90,6 +92,7 @@ def euler(eps: float, gamma: float) -> Unitwise:
     return Unitwise(init, start, drive, mix, own, Params)
 
 
+@expect.arguments(eps=expect.number(), gamma=expect.number())
 def euler_gated(eps: float, gamma: float) -> Unitwise:
     """The gated cell with step eps and diffusion gamma. Raises ValueError as `euler` does."""
     _check(eps, gamma)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur import expect
 from recur.core import Cell, Prior
 from recur.functions import Given
 
@@ -61,6 +62,7 @@ def step(
     return State(y, v), y
 
 
+@expect.arguments(dt=expect.number(), gamma=expect.number(), epsilon=expect.number())
 def oscillators(dt: float, gamma: float, epsilon: float) -> Cell:
     """The cell with time step dt, stiffness gamma and damping epsilon.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
 
@@ -73,6 +74,7 @@ def step_deep(L: int, params: Params, h: Array, x: Array) -> tuple[Array, Array]
 cell = Unitwise(init, start, drive, mix, update, Params)
 
 
+@expect.arguments(L=expect.integer)
 def deep(L: int) -> Cell | Unitwise:
     """The cell of L layers; a prior has one value, or 2L, the GATES of each layer in turn.
 

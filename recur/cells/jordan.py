@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur import expect
 from recur.core import Cell, Prior, Recurrence, Unitwise
 
 GATES = ("hidden",)
@@ -75,6 +76,7 @@ class Init:
         return Params(W, V, b, Y) if self.form is Params else self.form(W, V, b, Y, c)
 
 
+@expect.arguments(m=expect.integer)
 def outputs(cell: Recurrence, m: int) -> Recurrence:
     """The Jordan cell with m outputs. Raises ValueError for other cells and for m < 1."""
     if not isinstance(cell, Cell | Unitwise) or not isinstance(cell.init, Init):
@@ -111,8 +113,11 @@ def logits(params: Form, h: Array) -> Array:
     return y if isinstance(params, Params) else y + params.c
 
 
+@expect.arguments(params=expect.instance(Params, Squashed, Softmax), h=expect.floats)
 def output(params: Form, h: Array) -> Array:
     """y (..., m) of hidden states h (..., n)."""
+    if h.shape[-1] != params.Y.shape[0]:
+        raise ValueError(f"h has n = {params.Y.shape[0]} units; got {expect.told(h)}")
     y = logits(params, h)
     if isinstance(params, Softmax):
         return jax.nn.softmax(y)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.cells import vanilla
 from recur.core import Prior, Unitwise
 from recur.functions import Given
@@ -64,6 +65,7 @@ def update_fixed(alpha: float, params: Fixed, h: Array, r: Array, z: Array) -> A
     return (1 - alpha) * h + alpha * jnp.tanh(r + z)
 
 
+@expect.arguments(alpha=expect.number())
 def fixed(alpha: float) -> Unitwise:
     """The cell whose units share the rate alpha. Raises ValueError unless 0 < alpha <= 1."""
     if not 0 < alpha <= 1:

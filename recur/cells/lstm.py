@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
@@ -140,6 +141,7 @@ def update(
     return State(sigmoid(o) * phi(c), c)
 
 
+@expect.arguments(phi=expect.function)
 def long_short(phi: Callable[[Array], Array]) -> Unitwise:
     """The cell with this phi at the candidate and at the output; the same phi, the same cell.
 

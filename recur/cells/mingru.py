@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.core import Prior, Unitwise, require_params
 
 GATES = ("update", "candidate")
@@ -74,6 +75,7 @@ def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Arr
 def fitting(takes: type, params: Any, xs: Array) -> Array:
     """The inputs as an array. Raises ValueError for those, and parameters, that do not fit."""
     require_params(takes, params)
+    expect.numeric("xs", xs)
     xs, d = jnp.asarray(xs), params.V.shape[0]
     floats = jnp.issubdtype(xs.dtype, jnp.floating)
     if not (floats and xs.ndim >= 2 and xs.shape[0] != 0 and xs.shape[-1] == d):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
 from recur.functions import Given
@@ -53,6 +54,7 @@ def identity(a: Array) -> Array:
     return a
 
 
+@expect.arguments(phi=expect.function)
 def update(phi: Callable[[Array], Array], params: Params, h: Array, r: Array, z: Array) -> Array:
     """phi(W h + V x + b)."""
     del params, h

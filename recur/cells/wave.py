@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from recur import expect
 from recur.core import Prior, Unitwise
 from recur.functions import Given
 
@@ -49,11 +50,18 @@ class Medium:
     steepness: float = 100.0  # of `project`
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 1 or not self.axes:
+        for name in ("dt", "h", "c0", "c1", "sigma"):
+            expect.number()(name, getattr(self, name))
+        expect.number(0, open=True)("steepness", self.steepness)
+        expect.integer("border", self.border)
+        _require_pixels("shape", (self.shape,))
+        if min(self.shape) < 1 or not self.axes:
             raise ValueError(
                 f"a medium has the shape (ny, nx), two pixels or more; got {self.shape}. A string "
                 "of N pixels is (1, N)"
             )
+        _require_pixels("sources", self.sources)
+        _require_pixels("probes", self.probes)
         fastest = float(np.max(np.abs([self.c0, self.c1])))  # NaN if one of them is
         D = len(self.axes)
         limit = self.h / (fastest * sqrt(D))
@@ -103,6 +111,14 @@ def _tuples(numbers: Any) -> Any:
     return tuple(map(_tuples, numbers)) if np.ndim(numbers) else int(numbers)
 
 
+def _require_pixels(name: str, pixels: Any) -> None:
+    """Raise TypeError unless these are pairs of numbers."""
+    if np.ndim(pixels) == 0 or not all(
+        np.shape(pixel) == (2,) and np.asarray(pixel).dtype.kind in "iuf" for pixel in pixels
+    ):
+        raise TypeError(f"{name} has a pair of integers for each, (row, column); got {pixels!r}")
+
+
 def _to_rim(size: int) -> np.ndarray:
     """How many pixels lie between each of a row and the nearer end."""
     i = np.arange(size)
@@ -128,6 +144,7 @@ def start(params: Params, batch: tuple[int, ...] = ()) -> State:
     return State(zeros, zeros)
 
 
+@expect.arguments(rho=expect.real, steepness=expect.number(0, open=True))
 def project(rho: Array, steepness: float) -> Array:
     """A steep tanh that takes rho < 1/2 to 0 and rho > 1/2 to 1, pixel by pixel."""
     edge = np.tanh(steepness / 2).item()
@@ -172,11 +189,18 @@ def update(
     return State(field + z, y)
 
 
+@expect.arguments(
+    medium=expect.instance(Medium),
+    field=expect.floats,
+    mode=expect.one_of("edge", "constant"),
+)
 def neighbours(medium: Medium, field: Array, mode: str) -> Array:
     """The sum of each pixel's neighbours, (..., n): four on a grid, two on a string.
 
     `mode` is jnp.pad's, for the outside.
     """
+    if field.shape[-1] != medium.n:
+        raise ValueError(f"the last axis is the {medium.n} pixels; got {expect.told(field)}")
     y = field.reshape(*field.shape[:-1], *medium.shape)
     around = []
     for axis in medium.axes:
@@ -186,11 +210,13 @@ def neighbours(medium: Medium, field: Array, mode: str) -> Array:
     return reduce(jnp.add, around).reshape(field.shape)
 
 
+@expect.arguments(medium=expect.instance(Medium), rho=expect.floats)
 def blur(medium: Medium, rho: Array) -> Array:
     """The mean of each pixel of rho (n,) and its neighbours; the outside repeats the rim."""
     return (rho + neighbours(medium, rho, "edge")) / (1 + 2 * len(medium.axes))
 
 
+@expect.arguments(medium=expect.instance(Medium), hs=expect.floats)
 def intensity(medium: Medium, hs: Array) -> Array:
     """The share of each probe in the summed squared field: hs (T, ..., n) -> (..., probes).
 
@@ -200,6 +226,8 @@ def intensity(medium: Medium, hs: Array) -> Array:
     """
     if not medium.probes:
         raise ValueError("this medium has no probes; give it Medium(..., probes=((row, column),))")
+    if hs.shape[-1] != medium.n:
+        raise ValueError(f"the last axis is the {medium.n} pixels; got {expect.told(hs)}")
     heard = hs[..., medium.flat(medium.probes)]
     loudest = lax.stop_gradient(jnp.abs(heard).max(axis=(0, -1), keepdims=True))  # no share moves
     silent = loudest == 0
@@ -208,11 +236,13 @@ def intensity(medium: Medium, hs: Array) -> Array:
     return power / power.sum(axis=-1, keepdims=True)
 
 
+@expect.arguments(medium=expect.instance(Medium))
 def linear(medium: Medium) -> Unitwise:
     """The cell of a medium: d = number of sources, n = number of pixels, linear in its state."""
     return saturable(medium, 0.0, 1.0)
 
 
+@expect.arguments(medium=expect.instance(Medium), b0=expect.number(), y0=expect.number())
 def saturable(medium: Medium, b0: float, y0: float) -> Unitwise:
     """The cell whose material absorbs weak fields by b0, and half as much where |y| = y0.
 

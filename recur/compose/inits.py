@@ -21,12 +21,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.compose.gates import keeping, writing
-from recur.core import Cell, Prior, Tree, Unitwise
+from recur.core import Cell, Prior, Tree, Unitwise, recurrence
 from recur.eigenvalues import eigenvalues
 from recur.functions import Given
 
 
+@expect.arguments(cell=recurrence)
 def orthogonal(cell: Cell | Unitwise) -> Any:
     """The cell with W = sigma_w Q for each gate, Q (n, n) uniform over the orthogonal matrices.
 
@@ -35,6 +37,7 @@ def orthogonal(cell: Cell | Unitwise) -> Any:
     return _redrawn(cell, _orthogonal)
 
 
+@expect.arguments(cell=recurrence)
 def identity(cell: Cell | Unitwise) -> Any:
     """The cell with W = sigma_w I for each gate; of `vanilla.relu` it makes an IRNN.
 
@@ -43,6 +46,7 @@ def identity(cell: Cell | Unitwise) -> Any:
     return _redrawn(cell, _identity)
 
 
+@expect.arguments(cell=recurrence)
 def glorot(cell: Cell | Unitwise) -> Any:
     """The cell with each gate's W and V uniform, of variance sigma^2 times 2 / (fan in + fan out).
 
@@ -51,6 +55,7 @@ def glorot(cell: Cell | Unitwise) -> Any:
     return _redrawn(cell, _glorot)
 
 
+@expect.arguments(cell=recurrence, density=expect.number(), spectral_radius=expect.number())
 def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any:
     """The cell whose units each hear `density` of the others, W scaled to the spectral radius.
 
@@ -67,6 +72,7 @@ def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any
     return _redrawn(cell, _sparse, density, spectral_radius)
 
 
+@expect.arguments(cell=recurrence, value=expect.number())
 def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     """The cell whose bias at the gate that keeps the state is `value`: the larger, the longer.
 
@@ -79,6 +85,7 @@ def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     return _redrawn(cell, _forget_bias, keeping(cell), value)
 
 
+@expect.arguments(cell=recurrence, T_max=expect.number())
 def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
     """The cell whose units remember for 1 .. T_max steps: b = log U at the gate that keeps.
 

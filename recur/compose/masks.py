@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from recur import expect
 from recur.compose.presence import tell
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, recurrence, takes
 from recur.functions import Given, unbound
 
 
+@expect.arguments(cell=recurrence)
 def masked(cell: Recurrence) -> Any:
     """The cell over x = (mask, x), mask (...) boolean: a step that is masked does not happen.
 
@@ -31,6 +33,7 @@ def masked(cell: Recurrence) -> Any:
     return Cell(unbound(cell.init), unbound(cell.start), Given(_masked_step, cell), takes(cell))
 
 
+@expect.arguments(cell=recurrence)
 def resetting(cell: Recurrence) -> Any:
     """The cell over x = (reset, x), reset (...) boolean: where True, x begins a new sequence.
 

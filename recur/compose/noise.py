@@ -13,11 +13,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.compose.masks import beside, follow
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, takes
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, recurrence, takes
 from recur.functions import Given, unbound
 
 
+@expect.arguments(cell=recurrence)
 def recurrent_dropout(cell: Unitwise) -> Cell:
     """The cell over x = (keep, x), keep (..., n): h enters the recurrent product as keep * h.
 
@@ -33,6 +35,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
     return Cell(cell.init, cell.start, Given(_dropping_step, cell), takes(cell))
 
 
+@expect.arguments(cell=recurrence)
 def zoneout(cell: Recurrence) -> Any:
     """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
 
@@ -105,6 +108,7 @@ def _require_shape(keep: Array, a: Array) -> None:
         )
 
 
+@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), h=expect.floats)
 def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
     """keep (T, ..., n) for `recurrent_dropout`: one mask for all steps of a sequence.
 
@@ -117,6 +121,7 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
     return jnp.broadcast_to(_possible(rate, keep), (steps, *h.shape))
 
 
+@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), state=expect.arrays)
 def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
     """keep for `zoneout`, structured as `state`, arrays (T, ..., n): 1 with probability `rate`.
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, takes
+from recur import expect
+from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, recurrence, takes
 from recur.functions import Given, unbound
 
 
@@ -26,6 +27,7 @@ class Normed(NamedTuple):
     shift: Tree
 
 
+@expect.arguments(cell=recurrence)
 def layer_normed(cell: Unitwise) -> Cell:
     """The cell with each array of r and z standardised over its units, with learned gains.
 
@@ -80,6 +82,7 @@ class Learned(NamedTuple):
     start: Tree
 
 
+@expect.arguments(cell=recurrence)
 def learned_start(cell: Recurrence) -> Any:
     """The cell whose initial state is a parameter; it begins as the cell's own start.
 

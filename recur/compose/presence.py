@@ -16,6 +16,7 @@ import jax
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
+from recur import expect
 from recur.core import Body, Tree
 from recur.jaxpr import CALLS, evaluate, inner
 
@@ -23,6 +24,7 @@ _NAME = "recur.present"
 _layer: ContextVar[tuple[Any, list[Array]] | None] = ContextVar("layer", default=None)
 
 
+@expect.arguments(body=expect.function, state=expect.arrays, xs=expect.timed)
 def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
     """Which steps of xs (T, ...) happen in `body`, (T, ...) boolean; None for one without a mask.
 
@@ -32,7 +34,12 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
     found, for it counts the steps of that loop.
     """
     x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-    program = jax.make_jaxpr(body)(state, x)
+    try:
+        program = jax.make_jaxpr(body)(state, x)
+    except Exception as error:  # whatever the step raised, say what it was given
+        raise ValueError(
+            f"the body takes no state {expect.told(state)} with an input {expect.told(x)}: {error}"
+        ) from error
     if not _tells(program.jaxpr):
         return None
 

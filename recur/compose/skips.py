@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from recur.core import Prior, Recurrence, Tree, takes
+from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class Residual:
     """A skip around a cell, y = x + h; the state and the parameters are the cell's."""
 
     cell: Recurrence
+
+    def __post_init__(self) -> None:
+        require_recurrence(self.cell)
 
     @property
     def takes(self) -> Any:
@@ -70,6 +73,9 @@ class HighwaySkip:
     """A gated skip around a cell, y = g h + (1 - g) x with g = sigmoid(V x + b)."""
 
     cell: Recurrence
+
+    def __post_init__(self) -> None:
+        require_recurrence(self.cell)
 
     @property
     def takes(self) -> Any:

@@ -18,11 +18,13 @@ from flax import linen as nn
 from flax import nnx
 from jax import Array
 
+from recur import expect
 from recur.compose.normed import Learned
-from recur.core import Cell, Prior, Recurrence, Tree
+from recur.core import Cell, Prior, Recurrence, Tree, gaussian, recurrence
 from recur.functions import Given
 
 
+@expect.arguments(make=expect.function)
 def from_nnx(make: Callable[..., nnx.RNNCellBase]) -> Cell:
     """The recur Cell of an nnx cell; `make(d, n, rngs=...)` builds it, such as nnx.LSTMCell.
 
@@ -47,6 +49,7 @@ def _nnx_step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Arra
     return params(state, x)
 
 
+@expect.arguments(module=expect.instance(nn.RNNCellBase))
 def from_linen(module: nn.RNNCellBase) -> Cell:
     """The recur Cell of a linen cell of n features. The prior is ignored: it draws its own.
 
@@ -104,6 +107,13 @@ class NnxCell(nnx.RNNCellBase):
     `scan.tied(module.cell, module.values)` is its body, for every analysis.
     """
 
+    @expect.arguments(
+        cell=recurrence,
+        d=expect.integer,
+        n=expect.integer,
+        prior=expect.optional(gaussian),
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(
         self, cell: Recurrence, d: int, n: int, *, prior: Prior | None = None, rngs: nnx.Rngs
     ):

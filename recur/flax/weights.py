@@ -29,6 +29,7 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.cells import gru, lstm, vanilla
 from recur.compose import BothWays
 from recur.core import Tree, require_params, takes
@@ -36,9 +37,11 @@ from recur.flax.cells import NnxCell
 
 Weights = Mapping[str, Any] | nnx.Module
 Model = TypeVar("Model", bound=nnx.Module)
+_mapping = expect.instance(Mapping, nnx.Module)
 Activation = Callable[[Array], Array]
 
 
+@expect.arguments(weights=_mapping, phi=expect.function)
 def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
     """For `lstm.cell`, or `lstm.long_short(phi)`, from a Flax LSTMCell or OptimizedLSTMCell.
 
@@ -54,6 +57,7 @@ def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
     return lstm.Params(W, V, b)
 
 
+@expect.arguments(weights=_mapping)
 def flax_gru(weights: Weights) -> gru.Cudnn:
     """For `gru.cudnn`, from a Flax GRUCell. Raises ValueError as `flax_lstm` does."""
     _require_functions(weights, jnp.tanh)
@@ -68,6 +72,7 @@ def flax_gru(weights: Weights) -> gru.Cudnn:
     return gru.Cudnn(_update_first(W), _update_first(V), _update_first(b), b_h)
 
 
+@expect.arguments(weights=_mapping, phi=expect.function)
 def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
     """For `vanilla.cell`, or `vanilla.elman(phi)`, from a Flax SimpleCell without residual.
 
@@ -81,6 +86,7 @@ def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
     return vanilla.Params(named["h/kernel"], named["i/kernel"], named["i/bias"])
 
 
+@expect.arguments(state=_mapping)
 def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
     """For `lstm.cell`, from the state dict of an nn.LSTM of one layer or an nn.LSTMCell.
 
@@ -90,6 +96,7 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
     return lstm.Params(W, V, b_h + b)
 
 
+@expect.arguments(state=_mapping)
 def torch_gru(state: Mapping[str, ArrayLike]) -> gru.Cudnn:
     """For `gru.cudnn`, from an nn.GRU of one layer or an nn.GRUCell. Raises as `torch_lstm`."""
     W, V, b_h, b = _torch(state, "a GRU", 3)
@@ -98,6 +105,7 @@ def torch_gru(state: Mapping[str, ArrayLike]) -> gru.Cudnn:
     return gru.Cudnn(_update_first(W), _update_first(V), _update_first(outside), b_h[2 * n :])
 
 
+@expect.arguments(state=_mapping)
 def torch_rnn(state: Mapping[str, ArrayLike]) -> vanilla.Params:
     """For `vanilla.cell` (tanh) or `vanilla.relu`, from an nn.RNN of one layer or an nn.RNNCell.
 
@@ -107,6 +115,7 @@ def torch_rnn(state: Mapping[str, ArrayLike]) -> vanilla.Params:
     return vanilla.Params(W, V, b_h + b)
 
 
+@expect.arguments(one=expect.function, state=_mapping)
 def torch_layers(
     one: Callable[[Mapping[str, ArrayLike]], Tree], state: Mapping[str, ArrayLike]
 ) -> tuple:
@@ -179,6 +188,8 @@ def _torch(
     if len(suffixes) > 1 and all(suffix.startswith("_l") for suffix in suffixes):
         raise ValueError(f"one layer is asked for, got {suffixes}: use torch_layers for all")
     end = suffixes[0] if suffixes else ""
+    for name, a in state.items():
+        expect.numeric(name, a)
     named = {name.removesuffix(end): jnp.asarray(a) for name, a in state.items()}
     named = {name: a.T if name.startswith("weight") else a for name, a in named.items()}
     biases = ("bias_ih", "bias_hh") if any(name.startswith("bias") for name in named) else ()
@@ -213,6 +224,8 @@ def _flax(weights: Weights) -> dict[str, Array]:
     if isinstance(weights, nnx.Module):
         weights = nnx.to_pure_dict(nnx.state(weights, nnx.Param))
     flat = flatten_dict(dict(weights.get("params", weights)), sep="/")
+    for name, a in flat.items():
+        expect.numeric(name, a)
     return {name.replace("if_/", "if/"): jnp.asarray(a) for name, a in flat.items()}
 
 

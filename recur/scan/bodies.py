@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from jax import Array
 
-from recur.core import Body, Prior, Recurrence, Tree, require_params, takes
+from recur import expect
+from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence, require_params, takes
 
 
 @dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
@@ -19,6 +20,7 @@ class Tied:
         return self.cell.step(self.params, state, x)
 
 
+@expect.arguments(cell=recurrence)
 def tied(cell: Recurrence, params: Tree) -> Tied:
     """The body (state, x) -> (state, h) of a network: the same parameters at every step.
 
@@ -28,6 +30,7 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
     return Tied(cell, params)
 
 
+@expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(1), n=expect.count(1))
 def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
     """The body (state, (key, x)) -> (state, h) that draws fresh parameters at every step.
 

@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from recur import expect
 from recur.core import Body, Tree
 from recur.scan.bodies import Tied
 
 
+@expect.arguments(xs=expect.arrays)
 def input_array(xs: Tree) -> Array:
     """The input itself, where xs may be a tuple (masks, noise, input): its last array."""
     return jax.tree.leaves(xs)[-1]
 
 
+@expect.arguments(xs=expect.arrays)
 def length(xs: Tree) -> int:
     """T, the length of the leading axis that all arrays of xs share."""
     require_arrays(xs)
@@ -50,6 +53,7 @@ def number_of_steps(xs: Tree, what: str) -> int:
     return T
 
 
+@expect.arguments(xs=expect.tree)
 def require_float(xs: Tree) -> None:
     """Raise ValueError unless the input array is floating point, (T, ..., d)."""
     if not jax.tree.leaves(xs):
@@ -77,6 +81,7 @@ def require_batch(xs: Tree) -> None:
             )
 
 
+@expect.arguments(body=expect.function, state=expect.tree, xs=expect.arrays)
 def check(body: Body, state: Tree, xs: Tree) -> None:
     """Raise ValueError unless `body` can be scanned over xs from `state`. Costs one trace."""
     if length(xs) == 0:
@@ -130,6 +135,7 @@ def _advice(body: Body, state: Tree, x: Tree) -> str:
     return f"For these inputs cell.start gives a state {describe(start)}."
 
 
+@expect.arguments(xs=expect.arrays)
 def first_nonfinite(xs: Tree) -> Array:
     """The first step at which any array of xs (T, ...) is NaN or infinite, or -1. Traceable."""
     bad = jnp.zeros(length(xs), bool)
@@ -139,6 +145,7 @@ def first_nonfinite(xs: Tree) -> Array:
     return jnp.where(bad.any(), jnp.argmax(bad), -1) if length(xs) != 0 else jnp.array(-1)
 
 
+@expect.arguments(xs=expect.arrays)
 def check_finite(xs: Tree, name: str = "xs") -> None:
     """Raise ValueError naming the first step and entry that is not finite; for use outside jit.
 

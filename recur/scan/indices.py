@@ -4,13 +4,14 @@ Out of range they are refused where their values are known, and what is made of 
 they are traced; they never wrap around, and are never clipped.
 """
 
-import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from recur import expect
 
 
 def known(values: Any) -> np.ndarray | None:
@@ -22,6 +23,7 @@ def known(values: Any) -> np.ndarray | None:
     return np.asarray(values)
 
 
+@expect.arguments(index=expect.numeric)
 def require_index(
     name: str, index: Any, size: int, what: str, there: np.ndarray | bool | None = True
 ) -> None:
@@ -52,9 +54,14 @@ def require_integers(**counts: Any) -> None:
     """Raise ValueError for a count that is no integer, such as T=20.0."""
     for name, value in counts.items():
         try:
-            operator.index(value)
+            expect.integer(name, value)
         except TypeError:
             raise ValueError(f"{name} is a whole number, an int; got {value!r}") from None
+
+
+def whole(name: str, value: Any) -> None:
+    """A check of `expect`: a count."""
+    require_integers(**{name: value})
 
 
 def inside(index: Array, size: int) -> Array:

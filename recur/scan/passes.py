@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from recur import expect
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
 from recur.scan.checks import are_numbers, describe, length, number_of_steps
@@ -85,6 +86,7 @@ def states(
     return shared(walker(cell, how), params, state, now)[1][1]
 
 
+@expect.arguments(truncate=expect.integer)
 def truncated(
     cell: Recurrence,
     params: Tree,
@@ -141,6 +143,9 @@ def truncated(
     return shared(walk, params, state, now)
 
 
+@expect.arguments(
+    read=expect.function, targets=expect.arrays, piece=expect.optional(expect.integer)
+)
 def total(
     read: Callable[[Array, Tree], Array],
     cell: Recurrence,

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from recur.core import Recurrence, Tree, Unitwise
+from recur import expect
+from recur.core import Recurrence, Tree, Unitwise, recurrence
 from recur.scan.checks import are_numbers, input_array
 
 Engine = Literal["auto", "scan", "chunked"]
@@ -27,6 +28,7 @@ class Plan(NamedTuple):
     keep_mix: bool  # whether a chunked derivative keeps mix(h) beside each state that it has
 
 
+@expect.arguments(cell=recurrence, xs=expect.timed)
 def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "mix") -> Plan:
     """The engine, chunk and segment with which `run` takes `cell` over xs (T, ..., d).
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from recur import expect
 from recur.core import Tree
 from recur.scan.checks import are_numbers, input_array
 from recur.scan.indices import inside, known
@@ -14,6 +15,7 @@ from recur.scan.indices import inside, known
 TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for xs (..., T, d)"
 
 
+@expect.arguments(xs=expect.timed)
 def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
     """Which steps of xs (T, ..., d) are there, (T, ...) boolean; None where all are.
 
@@ -50,6 +52,7 @@ def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None)
 
 def require_flags(name: str, flags: Any, xs: Tree) -> Array:
     """The flags as an array. Raises ValueError unless they are boolean, (T, ...batch) of xs."""
+    expect.numeric(name, flags)
     flags = jnp.asarray(flags)
     expected = input_array(xs).shape[:-1]
     if flags.dtype != bool:
@@ -94,6 +97,7 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
 
     Raises ValueError for a wrong shape or dtype, and for lengths outside of it that are known.
     """
+    expect.numeric("lengths", lengths)
     values = known(lengths)
     lengths = jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
+from recur import expect
 from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
@@ -51,6 +53,8 @@ def ask(
     """The arguments of a pass, checked against its inputs."""
     require_float(xs)
     require_batch(xs)
+    expect.instance(bool, np.bool_)("reverse", reverse)
+    expect.count(1)("unroll", int(unroll) if isinstance(unroll, bool) else unroll)
     reset = None if reset is None else require_flags("reset", reset, xs)
     return How(present(xs, lengths, mask), reset, reverse, unroll, engine, memory, every)
 
@@ -65,6 +69,7 @@ def begin(
     """
     require_recurrence(cell)
     require_params(takes(cell), params)
+    expect.tree("state", state)
     if state is not None:
         xs, how = _copied(_batch(cell, params, state), xs, how)
     return alike(cell.start, params, state, (xs, how.mask, how.reset))

@@ -22,7 +22,8 @@ from jax import Array, lax
 from jax.nn import sigmoid
 from jax.typing import ArrayLike
 
-from recur.core import Prior
+from recur import expect
+from recur.core import Prior, gaussian
 from recur.theory.field import MeanField, Squares, check_inputs
 from recur.theory.quadrature import gauss, mean, mean_of_pair, safe_sqrt
 
@@ -192,6 +193,7 @@ def _timescale(chi: Array, lost: Array) -> Array:
     return -1 / jnp.where(near, jnp.log1p(-jnp.where(near, lost, 0)), jnp.log(chi))
 
 
+@expect.arguments(prior=gaussian)
 def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
     """sigma_w^2, sigma_v^2, mu_b, sigma_b^2, R, Sigma as scalars of one dtype.
 

@@ -13,7 +13,8 @@ from jax import Array
 from jax.nn import sigmoid
 from jax.typing import ArrayLike
 
-from recur.core import Prior, Recurrence
+from recur import expect
+from recur.core import Prior, Recurrence, gaussian, recurrence
 from recur.theory.field import MeanField, check_inputs
 from recur.theory.quadrature import mean
 from recur.theory.untied import untied
@@ -26,6 +27,7 @@ TOLERANCE = 2e-3  # of chi about 1, beside 6 standard errors: 4 of a difference 
 Look = Callable[[float], tuple[float, float]]  # value -> chi - 1, and how far it may be off
 
 
+@expect.arguments(mu_b=expect.scalar, q=expect.scalar, R=expect.scalar)
 def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
     """The prior of `cells.minimal.bare` with chi = 1 at given mu_b, q and R, in closed form.
 
@@ -79,6 +81,14 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
     return Prior(*(jnp.where(good, value, jnp.nan) for value in found))
 
 
+@expect.arguments(
+    cell=recurrence,
+    prior=gaussian,
+    R=expect.scalar,
+    low=expect.number(),
+    high=expect.number(),
+    key=expect.optional(expect.key),
+)
 def critical(
     cell: Recurrence,
     prior: Prior,
@@ -98,6 +108,7 @@ def critical(
     Raises ValueError where chi leaps over 1, by more than 2e-3 and 6 standard errors, where it is
     on one side of 1 throughout, where it crosses 1 twice, and where it is not finite.
     """
+    check_inputs(R, 1.0)
     _check(prior, field, low, high)
 
     def off(value: float) -> tuple[float, float]:
@@ -149,6 +160,14 @@ def _not_between(off: Look, field: str, low: float, high: float) -> str:
     )
 
 
+@expect.arguments(
+    cell=recurrence,
+    prior=gaussian,
+    R=expect.scalar,
+    low=expect.number(),
+    high=expect.number(),
+    key=expect.optional(expect.key),
+)
 def slowest(
     cell: Recurrence,
     prior: Prior,
@@ -165,6 +184,7 @@ def slowest(
     For inputs of cosine Sigma, xi is how long two sequences are told apart. Raises ValueError where
     perturbations grow throughout.
     """
+    check_inputs(R, Sigma)
     _check(prior, field, low, high)
 
     def score(value: float) -> float:

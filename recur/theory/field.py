@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from recur import expect
+
 
 class Squares(NamedTuple):
     """Mean and variance of the squared singular values of the one-step Jacobian d state'/d state.
@@ -41,11 +43,20 @@ class MeanField(NamedTuple):
     converged: Any = None  # whether all stood still within the limit of steps; None where computed
 
 
+@expect.arguments(chi=expect.real)
 def timescale(chi: Array) -> Array:
     """xi = -1 / log(chi), steps: perturbations decay as exp(-t / xi), or grow where xi < 0."""
     return -1 / jnp.log(chi)
 
 
+def cosines(name: str, value: Any) -> None:
+    """A check of `expect`: one number a step, (T,)."""
+    expect.numbers(name, value)
+    if np.ndim(value) != 1:
+        raise ValueError(f"{name} has one cosine a step, (T,); got {expect.told(value)}")
+
+
+@expect.arguments(R=expect.real, Sigma=expect.real)
 def check_inputs(R: ArrayLike, Sigma: ArrayLike) -> None:
     """Raise ValueError unless R > 0 and |Sigma| <= 1; values under a trace are let pass."""
     if not isinstance(R, jax.core.Tracer) and not np.all(np.asarray(R) > 0):

@@ -20,11 +20,13 @@ from jax import Array, lax
 from jax.nn import sigmoid
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.core import Prior
 from recur.theory import closed
 from recur.theory.field import Squares
 
 
+@expect.arguments(T=expect.count(1))
 def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
     """Of h = tanh(W h + V x + b), (T,) each for t = 1 .. T. Raises as `closed.vanilla` does."""
     mean, gaussian, orthogonal = cast(Squares, closed.vanilla(prior, R).squares)
@@ -32,6 +34,7 @@ def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
     return Squares(mean**t, *(t * v * mean ** (2 * t - 2) for v in (gaussian, orthogonal)))
 
 
+@expect.arguments(T=expect.count(1))
 def minimal(prior: Prior, R: ArrayLike, T: int) -> Squares:
     """Of `cells.minimal.bare`, (T,) each for t = 1 .. T, inputs x ~ N(0, R).
 

@@ -15,10 +15,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.analysis.flat import precise
-from recur.core import Prior, Recurrence, hidden
+from recur.core import Prior, Recurrence, gaussian, hidden, recurrence
 from recur.theory.ensemble import ensemble
-from recur.theory.field import MeanField, check_inputs, timescale
+from recur.theory.field import MeanField, check_inputs, cosines, timescale
 from recur.theory.memory import Moments, Network, advance, complete, found, grow
 from recur.theory.population import nudge, stuck
 from recur.theory.untied import Signal, cosine
@@ -39,6 +40,13 @@ class Path(NamedTuple):
     C: Array  # (L, L) cosine of h_t and h_s
 
 
+@expect.arguments(
+    cell=recurrence,
+    prior=gaussian,
+    R=expect.scalar,
+    key=expect.optional(expect.key),
+    n=expect.optional(expect.count(1)),
+)
 def tied(
     cell: Recurrence,
     prior: Prior,
@@ -107,6 +115,13 @@ def tied(
     return result._replace(path=Path(Q, C), converged=not drift)
 
 
+@expect.arguments(
+    cell=recurrence,
+    prior=gaussian,
+    R=expect.scalar,
+    Sigmas=cosines,
+    key=expect.optional(expect.key),
+)
 @precise
 def signal_tied(
     cell: Recurrence, prior: Prior, R: ArrayLike, Sigmas: Array, key: Array | None = None

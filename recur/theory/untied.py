@@ -19,11 +19,12 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.analysis.flat import precise
-from recur.core import Prior, Recurrence, Tree, hidden
+from recur.core import Prior, Recurrence, Tree, gaussian, hidden, recurrence
 from recur.theory.closed import safe_sqrt
 from recur.theory.ensemble import Ensemble, ensemble
-from recur.theory.field import MeanField, check_inputs, timescale
+from recur.theory.field import MeanField, check_inputs, cosines, timescale
 from recur.theory.perturbation import averages_of_squares, differentiate, propagate, squares
 from recur.theory.population import move, nudge, overlaps, start, stuck
 
@@ -41,6 +42,7 @@ class Signal(NamedTuple):
     C: Array  # (T,)
 
 
+@expect.arguments(cell=recurrence, prior=gaussian, R=expect.scalar, key=expect.optional(expect.key))
 @precise
 def untied(
     cell: Recurrence, prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0, key: Array | None = None
@@ -99,6 +101,13 @@ def untied(
     return _mean_field(blocks, STEPS * 2 ** (r - 1), m)._replace(converged=settled)
 
 
+@expect.arguments(
+    cell=recurrence,
+    prior=gaussian,
+    R=expect.scalar,
+    Sigmas=cosines,
+    key=expect.optional(expect.key),
+)
 @precise
 def signal_untied(
     cell: Recurrence, prior: Prior, R: ArrayLike, Sigmas: Array, key: Array | None = None

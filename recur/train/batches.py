@@ -10,10 +10,12 @@ from jax import Array, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from recur import expect
 from recur.core import Tree
 from recur.scan.shares import share_among, varies, vary
 
 
+@expect.arguments(loss=expect.function)
 def value_and_grad(
     loss: Callable[[Tree, Tree], Array], batch_axes: Any = 1
 ) -> Callable[[Tree, Tree], tuple[Array, Tree]]:
@@ -32,6 +34,8 @@ def value_and_grad(
     axes counted from the end or that an array lacks, and within `shard_map` where the batch does
     not vary (or check_vma is False).
     """
+    for axis in jax.tree.leaves(batch_axes):
+        expect.count(0)("each of batch_axes", axis)
     local = jax.make_mesh(
         (jax.local_device_count(),),
         ("batch",),

@@ -9,11 +9,14 @@ import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from recur import scan
+from recur import expect, scan
 from recur.core import Tree
 
 Loss = Callable[[Tree, Tree], Array]  # (params, batch) -> a number
 Sample = Callable[[Array], Tree]  # key -> batch
+
+
+_optimizer = expect.instance(optax.GradientTransformation)
 
 
 class State(NamedTuple):
@@ -32,6 +35,7 @@ class State(NamedTuple):
     finished: Array  # int32, the step at which `finish` was told, or -1
 
 
+@expect.arguments(key=expect.key, params=expect.arrays, optimizer=_optimizer)
 def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step."""
     step = jnp.zeros((), jnp.int32)
@@ -40,11 +44,13 @@ def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> 
     return State(params, optimizer.init(params), key, step, never, value, never)
 
 
+@expect.arguments(state=expect.instance(State))
 def training(state: State) -> Array:
     """Whether a network still learns, bool: it has neither diverged nor finished."""
     return (state.diverged < 0) & (state.finished < 0)
 
 
+@expect.arguments(state=expect.instance(State), reached=expect.booleans)
 def finish(state: State, reached: ArrayLike) -> State:
     """The state that keeps its parameters from here on, where `reached` is true.
 
@@ -54,6 +60,12 @@ def finish(state: State, reached: ArrayLike) -> State:
     return state._replace(finished=now)
 
 
+@expect.arguments(
+    loss=expect.function,
+    optimizer=_optimizer,
+    sample=expect.function,
+    state=expect.instance(State),
+)
 def advance(
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -77,6 +89,9 @@ def advance(
 
     def update(state: State, _: None) -> tuple[State, Array]:
         batch = sample(jax.random.fold_in(state.key, state.step))
+        shape = jax.eval_shape(loss, state.params, batch).shape
+        if shape != ():
+            raise ValueError(f"loss maps (params, batch) to one number, (); it returned {shape}")
         value, gradient = jax.value_and_grad(loss)(state.params, batch)
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
             change, opt = optimizer.update(gradient, state.opt, state.params)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from recur import expect
 from recur.core import Tree
 from recur.scan.shares import share_among
 
 
+@expect.arguments(function=expect.function)
 def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """The same function of stacked members, computed by all devices of all processes at once.
 

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur import scan
-from recur.core import Recurrence, Tree, Unitwise, hidden
+from recur import expect, scan
+from recur.core import Recurrence, Tree, Unitwise, hidden, recurrence
 from recur.scan.shares import alike, shared
 
 
+@expect.arguments(loss=expect.function, cell=recurrence, params=expect.tree, state=expect.tree)
 def omega(
     loss: Callable[[Array], Array], cell: Recurrence, params: Tree, xs: Tree, state: Tree = None
 ) -> Array:
@@ -33,10 +34,15 @@ def omega(
     are not finite. Raises ValueError as `scan.run` does, and for a cell whose output is not the h
     of its state.
     """
+    scan.require_float(xs)
+    scan.tied(cell, params)  # its errors
     fixed, xs, state = lax.stop_gradient((params, xs, state))
     fixed, state, now = alike(cell.start, fixed, state, (xs,))
     scan.check(scan.tied(cell, fixed), state, now[0])
     _, (before, hs) = shared(partial(_trajectory, cell), fixed, state, now)
+    shape = jax.eval_shape(loss, hs).shape
+    if shape != ():
+        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
     direct = jax.vmap(_at_hidden)(before, jax.grad(loss)(hs))
     now = lax.stop_gradient((*now, before, direct))
     _, (terms, known) = shared(partial(_terms, cell), params, (), now)

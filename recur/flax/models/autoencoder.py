@@ -7,9 +7,9 @@ import jax
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
-from recur.core import Prior, Recurrence
+from recur.core import Prior, Recurrence, recurrence
 from recur.flax.cells import NnxCell
 from recur.flax.models.generator import Generator
 from recur.flax.models.picks import greedy
@@ -20,6 +20,13 @@ from recur.flax.models.symbols import embedded, present_symbols
 class Autoencoder(nnx.Module):
     """Symbols (T, ...) -> a code (..., n), the encoder's last h -> the symbols again."""
 
+    @expect.arguments(
+        cell=recurrence,
+        vocabulary=expect.count(1),
+        d=expect.count(1),
+        n=expect.count(1),
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(
         self,
         cell: Recurrence,

@@ -3,7 +3,7 @@
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
@@ -17,6 +17,7 @@ class Classifier(nnx.Module):
     `scan.tied(model.rnn.cell, model.rnn.values)` is the trained recurrence, for every analysis.
     """
 
+    @expect.arguments(classes=expect.count(1), pool=expect.function, rngs=expect.instance(nnx.Rngs))
     def __init__(
         self,
         cell: Recurrence,

@@ -13,12 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.scan.indices import known
 
 NEVER = -1e30  # log of no probability: finite, so that derivatives are
 
 
+@expect.arguments(
+    logits=expect.floats,
+    labels=expect.timed,
+    lengths=expect.optional(expect.numeric),
+    label_lengths=expect.optional(expect.numeric),
+    blank=expect.integer,
+)
 def ctc(
     logits: Array, labels: Array, lengths: Any = None, label_lengths: Any = None, blank: int = 0
 ) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence, hidden
 from recur.flax.cells import NnxCell
@@ -30,6 +30,12 @@ class EncoderDecoder(nnx.Module):
     The encoder may be `Bidirectional`, with `ends` as its pool.
     """
 
+    @expect.arguments(
+        d=expect.count(1),
+        n=expect.count(1),
+        pool=expect.function,
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(
         self,
         encoder: Recurrence,
@@ -42,7 +48,11 @@ class EncoderDecoder(nnx.Module):
         prior: Prior | None = None,
         rngs: nnx.Rngs,
     ):
+        expect.instance(tuple, list)("vocabularies", vocabularies)
+        if len(vocabularies) != 2:
+            raise ValueError(f"vocabularies are those of source and target; got {vocabularies}")
         source, target = vocabularies
+        expect.count(1)("the vocabulary of the source", source)
         self.embed = nnx.Embed(source, d, rngs=rngs)
         self.encoder = NnxCell(encoder, d, n, prior=prior, rngs=rngs)
         k = width(encoder, n)
@@ -92,6 +102,7 @@ class EncoderDecoder(nnx.Module):
 class AttentiveDecoder(EncoderDecoder):
     """The encoder-decoder that looks at every step of the source anew; `pool` has no part."""
 
+    @expect.arguments(rngs=expect.instance(nnx.Rngs))
     def __init__(
         self,
         encoder: Recurrence,

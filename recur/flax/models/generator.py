@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
 from recur.core import Body, Prior, Recurrence, Tree, hidden
 from recur.flax.cells import NnxCell
@@ -44,6 +44,13 @@ class Generator(nnx.Module):
     scheduled sampling, `generate.scheduled` takes `body` and `feed`.
     """
 
+    @expect.arguments(
+        k=expect.count(1),
+        vocabulary=expect.count(1),
+        d=expect.count(1),
+        n=expect.count(1),
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(
         self,
         cell: Recurrence,

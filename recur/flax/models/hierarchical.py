@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence
 from recur.flax.cells import NnxCell
@@ -36,6 +36,7 @@ class HierarchicalAutoencoder(nnx.Module):
     cell, and for another `combine`.
     """
 
+    @expect.arguments(vocabulary=expect.count(1), d=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(
         self,
         cell: Recurrence,

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.layers import causal
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence, Tree
@@ -29,6 +29,7 @@ from recur.generate import free_running
 class LanguageModel(nnx.Module):
     """Logits of the next symbol at every step. Raises ValueError for a `Bidirectional` cell."""
 
+    @expect.arguments(vocabulary=expect.count(1), d=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(
         self,
         cell: Recurrence,
@@ -88,6 +89,14 @@ class LanguageModel(nnx.Module):
         return free_running(key, body, feed, state, first, steps)[2][..., 0]
 
 
+@expect.arguments(
+    key=expect.key,
+    features=expect.floats,
+    table=expect.floats,
+    labels=expect.numbers,
+    log_q=expect.floats,
+    samples=expect.integer,
+)
 def sampled_cross_entropy(
     key: Array,
     features: Array,
@@ -106,6 +115,11 @@ def sampled_cross_entropy(
     log_q (K,) logs of the proposal, for example of the symbols' frequencies. Raises ValueError, and
     is NaN, as `cross_entropy`; raises also for samples < 1 and for a log_q that is not (K,).
     """
+    if features.shape[-1:] != table.shape[1:] or features.shape[:-1] != labels.shape:
+        raise ValueError(
+            "features (T, ..., d) have the labels (T, ...) and the table (K, d); got features "
+            f"{features.shape}, labels {labels.shape} and a table {table.shape}"
+        )
     if samples < 1:
         raise ValueError(f"the softmax's sum needs one sample or more; got {samples}")
     if jnp.shape(log_q) != table.shape[:1]:

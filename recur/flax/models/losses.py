@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 
 
+@expect.arguments(logits=expect.floats, labels=expect.numbers)
 def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any = None) -> Array:
     """Mean -log p(label) over all steps that are there, a number, nats; 0 where none is.
 

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from recur import expect
 from recur.generate import Feed
 from recur.scan.indices import known
 
 Pick = Callable[[Array, Array], Array]  # (key, logits) -> symbols
 
 
+@expect.arguments(logits=expect.floats)
 def greedy(key: Array, logits: Array) -> Array:
     """The likeliest symbol; draws nothing."""
     del key

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 
 Pool = Callable[[Array, Array | None], Array]
 
 
+@expect.arguments(hs=expect.floats)
 def last(hs: Array, lengths: Array | None = None) -> Array:
     """The h of the last step, (..., n)."""
     if lengths is None:
@@ -32,6 +33,7 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
     return _of_steps(jnp.take_along_axis(hs, at[None, ..., None], axis=0)[0], hs, lengths)
 
 
+@expect.arguments(hs=expect.floats)
 def ends(hs: Array, lengths: Array | None = None) -> Array:
     """Of a `Bidirectional` of two cells of one size: where each pass has seen the whole, (..., 2n).
 
@@ -42,6 +44,7 @@ def ends(hs: Array, lengths: Array | None = None) -> Array:
     return jnp.concatenate([last(forward, lengths), first], axis=-1)
 
 
+@expect.arguments(hs=expect.floats)
 def mean(hs: Array, lengths: Array | None = None) -> Array:
     """The mean h over the steps of each sequence, (..., n)."""
     if lengths is None:
@@ -55,6 +58,7 @@ def mean(hs: Array, lengths: Array | None = None) -> Array:
 class AttentionPool(nnx.Module):
     """The mean h of `width` features, weighted by a learned score of each step."""
 
+    @expect.arguments(width=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.project = nnx.Linear(width, width, rngs=rngs)
         self.score = nnx.Linear(width, 1, use_bias=False, rngs=rngs)

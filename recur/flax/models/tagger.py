@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from recur import scan
+from recur import expect, scan
 from recur.compose.skips import width
 from recur.core import Prior, Recurrence, Tree
 from recur.flax.cells import NnxCell
@@ -25,6 +25,7 @@ class Tagger(nnx.Module):
     for the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
     """
 
+    @expect.arguments(tags=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(
         self,
         cell: Recurrence,
@@ -58,6 +59,12 @@ class Tagger(nnx.Module):
 class Embedded(nnx.Module):
     """A model of vectors (d,) as a model of symbols: `Embedded(Tagger(cell, d, ...), 1000, d)`."""
 
+    @expect.arguments(
+        model=expect.function,
+        vocabulary=expect.count(1),
+        d=expect.count(1),
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(self, model: Callable[..., Array], vocabulary: int, d: int, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
         self.model = model
