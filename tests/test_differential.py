@@ -276,7 +276,7 @@ def test_15_cases():
 
 @pytest.mark.slow
 def test_100_cases():
-    search(check, program_of(), 25, 4)
+    search(check, program_of(), 15, 7)
 
 
 @pytest.mark.long
