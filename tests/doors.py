@@ -238,7 +238,7 @@ door(
         "piece": 2,
     },
     read=[*FUNCTION, lambda hs, targets: hs],
-    targets=[None, "x", HS[:2], 3],
+    targets=["x", HS[:2], 3],
     piece=COUNT[:4],
 )
 door("scan.present", {"xs": XS, "lengths": HOW["lengths"], "mask": HOW["mask"]}, xs=ARRAYS)

@@ -206,7 +206,7 @@ def test_all_bad_calls_are_refused_in_words():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", doors.GOOD)
+@pytest.mark.parametrize("name", [name for name, good in doors.GOOD.items() if good])
 def test_good_calls_pass(name):
     """Or they ask for a value, as what is for use outside jit does."""
     asks = jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError

@@ -143,9 +143,7 @@ def truncated(
     return shared(walk, params, state, now)
 
 
-@expect.arguments(
-    read=expect.function, targets=expect.arrays, piece=expect.optional(expect.integer)
-)
+@expect.arguments(read=expect.function, targets=expect.tree, piece=expect.optional(expect.integer))
 def total(
     read: Callable[[Array, Tree], Array],
     cell: Recurrence,
