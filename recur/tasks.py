@@ -245,6 +245,7 @@ def _require_tenths(T: int) -> None:
 # --- to be held ----------------------------------------------------------------------------------
 
 
+@expect.arguments(T=whole, bits=whole, pulses=expect.number())
 def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     """Each of `bits` inputs is 0, or now and then -1 or 1: which was the last that was not 0?
 
@@ -269,6 +270,7 @@ def _sample_flip_flop(T: int, bits: int, pulses: float, key: Array, batch: int) 
     return Batch(jnp.where(pulsed, signs, 0), jnp.take_along_axis(signs, last, axis=0))
 
 
+@expect.arguments(T=whole)
 def integrator(T: int) -> Task:
     """Numbers N(0, 1/T): what is the sum of those so far?
 

@@ -11,6 +11,7 @@ from flax import nnx
 
 from recur import Prior, analysis, cells, scan, train
 from recur.flax import models, weights
+from recur.flax.cells import NnxCell
 
 D, N, T, B = 3, 4, 5, 2
 KEY = np.array([0, 7], np.uint32)  # of the old kind, which needs no program to be made
@@ -100,7 +101,7 @@ BAD = {
     "rate": [-0.1, 1.0, np.nan, "a", None, 1j],
     "R": POSITIVE,
     "Sigma": [1.5, np.nan, "1", None, 1j],
-    "d": COUNT,
+    "d": COUNT[1:],  # 0: a network without inputs
     "n": COUNT,
 }
 
@@ -171,12 +172,13 @@ door("analysis.finite_growth", {"key": KEY, **ALONG, "k": 2, "discard": 1})
 door("analysis.kaplan_yorke analysis.entropy_rate", {"exponents": H}, exponents=[*NUMBERS, H[:0]])
 door(
     "analysis.fixed_points",
-    {"body": BODY, "states": HS, "x": XS[0], "descent": 3, "newton": 2, "rate": 0.5},
+    {"body": BODY, "states": HS, "x": XS[0], "descent": 3, "newton": 2, "rate": 0.5, "forward": 1},
     states=[None, "h", H[0], normal(T, 7), np.zeros((T, N), int)],
     x=[None, "x", 3, XS[0, :2]],
     descent=INDEX[:1] + INDEX[2:],
     newton=INDEX[:1] + INDEX[2:],
     rate=POSITIVE,
+    forward=INDEX[:1] + INDEX[2:],
 )
 door(
     "analysis.distinct",
@@ -186,10 +188,17 @@ door(
     distance=[np.nan, "1", None, -1.0],
 )
 door(
-    "analysis.stability",
-    {"body": BODY, "states": HS, "x": XS[0]},
+    "analysis.describe_points",
+    {"points": analysis.Points(HS, np.ones(T, "f"))},
+    points=[None, 3, HS, "points"],
+)
+door("analysis.openness", ALONG)
+door(
+    "analysis.stability analysis.modes",
+    {"body": BODY, "states": HS, "x": XS[0], "dt": 0.1},
     states=[None, "h", H[0], normal(T, 7), np.zeros((T, N), int)],
     x=[None, "x", 3, XS[0, :2]],
+    dt=[*POSITIVE, np.inf],
 )
 
 door("compose.orthogonal compose.identity compose.glorot", {"cell": CELL})
@@ -250,6 +259,7 @@ door("scan.check_finite", {"xs": XS, "name": "xs"}, xs=[None, "x", [], XS * np.n
 door("scan.first_nonfinite", {"xs": XS}, xs=ARRAYS)
 door("scan.input_array", {"xs": XS}, xs=[None, [], {}])
 door("scan.length", {"xs": XS}, xs=ARRAYS)
+door("scan.number_of_steps", {"xs": XS, "what": "this"}, xs=ARRAYS, what=[])
 door("scan.require_float", {"xs": XS}, xs=[*ARRAYS, XS.astype(int), XS[0]])
 door(
     "scan.require_index", {"index": LABELS}, index=[None, "x", LABELS * 6, LABELS - 2, LABELS * 1.5]
@@ -301,6 +311,13 @@ door(
     length=COUNT,
 )
 door("tasks.random_permutation", {"T": 3, "symbols": 4}, symbols=COUNT)
+door(
+    "tasks.flip_flop",
+    {"T": 3, "bits": 2, "pulses": 0.5},
+    bits=COUNT,
+    pulses=[*NUMBER, -0.1, 1.1],
+)
+door("tasks.integrator", {"T": 3})
 door("tasks.adding tasks.delayed_xor tasks.temporal_order tasks.three_bit_order", {"T": 10})
 PICTURES = {"images": IMAGES, "labels": np.array([0, 1, 1, 0])}
 BAD_PICTURES = {
@@ -398,7 +415,7 @@ MODEL = {"d": D, "n": N, "prior": None, "rngs": rngs}
 RNGS = [None, 3, "x"]
 SIZES = {
     "rngs": RNGS,
-    "d": COUNT,
+    "d": COUNT[1:],
     "n": COUNT,
     "vocabulary": COUNT,
     "classes": COUNT,
@@ -411,10 +428,20 @@ door(
     pool=FUNCTION,
     **SIZES,
 )
-door("flax.models.Tagger", {"cell": CELL, **MODEL, "tags": 3}, **SIZES)
+door(
+    "flax.models.Tagger",
+    {"cell": CELL, **MODEL, "tags": 3, "read": None},
+    read=[3, "x", lambda params, hs: hs],
+    **SIZES,
+)
 door("flax.models.LanguageModel", {"cell": CELL, "vocabulary": 5, **MODEL}, **SIZES)
 door("flax.models.Autoencoder", {"cell": CELL, "vocabulary": 5, **MODEL}, **SIZES)
-door("flax.models.HierarchicalAutoencoder", {"cell": CELL, "vocabulary": 5, **MODEL}, **SIZES)
+door(
+    "flax.models.HierarchicalAutoencoder",
+    {"cell": CELL, "vocabulary": 5, **MODEL, "combine": "sum"},
+    combine=[None, 3, "mean"],
+    **SIZES,
+)
 door("flax.models.Generator", {"cell": CELL, "k": 2, "vocabulary": 5, **MODEL}, **SIZES)
 door(
     "flax.models.EncoderDecoder",
@@ -441,6 +468,30 @@ door(
     "flax.models.last flax.models.ends flax.models.mean",
     {"hs": HS, "lengths": np.full((), T)},
     **POOLED,
+)
+door(
+    "flax.models.sampled",
+    {"temperature": 1.0, "top_k": 2},
+    temperature=[*POSITIVE[:3], *POSITIVE[4:]],
+    top_k=COUNT[:4],
+)
+door(
+    "flax.models.beam_search",
+    {
+        "body": lambda h, symbol: CELL.step(PARAMS, h, jnp.zeros(D) + symbol.astype("f")),
+        "readout": lambda h: h,
+        "state": H,
+        "first": np.ones(1, int),
+        "steps": 3,
+        "beams": 2,
+        "end": 0,
+    },
+    body=FUNCTION,
+    readout=FUNCTION,
+    state=[None, "h"],
+    first=[None, "x", 3, {}],
+    beams=COUNT,
+    end=INDEX,
 )
 door("flax.models.greedy", {"key": KEY, "logits": LOGITS}, key=[], logits=ARRAYS)
 OF_LABELS = {
@@ -475,6 +526,28 @@ door(
     label_lengths=OF_LABELS["lengths"],
     blank=INDEX,
 )
+DECODING = {"logits": LOGITS, "lengths": np.array([5, 4]), "blank": 0}
+BAD_DECODING = {
+    "logits": [None, "x", 3, LOGITS[0, 0], LOGITS.astype(int), LOGITS[..., :0]],
+    "lengths": OF_LABELS["lengths"],
+    "blank": INDEX,
+}
+door("flax.models.ctc_greedy", DECODING, **BAD_DECODING)
+door("flax.models.ctc_decode", {**DECODING, "beams": 2}, beams=COUNT, **BAD_DECODING)
+INTEGERS = [None, "x", 3, LABELS[:, :1], LABELS * 1.5, {}]
+door(
+    "flax.models.edit_distance flax.models.label_error_rate",
+    {
+        "answers": LABELS[:3],
+        "labels": LABELS,
+        "answer_lengths": np.array([3, 1]),
+        "label_lengths": np.array([5, 2]),
+    },
+    answers=INTEGERS,
+    labels=INTEGERS,
+    answer_lengths=[[9, 9], [1], [0.5, 1.0], "x", 3],
+    label_lengths=[[9, 9], [1], [0.5, 1.0], "x", 3],
+)
 door(
     "flax.models.sampled_cross_entropy",
     {
@@ -506,6 +579,15 @@ def wide(gates):
     return {"weight_ih": normal(gates * N, D), "weight_hh": normal(gates * N, N)}
 
 
+FILLED = jax.tree.map(
+    lambda a: np.zeros(a.shape, a.dtype), nnx.eval_shape(lambda: NnxCell(CELL, D, N, rngs=rngs()))
+)  # drawn by no program
+door(
+    "flax.weights.with_params",
+    {"model": FILLED, "params": PARAMS},
+    model=[None, 3, PARAMS, jnp.tanh],
+    params=[None, 3, LSTM_PARAMS, PARAMS._replace(W=normal(7, 3 * N))],
+)
 door("flax.weights.torch_lstm", {"state": wide(4)}, state=[*MAPPINGS, wide(3)])
 door("flax.weights.torch_gru", {"state": wide(3)}, state=[*MAPPINGS, wide(4)])
 door("flax.weights.torch_rnn", {"state": wide(1)}, state=[*MAPPINGS, wide(4)])
@@ -540,7 +622,9 @@ door(
 
 door("cells.named", {"name": "gru"}, name=[None, 3, "grru", ""])
 door(
-    "cells.vanilla.elman cells.lstm.long_short", {"phi": jnp.tanh}, phi=[*FUNCTION, jax.nn.softmax]
+    "cells.vanilla.elman cells.lstm.long_short cells.gru.gated",
+    {"phi": jnp.tanh},
+    phi=[*FUNCTION, jax.nn.softmax],
 )
 door(
     "cells.antisymmetric.euler cells.antisymmetric.euler_gated",
@@ -557,11 +641,19 @@ door(
 )
 door("cells.highway.deep", {"L": 2}, L=COUNT)
 door("cells.jordan.outputs", {"cell": cells.jordan.cell, "m": 2}, m=COUNT, cell=[*RECURRENCE, CELL])
+JORDAN = cells.jordan.Params(normal(N, N), normal(D, N), normal(N), normal(N, N))
 door(
-    "cells.jordan.output",
-    {"params": cells.jordan.Params(*(normal(N, N) for _ in "WVbY")), "h": H},
+    "cells.jordan.output cells.jordan.logits",
+    {"params": JORDAN, "h": H},
     params=[None, 3, PARAMS],
     h=[None, "h", normal(7)],
+)
+door(
+    "cells.jordan.taught",
+    {"params": JORDAN, "xs": XS, "ys": HS},
+    params=[None, 3, PARAMS],
+    xs=[None, "x", 3, XS[:, :2], XS[0], XS.astype(int)],
+    ys=[None, "y", 3, HS[:2], XS],
 )
 door("cells.leaky.fixed", {"alpha": 0.5}, alpha=[*POSITIVE, 1.5])
 MEDIUM = {
@@ -643,6 +735,6 @@ door(
 # when it is initialised
 door(
     "cells.names scan.describe scan.inside scan.or_nan scan.known_present hidden "
-    "theory.closed.fourth_moment flax.cells.LinenCell",
+    "theory.closed.fourth_moment cells.mingru.fitting flax.cells.Linen flax.cells.LinenCell",
     {},
 )

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from recur import expect
 from recur.analysis.fixed_points import batch
 from recur.analysis.flat import finite_or_nan, precise
 from recur.core import Body, Tree
@@ -30,6 +31,7 @@ class Stability(NamedTuple):
     left: Array | None = None  # (P, m, m) l_i in row i; NaN where rounding swamps it
 
 
+@expect.arguments(states=expect.arrays, x=expect.arrays, dt=expect.scalar)
 @precise
 def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
     """Eigenvalues, stability and time scales at P states (leaves (P, ...)), input x (d,) held.
@@ -45,6 +47,7 @@ def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stabili
     return _described(jnp.take_along_axis(found, order, axis=1), dt)
 
 
+@expect.arguments(states=expect.arrays, x=expect.arrays, dt=expect.scalar)
 @precise
 def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
     """`stability` with right and left eigenvectors, the slowest mode first, growing or fading.

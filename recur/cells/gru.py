@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
+from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
@@ -96,6 +97,7 @@ def update(
     return u * h + (1 - u) * c
 
 
+@expect.arguments(phi=expect.function)
 def gated(phi: Callable[[Array], Array]) -> Unitwise:
     """The cell with this phi at the candidate; the same phi gives the same cell.
 

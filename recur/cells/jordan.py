@@ -107,17 +107,17 @@ def update(params: Params, h: Array, r: Array, z: Array) -> Array:
     return jnp.tanh(r + z)
 
 
+@expect.arguments(params=expect.instance(Params, Squashed, Softmax), h=expect.floats)
 def logits(params: Form, h: Array) -> Array:
     """Y h + c, (..., m), what y is squashed from, of hidden states h (..., n)."""
+    if h.shape[-1] != params.Y.shape[0]:
+        raise ValueError(f"h has n = {params.Y.shape[0]} units; got {expect.told(h)}")
     y = h @ params.Y
     return y if isinstance(params, Params) else y + params.c
 
 
-@expect.arguments(params=expect.instance(Params, Squashed, Softmax), h=expect.floats)
 def output(params: Form, h: Array) -> Array:
     """y (..., m) of hidden states h (..., n)."""
-    if h.shape[-1] != params.Y.shape[0]:
-        raise ValueError(f"h has n = {params.Y.shape[0]} units; got {expect.told(h)}")
     y = logits(params, h)
     if isinstance(params, Softmax):
         return jax.nn.softmax(y)
@@ -130,13 +130,19 @@ def step(params: Form, h: Array, x: Array) -> tuple[Array, Array]:
     return h, h
 
 
+@expect.arguments(
+    params=expect.instance(Params, Squashed, Softmax), xs=expect.floats, ys=expect.numeric
+)
 def taught(params: Form, xs: Array, ys: Array) -> Array:
     """h of every step (T, ..., n), where the outputs fed back are the true ones, ys (T, ..., m).
 
     The first step is fed what the network says before it has read anything; ys[t] is fed to step
     t + 1, and the last to none. xs are (T, ..., d). Raises ValueError where ys are no such outputs.
     """
-    first = output(params, start(params, xs.shape[1:-1]))[None]
+    d = params.V.shape[0]
+    if xs.ndim < 2 or xs.shape[-1] != d:
+        raise ValueError(f"inputs are (T, ..., d) with d = {d}; got xs {expect.told(xs)}")
+    ys, first = jnp.asarray(ys), output(params, start(params, xs.shape[1:-1]))[None]
     if ys.shape != (*xs.shape[:-1], first.shape[-1]):
         raise ValueError(
             f"the true outputs of inputs {xs.shape} are (T, ...batch, m) = "

@@ -140,6 +140,7 @@ def torch_layers(
     return tuple(BothWays(*pair) if both else pair[0] for pair in layers)
 
 
+@expect.arguments(model=expect.instance(nnx.Module), params=expect.tree)
 def with_params(model: Model, params: Tree) -> Model:
     """The model with these parameters in its recurrence; the one that is given stays as it is.
 

@@ -30,7 +30,7 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
     return Tied(cell, params)
 
 
-@expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(1), n=expect.count(1))
+@expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(0), n=expect.count(1))
 def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
     """The body (state, (key, x)) -> (state, h) that draws fresh parameters at every step.
 

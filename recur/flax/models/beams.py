@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.core import Body, Tree
 
 
@@ -37,6 +37,15 @@ class _Kept(NamedTuple):
     valid: Array  # (*batch,): no logit was NaN
 
 
+@expect.arguments(
+    body=expect.function,
+    readout=expect.function,
+    state=expect.arrays,
+    first=expect.numbers,
+    steps=expect.integer,
+    beams=expect.integer,
+    end=expect.integer,
+)
 def beam_search(
     body: Body,
     readout: Callable[[Array], Array],
@@ -55,6 +64,7 @@ def beam_search(
     if steps < 1 or beams < 1:
         raise ValueError(f"a search takes one step and one beam, or more; got {steps} and {beams}")
     first = first.astype(int)
+    scan.check(body, state, first[None])
     logits = jax.eval_shape(lambda: readout(body(state, first)[1]))
     K, dtype = logits.shape[-1], jnp.promote_types(logits.dtype, jnp.float32)
     if not 0 <= end < K:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
-from recur import scan
+from recur import expect, scan
 from recur.flax.models.ctc import NEVER, counted, require_blank
 
 
@@ -36,6 +36,9 @@ class Decoded(NamedTuple):
     log_p: Array
 
 
+@expect.arguments(
+    logits=expect.floats, lengths=expect.optional(expect.numeric), blank=expect.integer
+)
 def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
     """The labels of the likeliest path, and its log probability.
 
@@ -52,6 +55,12 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
     return _answer(valid, labels, said.sum(axis=0, dtype=int), total)
 
 
+@expect.arguments(
+    logits=expect.floats,
+    lengths=expect.optional(expect.numeric),
+    blank=expect.integer,
+    beams=expect.integer,
+)
 def ctc_decode(logits: Array, lengths: Any = None, blank: int = 0, beams: int = 16) -> Decoded:
     """The likeliest labels that the search finds, and the log of their summed probability.
 
@@ -133,6 +142,8 @@ def _step(beams: _Beams, log_p: Array, there: Array, blank: int) -> _Beams:
 def _read(logits: Array, lengths: Any, blank: int) -> tuple[Array, Array, Array]:
     """Log probabilities (T, ..., K), which steps are there (T, ...), and which sequences count."""
     logits = jnp.asarray(logits)
+    if logits.ndim < 2:
+        raise ValueError(f"logits are (T, ..., K), time first; got {expect.told(logits)}")
     steps, *batch, K = logits.shape
     require_blank(blank, K)
     there, valid = counted(steps, batch, lengths)

@@ -11,10 +11,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur import scan
+from recur import expect, scan
 from recur.flax.models.ctc import counted
 
 
+@expect.arguments(
+    answer_lengths=expect.optional(expect.numeric), label_lengths=expect.optional(expect.numeric)
+)
 def edit_distance(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
@@ -48,6 +51,9 @@ def edit_distance(
     return scan.or_nan(valid & known_count, jnp.take_along_axis(d, end, axis=0)[0].astype(float))
 
 
+@expect.arguments(
+    answer_lengths=expect.optional(expect.numeric), label_lengths=expect.optional(expect.numeric)
+)
 def label_error_rate(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
@@ -57,13 +63,16 @@ def label_error_rate(
     ValueError as `edit_distance` does.
     """
     d = edit_distance(answers, labels, answer_lengths, label_lengths)
-    wanted, _ = counted(len(labels), list(labels.shape[1:]), label_lengths)
+    wanted, _ = counted(len(labels), list(jnp.shape(labels)[1:]), label_lengths)
     return d.sum() / wanted.sum().astype(d.dtype)
 
 
 def _integers(name: str, labels: Any) -> Array:
     """The labels as int. Raises ValueError for what is none."""
+    expect.numeric(name, labels)
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} holds {labels.dtype}; pass integers, the labels themselves")
+    if labels.ndim == 0:
+        raise ValueError(f"{name} is (M, ...), one label after another; got {expect.told(labels)}")
     return labels.astype(int)

@@ -59,6 +59,7 @@ class LanguageModel(nnx.Module):
         _, hs = scan.run(self.rnn.cell, self.rnn.values, xs, lengths=lengths)
         return self.project(hs)
 
+    @expect.arguments(key=expect.key, prompt=expect.timed, steps=expect.integer)
     def generate(
         self,
         key: Array,

@@ -29,6 +29,7 @@ def greedy(key: Array, logits: Array) -> Array:
     return logits.argmax(axis=-1)
 
 
+@expect.arguments(temperature=expect.real, top_k=expect.optional(expect.integer))
 def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
     """The pick that draws from p^(1 / temperature) of the top_k likeliest symbols; None: of all.
 

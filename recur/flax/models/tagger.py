@@ -25,7 +25,11 @@ class Tagger(nnx.Module):
     for the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
     """
 
-    @expect.arguments(tags=expect.count(1), rngs=expect.instance(nnx.Rngs))
+    @expect.arguments(
+        tags=expect.count(1),
+        read=expect.optional(expect.function),
+        rngs=expect.instance(nnx.Rngs),
+    )
     def __init__(
         self,
         cell: Recurrence,
