@@ -245,7 +245,7 @@ def _require_tenths(T: int) -> None:
 # --- to be held ----------------------------------------------------------------------------------
 
 
-@expect.arguments(T=whole, bits=whole, pulses=expect.number())
+@expect.arguments(T=whole, bits=whole, pulses=expect.number(0, 1))
 def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     """Each of `bits` inputs is 0, or now and then -1 or 1: which was the last that was not 0?
 
@@ -255,10 +255,8 @@ def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     outside 0 .. 1.
     """
     scan.require_integers(T=T, bits=bits)
-    if min(T, bits) < 1 or not 0 <= pulses <= 1:
-        raise ValueError(
-            f"needs T, bits >= 1 and pulses, a probability; got {T}, {bits} and {pulses}"
-        )
+    if min(T, bits) < 1:
+        raise ValueError(f"needs T, bits >= 1; got {T} and {bits}")
     return Task(Given(_sample_flip_flop, T, bits, float(pulses)), bits, bits, Baseline(1.0, None))
 
 

@@ -99,8 +99,11 @@ def test_slow_points_are_reported_with_their_speed():
     points = jax.device_get(points_of(body, starts, np.full(1, c, "f"), 4000, 0))
     best = points.speed.argmin()
     np.testing.assert_allclose(points.speed[best], c**2 / 2, rtol=1e-2)  # approached, not reached
-    with pytest.warns(UserWarning, match=r"no point with q <= 1e-10: 8 starts: 8 moving.*0\.01"):
+    with pytest.warns(
+        UserWarning, match=r"no point with q <= 1e-10: 8 starts: 8 moving.*0\.01"
+    ) as said:
         assert analysis.distinct(points).speed.size == 0
+    assert said[0].filename == __file__  # the line that called, and not the check above it
     assert analysis.distinct(points, speed=1e-3).speed.size >= 1
 
 

@@ -28,7 +28,8 @@ def test_no_points_and_no_inputs_are_fine_and_a_single_number_is_told():
     points = jax.eval_shape(partial(analysis.fixed_points, body), none, x)
     assert (points.states.shape, points.speed.shape) == ((0, N), (0,))
     empty = analysis.Points(np.zeros((0, N)), np.zeros(0))
-    assert analysis.distinct(empty).states.shape == (0, N)
+    with pytest.warns(UserWarning, match="no point .*: 0 points"):
+        assert analysis.distinct(empty).states.shape == (0, N)
     for function in (analysis.fixed_points, analysis.stability):
         with pytest.raises(ValueError, match=r"array \(\.\.\., d\), of d features; .* single num"):
             function(body, jnp.zeros((2, N)), 0.0)

@@ -95,8 +95,11 @@ SLOW = CRITICAL._replace(mu_b=7.0)  # gates that are closed but for .001: it for
 def test_what_has_not_converged_says_so(monkeypatch):
     for name, value in (("STEPS", 32), ("ENOUGH", 32), ("LONGEST", 32)):
         monkeypatch.setattr(sys.modules["recur.theory.tied"], name, value)
-    with pytest.warns(RuntimeWarning, match=r"not converged in 32 steps: as these doubled, Q went"):
+    with pytest.warns(
+        RuntimeWarning, match=r"not converged in 32 steps: as these doubled, Q went"
+    ) as said:
         assert not theory.tied(cells.minimal.bare, SLOW, R, n=64).converged
+    assert said[0].filename == __file__
 
 
 @pytest.mark.optimised

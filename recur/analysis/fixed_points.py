@@ -111,7 +111,7 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
         if not fast and (np.linalg.norm(s[kept] - s[i], axis=1) >= distance).all():
             kept.append(int(i))
     if not kept:
-        warnings.warn(f"no point with q <= {speed:g}: {describe_points(points)}", stacklevel=2)
+        warnings.warn(f"no point with q <= {speed:g}: {describe_points(points)}", stacklevel=3)
     return Points(*jax.tree.map(lambda leaf: leaf[np.array(kept, int)], tuple(points)))
 
 

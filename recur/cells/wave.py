@@ -54,15 +54,14 @@ class Medium:
             expect.number()(name, getattr(self, name))
         expect.number(0, open=True)("steepness", self.steepness)
         expect.integer("border", self.border)
-        _require_pixels("shape", (self.shape,))
-        if min(self.shape) < 1 or not self.axes:
+        if not _is_pair(self.shape) or min(self.shape) < 1 or not self.axes:
             raise ValueError(
                 f"a medium has the shape (ny, nx), two pixels or more; got {self.shape}. A string "
                 "of N pixels is (1, N)"
             )
         _require_pixels("sources", self.sources)
         _require_pixels("probes", self.probes)
-        fastest = float(np.max(np.abs([self.c0, self.c1])))  # NaN if one of them is
+        fastest = float(np.max(np.abs([self.c0, self.c1])))
         D = len(self.axes)
         limit = self.h / (fastest * sqrt(D))
         if not 0 < self.dt <= limit:
@@ -74,8 +73,6 @@ class Medium:
         for pixel in (*self.sources, *self.probes):
             if not all(0 <= i < size for i, size in zip(pixel, self.shape, strict=True)):
                 raise ValueError(f"pixel {pixel} lies outside the grid (ny, nx) = {self.shape}")
-            if not all(i == int(i) for i in pixel):
-                raise ValueError(f"pixel {pixel} is a row and a column, integers")
         for name in ("shape", "sources", "probes"):  # which may be lists or arrays
             object.__setattr__(self, name, _tuples(getattr(self, name)))
         if not 0 <= 2 * self.border <= min(self.shape[axis] for axis in self.axes):
@@ -111,12 +108,19 @@ def _tuples(numbers: Any) -> Any:
     return tuple(map(_tuples, numbers)) if np.ndim(numbers) else int(numbers)
 
 
+def _is_pair(value: Any) -> bool:
+    """Whether this is a pair of whole numbers."""
+    pair = np.shape(value) == (2,) and np.asarray(value).dtype.kind in "iuf"
+    return pair and not np.any(np.mod(value, 1))  # which is NaN of what is not finite
+
+
 def _require_pixels(name: str, pixels: Any) -> None:
-    """Raise TypeError unless these are pairs of numbers."""
-    if np.ndim(pixels) == 0 or not all(
-        np.shape(pixel) == (2,) and np.asarray(pixel).dtype.kind in "iuf" for pixel in pixels
-    ):
-        raise TypeError(f"{name} has a pair of integers for each, (row, column); got {pixels!r}")
+    """Raise unless these are pairs of integers."""
+    if not hasattr(pixels, "__iter__"):
+        raise TypeError(f"{name} holds pixels, (row, column) each; got {expect.told(pixels)}")
+    for pixel in pixels:
+        if not _is_pair(pixel):
+            raise ValueError(f"pixel {pixel} is a row and a column, integers")
 
 
 def _to_rim(size: int) -> np.ndarray:

@@ -108,7 +108,7 @@ def tied(
             f"theory.tied has not converged in {T} steps: as these doubled, {drift}. The networks "
             "forget more slowly than it waits.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     Q = jnp.asarray(overlap.diagonal())
     C = jnp.asarray(overlap) / jnp.sqrt(jnp.outer(Q, Q))
