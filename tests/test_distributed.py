@@ -77,7 +77,8 @@ def start(folder, *flags, **variables):
                "--save-every", "0", *map(str, flags)]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.Popen(command, cwd=ROOT, env=plain | variables, **pipes)
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"}  # to compile
+    return subprocess.Popen(command, cwd=ROOT, env=plain | quick | variables, **pipes)
 
 
 def finish(folder, *processes):
