@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import some_slow
 from flax import nnx
 from killing import require_resumed
 
@@ -257,9 +258,9 @@ def test_a_killed_classifier_resumes_to_the_same_end(signals, tmp_path):
     require_resumed(partial(classify.run, config), tmp_path)
 
 
-@pytest.mark.slow
-def test_japanese_vowels_are_recognised(record):
-    config = classify.Config(cells=("minimal", "gru"), seeds=1)
+@pytest.mark.parametrize("cell", some_slow({"minimal"}, "gru"))
+def test_japanese_vowels_are_recognised(cell, record):
+    config = classify.Config(cells=(cell,), seeds=1)
     result = classify.run(config, record)
     assert (result.accuracies[..., -1].mean(axis=1) > 0.95).all()
     assert float(result.linear) == pytest.approx(0.968, abs=0.002)  # no randomness in it

@@ -203,6 +203,7 @@ def test_delayed_xor_asks_what_it_says():
             np.testing.assert_array_equal(batch.targets[t - delay], answer)
 
 
+@pytest.mark.slow
 def test_flossing_brings_the_first_exponents_to_zero_and_starts_training_anew():
     config = xor()
     states = jax.jit(lambda: flossing.begin("drawn", config))()
