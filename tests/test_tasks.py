@@ -265,7 +265,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="T >= 2 and symbols >= 3, got T=1"):
         tasks.random_permutation(1)
     for numbers in ({"T": 0}, {"T": 3, "bits": 0}, {"T": 3, "pulses": np.nan}):
-        with pytest.raises(ValueError, match="needs T, bits >= 1; got|a finite number, 0 <= pulses"):
+        with pytest.raises(ValueError, match=r"T, bits >= 1; got|0 <= pulses"):
             tasks.flip_flop(**numbers)
     with pytest.raises(ValueError, match="one step or more, got T=0"):
         tasks.integrator(0)
