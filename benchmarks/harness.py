@@ -32,7 +32,7 @@ import rich.table
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.harness import Table, claim, describe, write
+from experiments.harness import Table, claimed, describe, write
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def main(config_type: type[Config], run: Callable[[Any, Path], None]) -> None:
     name = Path(module.__file__ or "benchmark").stem
     config = tyro.cli(config_type, prog=f"python -m benchmarks.{name}", description=module.__doc__)
     choose(config)
-    run(config, claim(config.results / name))
+    with claimed(config.results / name):
+        run(config, config.results / name)
 
 
 def choose(config: Config) -> None:

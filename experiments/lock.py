@@ -9,7 +9,9 @@ import _thread
 import hashlib
 import os
 import random
+import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -73,9 +75,14 @@ def take(folder: Path) -> Path:
 def held(mine: Path) -> Iterator[None]:
     """Show signs of life while the block runs, then give the lock back.
 
-    A holder that was silent for too long, and was taken over, is interrupted when it wakes.
+    A holder that was silent for too long, and was taken over, is interrupted when it wakes; one
+    that ignores interrupts, as a shell's job in the background does, ends at once.
     """
     over, lost = threading.Event(), threading.Event()
+    told = (
+        f"error: this run was silent for over {PATIENCE:.0f} s, and another process took "
+        f"{mine.parent} over; look there before you go on with --resume"
+    )
 
     def beat() -> None:
         while not over.wait(BEAT):
@@ -83,8 +90,11 @@ def held(mine: Path) -> Iterator[None]:
                 os.utime(mine)
             except FileNotFoundError:
                 lost.set()
-                _thread.interrupt_main()
                 over.set()
+                if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+                    print(told, file=sys.stderr, flush=True)
+                    os._exit(1)
+                _thread.interrupt_main()
             except OSError:  # the disk is away for a moment
                 pass
 
@@ -94,10 +104,7 @@ def held(mine: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if lost.is_set():
-            raise SystemExit(
-                f"error: this run was silent for over {PATIENCE:.0f} s, and another process took "
-                f"{mine.parent} over; look there before you go on with --resume"
-            ) from stop
+            raise SystemExit(told) from stop
         raise
     finally:
         over.set()

@@ -115,16 +115,33 @@ def test_a_holder_elsewhere_is_known_by_its_signs_of_life(tmp_path, quick, name)
     assert time.monotonic() - begin < 10
 
 
-def test_a_holder_that_was_given_up_stops_when_it_wakes(tmp_path, quick):
-    def wakes():
-        mine = lock.take(tmp_path)
-        with lock.held(mine):
-            mine.unlink()
-            for _ in range(1000):
-                time.sleep(0.01)
+WAKES = """
+import signal, sys, time
+from pathlib import Path
+from experiments import lock
 
-    with pytest.raises(SystemExit, match=r"error: this run was silent .* another process took .*"):
-        wakes()
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[2]))
+lock.BEAT = 0.01
+mine = lock.take(Path(sys.argv[1]))
+with lock.held(mine):
+    mine.unlink()
+    for _ in range(1000):
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("on_interrupt", ["default_int_handler", "SIG_IGN"])
+def test_a_holder_that_was_given_up_stops_when_it_wakes(tmp_path, on_interrupt):
+    """The second way is that of a shell's job in the background."""
+    done = subprocess.run(
+        [sys.executable, "-c", WAKES, str(tmp_path), on_interrupt],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "error: this run was silent" in done.stderr
+    assert "another process took" in done.stderr
 
 
 # --- what made a run ------------------------------------------------------------------------------

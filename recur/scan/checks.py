@@ -38,7 +38,8 @@ def are_numbers(*sizes: Any) -> bool:
 
 def require_arrays(xs: Tree) -> None:
     """Raise ValueError for Python's numbers: nested lists are trees of them, and no arrays."""
-    if any(isinstance(leaf, int | float) for leaf in jax.tree.leaves(xs)):
+    leaves = jax.tree.leaves(xs)
+    if leaves and all(isinstance(leaf, int | float) for leaf in leaves):
         raise ValueError(
             "xs holds Python numbers, as a list of lists does, and no arrays (T, ..., d): pass "
             "jnp.asarray(xs)"
