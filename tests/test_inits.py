@@ -291,7 +291,11 @@ def shapes(cell, d, n):
         (lambda: compose.sparse(cells.lstm.cell, 0.5, np.inf), r"got .*spectral_radius=inf"),
         (lambda: compose.sparse(cells.lstm.cell, 0.0, 1.0), r"0 < density <= 1 .*density=0.0"),
         (lambda: compose.sparse(cells.lstm.cell, 0.1, -1.0), r"got .*spectral_radius=-1.0"),
-        (lambda: compose.orthogonal(cells.lstm), r"takes a Cell or a Unitwise, got module"),
+        (
+            lambda: compose.orthogonal(compose.Stacked(cells.gru.cell)),
+            "a Cell or a Unitwise, got Stacked",
+        ),
+        (lambda: compose.orthogonal(cells.lstm), r"Did you mean recur\.cells\.lstm\.cell"),
         (
             lambda: shapes(compose.orthogonal(cells.mingru.cell), D, N),
             r"recurrent W \(n, gates\*n\) for n = 16; .*\(Params\) have none",

@@ -55,7 +55,7 @@ def glorot(cell: Cell | Unitwise) -> Any:
     return _redrawn(cell, _glorot)
 
 
-@expect.arguments(cell=recurrence, density=expect.number(), spectral_radius=expect.number())
+@expect.arguments(cell=recurrence, density=expect.scalar, spectral_radius=expect.scalar)
 def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any:
     """The cell whose units each hear `density` of the others, W scaled to the spectral radius.
 
@@ -72,7 +72,7 @@ def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any
     return _redrawn(cell, _sparse, density, spectral_radius)
 
 
-@expect.arguments(cell=recurrence, value=expect.number())
+@expect.arguments(cell=recurrence, value=expect.scalar)
 def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     """The cell whose bias at the gate that keeps the state is `value`: the larger, the longer.
 
@@ -85,7 +85,7 @@ def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     return _redrawn(cell, _forget_bias, keeping(cell), value)
 
 
-@expect.arguments(cell=recurrence, T_max=expect.number())
+@expect.arguments(cell=recurrence, T_max=expect.scalar)
 def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
     """The cell whose units remember for 1 .. T_max steps: b = log U at the gate that keeps.
 
