@@ -62,7 +62,7 @@ def step(
     return State(y, v), y
 
 
-@expect.arguments(dt=expect.number(), gamma=expect.number(), epsilon=expect.number())
+@expect.arguments(dt=expect.scalar, gamma=expect.scalar, epsilon=expect.scalar)
 def oscillators(dt: float, gamma: float, epsilon: float) -> Cell:
     """The cell with time step dt, stiffness gamma and damping epsilon.
 

@@ -65,7 +65,7 @@ def update_fixed(alpha: float, params: Fixed, h: Array, r: Array, z: Array) -> A
     return (1 - alpha) * h + alpha * jnp.tanh(r + z)
 
 
-@expect.arguments(alpha=expect.number())
+@expect.arguments(alpha=expect.scalar)
 def fixed(alpha: float) -> Unitwise:
     """The cell whose units share the rate alpha. Raises ValueError unless 0 < alpha <= 1."""
     if not 0 < alpha <= 1:

@@ -35,7 +35,9 @@ def value_and_grad(
     not vary (or check_vma is False).
     """
     for axis in jax.tree.leaves(batch_axes):
-        expect.count(0)("each of batch_axes", axis)
+        expect.integer("each of batch_axes", axis)
+        if axis < 0:
+            raise ValueError(f"batch_axes are counted from the front, 0 or more; got {batch_axes}")
     local = jax.make_mesh(
         (jax.local_device_count(),),
         ("batch",),
@@ -47,8 +49,6 @@ def value_and_grad(
         return lax.pmean(jax.value_and_grad(loss)(params, batch), tuple(axes))
 
     def split(params: Tree, batch: Tree) -> tuple[Array, Tree]:
-        if any(axis < 0 for axis in jax.tree.leaves(batch_axes)):
-            raise ValueError(f"batch_axes are counted from the front, 0 or more; got {batch_axes}")
         axes = jax.tree.leaves(
             jax.tree.broadcast(batch_axes, batch, is_leaf=_is_none), is_leaf=_is_none
         )
