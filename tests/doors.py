@@ -37,6 +37,15 @@ def rngs():
     return nnx.Rngs(0)
 
 
+def filled(make):
+    """A model of zeros, drawn by no program."""
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), nnx.eval_shape(make))
+
+
+FILLED = filled(lambda: NnxCell(CELL, D, N, rngs=rngs()))
+SPEAKER = filled(lambda: models.LanguageModel(CELL, 6, D, N, rngs=rngs()))
+
+
 def loss(hs):
     return jnp.sum(jnp.asarray(hs) ** 2)
 
@@ -470,6 +479,13 @@ door(
     **POOLED,
 )
 door(
+    "flax.models.LanguageModel.generate",
+    {"key": KEY, "prompt": LABELS, "steps": 3, "temperature": 1.0, "top_k": 2},
+    prompt=[None, "x", 3, LABELS * 9, LABELS - 5, LABELS * 1.5, LABELS[:0]],
+    temperature=[*POSITIVE[:3], *POSITIVE[4:]],
+    top_k=[*COUNT[:4], 7],
+)
+door(
     "flax.models.sampled",
     {"temperature": 1.0, "top_k": 2},
     temperature=[*POSITIVE[:3], *POSITIVE[4:]],
@@ -579,9 +595,6 @@ def wide(gates):
     return {"weight_ih": normal(gates * N, D), "weight_hh": normal(gates * N, N)}
 
 
-FILLED = jax.tree.map(
-    lambda a: np.zeros(a.shape, a.dtype), nnx.eval_shape(lambda: NnxCell(CELL, D, N, rngs=rngs()))
-)  # drawn by no program
 door(
     "flax.weights.with_params",
     {"model": FILLED, "params": PARAMS},

@@ -6,6 +6,7 @@ without values, in `jax.eval_shape`, so a call that is let through costs a trace
 
 No door are what only holds values (NamedTuples, `Cell`, `Unitwise`, `Tied`, `Task`) and the
 functions that a cell is made of, its equations: `scan.run` and `Prior.draw` check for them.
+What draws, `recur.plot`, has bad calls of its own in `test_plot`.
 """
 
 import importlib
@@ -31,6 +32,7 @@ HOLDERS = {"Cell", "Unitwise", "Recurrence", "Tied", "Task", "Init", "Loss", "Sa
 EQUATIONS = re.compile("(init|start|drive|mix|update|step|affine|solve|identity)(_|$)")
 METHODS = {
     "Prior.draw": doors.PRIOR.draw,
+    "flax.models.LanguageModel.generate": doors.SPEAKER.generate,
     "scan.require_index": partial(scan.require_index, "labels", size=6, what="classes"),
     "scan.require_lengths": partial(scan.require_lengths, steps=doors.T, batch=(2,)),
 }
@@ -39,7 +41,7 @@ OURS = str(Path(recur.__file__).parent)
 
 def public():
     """The names of all doors below `recur`: of the roots, and of the modules that they export."""
-    yield "Prior.draw"
+    yield from ("Prior.draw", "flax.models.LanguageModel.generate")
     names = list(ROOTS)
     for name in names:
         module = importlib.import_module(f"recur.{name}".rstrip("."))

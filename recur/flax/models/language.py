@@ -76,7 +76,10 @@ class LanguageModel(nnx.Module):
         for symbols of it that are known to be out of range, and for steps < 1.
         """
         if not len(prompt):
-            raise ValueError("a text goes on after a prompt; give one symbol or more, (T, ...)")
+            raise ValueError(
+                "a text goes on after a prompt; give one symbol or more, (T, ...); got "
+                f"{expect.told(prompt)}"
+            )
         xs, values = embedded(self.embed, "prompt", prompt), self.rnn.values
         state = self.rnn.cell.start(values, prompt.shape[1:])
         if len(prompt) > 1:
