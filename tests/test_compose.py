@@ -633,7 +633,7 @@ def test_noise_has_a_number_for_each_unit_of_each_sequence(network, steps):
     for shape in ((steps,), (steps, 1, 1), (steps, N)):
         with pytest.raises(ValueError, match=r"jnp.broadcast_to|share their first axis"):
             jax.eval_shape(outputs, np.ones(shape, np.float32))
-    with pytest.raises(ValueError, match="xs holds Python numbers"):
+    with pytest.raises(ValueError, match=r"jnp.broadcast_to|share their first axis"):
         jax.eval_shape(lambda: outputs(0.5))
     assert jax.eval_shape(outputs, xs).shape == (steps, N, N)
 

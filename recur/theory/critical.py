@@ -85,8 +85,8 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
     cell=recurrence,
     prior=gaussian,
     R=expect.scalar,
-    low=expect.number(),
-    high=expect.number(),
+    low=expect.scalar,
+    high=expect.scalar,
     key=expect.optional(expect.key),
 )
 def critical(
@@ -164,8 +164,8 @@ def _not_between(off: Look, field: str, low: float, high: float) -> str:
     cell=recurrence,
     prior=gaussian,
     R=expect.scalar,
-    low=expect.number(),
-    high=expect.number(),
+    low=expect.scalar,
+    high=expect.scalar,
     key=expect.optional(expect.key),
 )
 def slowest(
