@@ -25,7 +25,6 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "recur"
-html_static_path = ["_static"]
 default_role = "code"
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True

@@ -200,8 +200,10 @@ def _is_array(value: Any) -> bool:
 
 def _dtype(value: Any) -> Any:
     """The dtype of a number, an array or a list of numbers; None for what is none."""
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    asarray = jnp.asarray if traced else np.asarray  # of a list with traced numbers in it
     try:
-        dtype = value.dtype if _is_array(value) else jnp.result_type(np.asarray(value))
+        dtype = value.dtype if _is_array(value) else jnp.result_type(asarray(value))
     except (TypeError, ValueError):
         return None
     return None if getattr(dtype, "kind", "") in OTHERS else dtype

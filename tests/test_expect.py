@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recur import analysis, expect, tasks
+from recur import Prior, analysis, cells, expect, tasks
 
 A = np.ones((2, 3), "f")
 CASES = {  # a check: what it takes, what it refuses
@@ -82,3 +82,17 @@ def test_a_task_of_images_is_refused_when_it_is_made():
     ):
         with pytest.raises(ValueError, match="got"):
             make()
+
+
+def test_one_value_a_gate_may_be_traced():
+    """A prior is a pytree, so that under jit a tuple of numbers is one of traced numbers."""
+    prior = Prior(mu_b=(2.0, 0.0, 1.0))
+
+    @jax.jit
+    def biases(prior):
+        return cells.gru.cell.init(jax.random.key(0), prior, 2, 1).b
+
+    np.testing.assert_array_equal(biases(prior), prior.mu_b)
+    ragged = Prior(mu_b=(2.0, jnp.zeros(2)))
+    with pytest.raises(TypeError, match="mu_b holds real numbers"):
+        jax.eval_shape(biases, ragged)
