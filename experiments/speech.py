@@ -9,9 +9,9 @@ that is heard to the one that was said, over its vowels. What is heard is the li
 repeats and "none". No speaker of the test is heard in training.
 
 Claim: without a memory hardly anything is heard: the loss wants each vowel once, and a network that
-sees single frames cannot choose one of a vowel's frames, so it says "none" (97 % label errors).
-MinimalRNN has 7 % label errors after 300 updates on 1,000 strings of made voices, and 9 % in both
-directions at equal parameters: what was heard so far is enough to tell these vowels.
+sees single frames cannot choose one of a vowel's frames, so it says "none". With a memory of what
+was heard so far, most vowels are told. In half of the default run (`--updates 300 --strings 1000`)
+label errors are 97 % without a memory, 7 % for MinimalRNN, and 9 % for it in both directions.
 
 Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
 doi:10.1016/j.neunet.2005.06.042.
