@@ -100,8 +100,11 @@ def plot(records: list[dict]) -> Figure:
     for shift, engine, label in ((-0.2, "scan", "plain scan"), (0.2, "auto", "recur")):
         medians = [statistics.median(record["seconds"][engine]) for record in records]
         ax.bar([i + shift for i in range(len(records))], medians, 0.4, label=label)
-    ax.set(xticks=range(len(records)), xticklabels=[record["cell"] for record in records],
-           ylabel="seconds to compile a loss and its gradient")  # fmt: skip
+    ax.set(
+        xticks=range(len(records)),
+        xticklabels=[record["cell"] for record in records],
+        ylabel="seconds to compile a loss and its gradient",
+    )
     ax.legend()
     return figure
 

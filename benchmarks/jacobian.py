@@ -139,8 +139,15 @@ def pushed(records: list[dict]) -> Table:
     for record in records:
         forward, structure = (record["seconds"][name] for name in (FORWARD, STRUCTURE))
         ratio = statistics.median(forward) / statistics.median(structure)
-        rows.append((record["title"], medians.spread(forward, 1e3), medians.spread(structure, 1e3),
-                     f"{ratio:.2f}", f"{record['difference'][STRUCTURE]:.1e}"))  # fmt: skip
+        rows.append(
+            (
+                record["title"],
+                medians.spread(forward, 1e3),
+                medians.spread(structure, 1e3),
+                f"{ratio:.2f}",
+                f"{record['difference'][STRUCTURE]:.1e}",
+            )
+        )
     heads = (f"{FORWARD}, ms", f"{STRUCTURE}, ms", f"{FORWARD} / {STRUCTURE}", "difference")
     return Table(("", *heads), rows)
 

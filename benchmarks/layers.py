@@ -45,15 +45,17 @@ def race(config: Config, folder: Path, field: Callable[..., dict], work: Callabl
         contestants = field(config, cell, params, xs)
         machine, unit = harness.rates()
         seconds = harness.race(contestants | machine, config.rounds)
-        records.append({
-            "cell": cell,
-            "shape": shape,
-            "plan": scan.plan(cells.named(cell), xs)._asdict(),
-            "floor": harness.floor(work(cell, params, xs), unit, seconds),
-            "seconds": {name: seconds[name].tolist() for name in contestants},
-            "memory": {name: c.memory for name, c in contestants.items()},
-            "compiling": {name: c.compiling for name, c in contestants.items()},
-        })  # fmt: skip
+        records.append(
+            {
+                "cell": cell,
+                "shape": shape,
+                "plan": scan.plan(cells.named(cell), xs)._asdict(),
+                "floor": harness.floor(work(cell, params, xs), unit, seconds),
+                "seconds": {name: seconds[name].tolist() for name in contestants},
+                "memory": {name: c.memory for name, c in contestants.items()},
+                "compiling": {name: c.compiling for name, c in contestants.items()},
+            }
+        )
         harness.keep(folder, config, records)
     tables = {
         "Milliseconds": report.times(records),

@@ -33,11 +33,16 @@ def table(record: dict, bases: Sequence[str]) -> Table:
     rows = []
     for name, values in record["seconds"].items():
         apart = record["difference"].get(name)
-        rows.append((
-            name, spread(values, scale), f"{scale * min(values):.3g}",
-            *(f"{median[base] / median[name]:.2f}" for base in bases),
-            f"{record['compiling'][name]:.2f}", "" if apart is None else f"{apart:.1e}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                spread(values, scale),
+                f"{scale * min(values):.3g}",
+                *(f"{median[base] / median[name]:.2f}" for base in bases),
+                f"{record['compiling'][name]:.2f}",
+                "" if apart is None else f"{apart:.1e}",
+            )
+        )
     heads = ("contestant", f"median, {unit}", f"least, {unit}", *(f"{base} / it" for base in bases))
     return Table((*heads, "s to compile", "difference"), rows)
 
@@ -76,10 +81,20 @@ def panel(ax: Axes, record: dict) -> None:
         times = scale * np.array(seconds)
         ax.barh(y, np.median(times), 0.6, color="0.6" if name.startswith("floor") else "C0")
         ax.plot(times, [y] * len(times), "o", color="black", markersize=3)
-        ax.annotate(f"{np.median(times):.3g}", (times.max(), y), (6, 0),
-                    textcoords="offset points", va="center")  # fmt: skip
+        ax.annotate(
+            f"{np.median(times):.3g}",
+            (times.max(), y),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+        )
     names = list(record["seconds"])
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5),
-           xlabel=unit, title=record["title"])  # fmt: skip
+    ax.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(len(names) - 0.5, -0.5),
+        xlabel=unit,
+        title=record["title"],
+    )
     ax.margins(x=0.25)
     ax.set_xlim(left=0)

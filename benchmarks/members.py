@@ -57,8 +57,10 @@ def sample(config: Config, key: Array) -> tuple[Array, Array]:
     T, batch = config.T, config.batch
     numbers, first, second = jax.random.split(key, 3)
     x = jax.random.uniform(numbers, (T, batch))
-    marked = (jax.random.randint(first, (batch,), 0, T // 2),
-              jax.random.randint(second, (batch,), T // 2, T))  # fmt: skip
+    marked = (
+        jax.random.randint(first, (batch,), 0, T // 2),
+        jax.random.randint(second, (batch,), T // 2, T),
+    )
     marks = sum(jax.nn.one_hot(m, T, axis=0) for m in marked)
     return jnp.stack([x, marks], axis=-1), jnp.sum(x * marks, axis=0)
 

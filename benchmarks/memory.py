@@ -95,10 +95,15 @@ def main(config: Config, folder: Path) -> None:
     params = cell.init(jax.random.key(config.seed), Prior(1.0, 1.0), config.d, config.n)
     contestants = [(reads, how) for reads in LOSSES for how in config.kept]
     kept = [
-        {"loss": reads, "memory": how, "bytes": [
-            temporaries(step(cell, reads, how), params, config, T) for T in config.lengths]}
+        {
+            "loss": reads,
+            "memory": how,
+            "bytes": [
+                temporaries(step(cell, reads, how), params, config, T) for T in config.lengths
+            ],
+        }
         for reads, how in rich.progress.track(contestants, "compiled")
-    ]  # fmt: skip
+    ]
     timed = {(reads, how): [] for reads in config.reads for how in config.kept}
     for T in rich.progress.track(config.timed, "timed"):
         xs = jax.random.normal(jax.random.key(1), (T, config.batch, config.d), jnp.float32)
@@ -151,8 +156,9 @@ def plot(config: Config, kept: list[dict], timed: dict[tuple[str, str], list[flo
     for ax, reads in zip(axes, LOSSES, strict=False):
         for row in kept:
             if row["loss"] == reads:
-                ax.loglog(config.lengths, [b / 1e6 for b in row["bytes"]], "o-",
-                          label=row["memory"])  # fmt: skip
+                ax.loglog(
+                    config.lengths, [b / 1e6 for b in row["bytes"]], "o-", label=row["memory"]
+                )
         ax.set(xlabel="steps T", ylabel="temporary memory, MB", title=f"Loss on {reads}")
         ax.sharey(axes[0])
     for (reads, how), seconds in timed.items():

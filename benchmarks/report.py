@@ -66,12 +66,17 @@ def ratios(records: list[dict]) -> Table:
     rows = []
     for record in records:
         ratio, floor = compared(record), record["floor"]
-        rows.append((
-            *_label(record), best_peer(record),
-            *(f"{ratio[name]:.2f}" if name in ratio else "" for name in names),
-            f"{1e3 * floor['arithmetic']:.3g}", f"{1e3 * floor['traffic']:.3g}",
-            f"{floor['flops_per_second'] / 1e9:.0f}", f"{floor['bytes_per_second'] / 1e9:.1f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                *_label(record),
+                best_peer(record),
+                *(f"{ratio[name]:.2f}" if name in ratio else "" for name in names),
+                f"{1e3 * floor['arithmetic']:.3g}",
+                f"{1e3 * floor['traffic']:.3g}",
+                f"{floor['flops_per_second'] / 1e9:.0f}",
+                f"{floor['bytes_per_second'] / 1e9:.1f}",
+            )
+        )
     for title, chosen in (("with all peers", True), ("scan by hand only", False)):
         group = [compared(r) for r in records if (r["cell"] in peers.TRANSFERRED) == chosen]
         if group:

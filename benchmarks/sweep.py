@@ -76,11 +76,16 @@ def table(record: dict) -> Table:
     median = {name: statistics.median(values) for name, values in record["seconds"].items()}
     unit, scale = medians.unit_of(record)
     rows = [
-        (name, medians.spread(seconds, scale), f"{scale * min(seconds):.3g}",
-         f"{median[LOOP] / median[name]:.2f}", f"{record['difference'][name]:.1e}",
-         f"{statistics.median(record['last losses'][name]):.3f}")
+        (
+            name,
+            medians.spread(seconds, scale),
+            f"{scale * min(seconds):.3g}",
+            f"{median[LOOP] / median[name]:.2f}",
+            f"{record['difference'][name]:.1e}",
+            f"{statistics.median(record['last losses'][name]):.3f}",
+        )
         for name, seconds in record["seconds"].items()
-    ]  # fmt: skip
+    ]
     heads = (f"median, {unit}", f"least, {unit}", f"{LOOP} / it")
     compared = f"difference in {UPDATES} updates"
     return Table(("contestant", *heads, compared, "median of last losses"), rows)

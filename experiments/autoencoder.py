@@ -245,17 +245,26 @@ def probe(words: list[str], phones: list[list[str]], neighbours: np.ndarray) -> 
     for i, j in enumerate(neighbours):
         count = [sum(phone[0] in "AEIOU" for phone in phones[k]) for k in (i, j)]
         sounds, letters = edits(phones[i], phones[j]).sum(), edits(words[i], words[j]).sum()
-        found.append((rhyme(phones[i]) == rhyme(phones[j]), phones[i][0] == phones[j][0],
-                      count[0] == count[1], sounds / len(phones[i]),
-                      letters / len(words[i])))  # fmt: skip
+        found.append(
+            (
+                rhyme(phones[i]) == rhyme(phones[j]),
+                phones[i][0] == phones[j][0],
+                count[0] == count[1],
+                sounds / len(phones[i]),
+                letters / len(words[i]),
+            )
+        )
     return np.mean(found, axis=0).tolist()
 
 
 def run(config: Config, record: harness.Record) -> Result:
     """Every network, and the neighbours without one."""
     found = data.pronunciations(0, 0, config.seed, config.dictionary)
-    every = [word for word in found.train
-             if set(word) <= set(LETTERS) and 3 <= len(word) <= config.longest]  # fmt: skip
+    every = [
+        word
+        for word in found.train
+        if set(word) <= set(LETTERS) and 3 <= len(word) <= config.longest
+    ]
     if config.test >= len(every):
         raise ValueError(f"test ({config.test}) must leave some of {len(every)} words to train on")
     words, others = every[: config.test], every[config.test :]
@@ -276,11 +285,18 @@ def run(config: Config, record: harness.Record) -> Result:
         codes.append(vectors[0])
     losses, exact, seconds, diverged = map(np.array, zip(*kept, strict=True))
     return Result(
-        np.array(config.networks), np.arange(config.every, config.updates + 1, config.every),
-        losses, exact, np.array(words), np.array(names), np.array(neighbours),
-         np.array([probe(words, phones, one) for one in neighbours]),
-        np.array(codes), seconds, diverged,
-    )  # fmt: skip
+        np.array(config.networks),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        exact,
+        np.array(words),
+        np.array(names),
+        np.array(neighbours),
+        np.array([probe(words, phones, one) for one in neighbours]),
+        np.array(codes),
+        seconds,
+        diverged,
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -293,10 +309,23 @@ def table(result: Result) -> harness.Table:
             c = result.networks.tolist().index(name)
             each = " ".join(f"{100 * share:.1f}" for share in result.rebuilt[c, :, -1])
             last = each, f"{result.losses[c, :, -1].mean():.3f}", f"{result.seconds[c].sum():.0f}"
-        rows.append((name, *(f"{100 * share:.1f}" for share in shares), f"{sounds:.2f}",
-                     f"{letters:.2f}", *last))  # fmt: skip
-    columns = ("nearest by", *(f"{name} %" for name in PROBES[:3]), *PROBES[3:],
-               "written back %, each seed", "training loss", "seconds")  # fmt: skip
+        rows.append(
+            (
+                name,
+                *(f"{100 * share:.1f}" for share in shares),
+                f"{sounds:.2f}",
+                f"{letters:.2f}",
+                *last,
+            )
+        )
+    columns = (
+        "nearest by",
+        *(f"{name} %" for name in PROBES[:3]),
+        *PROBES[3:],
+        "written back %, each seed",
+        "training loss",
+        "seconds",
+    )
     return harness.Table(columns, rows)
 
 
@@ -308,8 +337,12 @@ def plot(result: Result) -> Figure:
     colours = dict(zip(names, mpl.color_sequences["tab10"], strict=False))
     for c, name in enumerate(result.networks):
         band(axes[0, 0], result.updates, 100 * result.rebuilt[c], colours[name], name, ".-")
-    axes[0, 0].set(xlabel="updates", ylabel="test words written back, %", ylim=(0, 100),
-                   title="Training: median and range of seeds")  # fmt: skip
+    axes[0, 0].set(
+        xlabel="updates",
+        ylabel="test words written back, %",
+        ylim=(0, 100),
+        title="Training: median and range of seeds",
+    )
     axes[0, 0].legend()
     for r, name in enumerate(names):
         means = 100 * result.probes[result.rankings == name].mean(axis=0)
@@ -339,16 +372,20 @@ def _map(ax: Axes, result: Result) -> None:
     ax.legend(fontsize=8, markerscale=2)
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.set(title=f"Words in the vectors of the {result.networks[0]} autoencoder: 2 axes of "
-                 f"{codes.shape[1]}")  # fmt: skip
+    ax.set(
+        title=f"Words in the vectors of the {result.networks[0]} autoencoder: 2 axes of "
+        f"{codes.shape[1]}"
+    )
 
 
 def _neighbours(ax: Axes, result: Result) -> None:
     """The first words, and the nearest of each by every ranking but chance."""
     names = list(dict.fromkeys(result.rankings.tolist()))[1:]
     rows = [result.rankings.tolist().index(name) for name in names]
-    cells = [[word, *(result.words[result.neighbours[r, i]] for r in rows)]
-             for i, word in enumerate(result.words[:16])]  # fmt: skip
+    cells = [
+        [word, *(result.words[result.neighbours[r, i]] for r in rows)]
+        for i, word in enumerate(result.words[:16])
+    ]
     shown = ax.table(cells, colLabels=["word", *names], loc="center", cellLoc="left")
     shown.auto_set_font_size(False)
     shown.set_fontsize(8)

@@ -185,11 +185,21 @@ def run(config: Config, record: harness.Record) -> Result:
             looks = _looks(model, test, examples, written[0], config.columns)
     losses, watched, seconds, written, errors, diverged = map(np.array, zip(*kept, strict=True))
     return Result(
-        np.array(config.networks), np.arange(config.every, config.updates + 1, config.every),
-        losses, watched, np.asarray(test.targets.T), written, errors, counts, examples,
-        np.asarray(images)[examples], np.asarray(test.lengths)[examples] * config.columns, looks,
-        seconds, diverged,
-    )  # fmt: skip
+        np.array(config.networks),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        watched,
+        np.asarray(test.targets.T),
+        written,
+        errors,
+        counts,
+        examples,
+        np.asarray(images)[examples],
+        np.asarray(test.lengths)[examples] * config.columns,
+        looks,
+        seconds,
+        diverged,
+    )
 
 
 def wrong(test: Pairs, written: np.ndarray) -> np.ndarray:
@@ -231,16 +241,32 @@ def table(result: Result) -> harness.Table:
     rows = []
     for c, name in enumerate(result.networks):
         errors = result.errors[c]
-        each = [100 * errors[:, result.counts == k].sum() / (len(errors) * k * max(
-                (result.counts == k).sum(), 1)) for k in range(FEWEST, MOST + 1)]  # fmt: skip
-        rows.append((
-            str(name), mean_error(100 * errors.sum(axis=1) / result.counts.sum()),
-            mean_error(100 * (errors > 0).mean(axis=1)), " ".join(f"{e:.1f}" for e in each),
-            f"{result.losses[c, :, -1].mean():.4f}", f"{result.seconds[c].sum():.0f}",
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("sees", "word errors %", "strips wrong %", f"words, {FEWEST} to {MOST} digits %",
-               "training loss", "seconds", "diverged")  # fmt: skip
+        each = [
+            100
+            * errors[:, result.counts == k].sum()
+            / (len(errors) * k * max((result.counts == k).sum(), 1))
+            for k in range(FEWEST, MOST + 1)
+        ]
+        rows.append(
+            (
+                str(name),
+                mean_error(100 * errors.sum(axis=1) / result.counts.sum()),
+                mean_error(100 * (errors > 0).mean(axis=1)),
+                " ".join(f"{e:.1f}" for e in each),
+                f"{result.losses[c, :, -1].mean():.4f}",
+                f"{result.seconds[c].sum():.0f}",
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "sees",
+        "word errors %",
+        "strips wrong %",
+        f"words, {FEWEST} to {MOST} digits %",
+        "training loss",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -257,8 +283,13 @@ def plot(result: Result) -> Figure:
         lengths.plot(sizes, 100 * np.array(errors), "o-", color=colour, label=str(name))
     training.set(xlabel="updates", ylabel="word errors, %", title="Test strips", ylim=(0, None))
     training.legend(fontsize=8)
-    lengths.set(xlabel="digits of the strip", ylabel="word errors, %", xticks=sizes,
-                ylim=(0, None), title="By length")  # fmt: skip
+    lengths.set(
+        xlabel="digits of the strip",
+        ylabel="word errors, %",
+        xticks=sizes,
+        ylim=(0, None),
+        title="By length",
+    )
     _strips(right, result)
     return figure
 

@@ -35,9 +35,11 @@ from recur import analysis, cells, scan
 from recur.core import Body, Prior, Recurrence, Tree, hidden
 
 CELLS: dict[str, Recurrence] = {
-    "gru": cells.gru.reset_before, "lstm": cells.lstm.cell,
-    "cfn": cells.cfn.cell, "minimal": cells.minimal.cell,
-}  # fmt: skip
+    "gru": cells.gru.reset_before,
+    "lstm": cells.lstm.cell,
+    "cfn": cells.cfn.cell,
+    "minimal": cells.minimal.cell,
+}
 CLOUD = 1e-7  # half the width of the box of starts
 APART = 1e-10  # between neighbours, at first
 REST = -np.log(2)  # log sigmoid(0)
@@ -94,14 +96,17 @@ class Result(NamedTuple):
 def two_units(name: str) -> scan.Tied:
     """The recurrence of a name with the weights above, no bias, float64."""
     gates = {
-        "gru": GRU, "lstm": LSTM, "cfn": {gate: LSTM[gate] for gate in ("forget", "input")},
+        "gru": GRU,
+        "lstm": LSTM,
+        "cfn": {gate: LSTM[gate] for gate in ("forget", "input")},
         "minimal": {"update": LSTM["input"]},
-    }[name]  # fmt: skip
+    }[name]
     cell = CELLS[name]
     like = cell.init(jax.random.key(0), Prior(), 1, 2)
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, float), like)
-    return scan.tied(cell, params._replace(W=jnp.hstack([jnp.array(A.T, float)
-                                                         for A in gates.values()])))  # fmt: skip
+    return scan.tied(
+        cell, params._replace(W=jnp.hstack([jnp.array(A.T, float) for A in gates.values()]))
+    )
 
 
 def states(body: scan.Tied, h: Array) -> Tree:
@@ -184,8 +189,9 @@ def run(config: Config, record: harness.Record) -> Result:
                 clouds.append(cloud(name, key, config))
             circles.append(circle(name, config.circle))
             *both, check = map(np.asarray, spectrum(name, key, config.measured))
-            spectra.append((*(np.pad(a, (0, 4 - a.size), constant_values=np.nan) for a in both),
-                            check))  # fmt: skip
+            spectra.append(
+                (*(np.pad(a, (0, 4 - a.size), constant_values=np.nan) for a in both), check)
+            )
             record.metrics(system=name, exponents=both[0].tolist(), check=float(check))
             bar(1)
         for name in CELLS:
@@ -198,9 +204,17 @@ def run(config: Config, record: harness.Record) -> Result:
     ends, growth = map(np.array, zip(*clouds, strict=True))
     exponents, errors, checks = map(np.array, zip(*spectra, strict=True))
     return Result(
-        np.array([*CELLS]), ends, growth, np.array(circles), exponents, errors, checks,
-        np.array(config.sigmas), times, np.array(drawn).reshape(shape),
-    )  # fmt: skip
+        np.array([*CELLS]),
+        ends,
+        growth,
+        np.array(circles),
+        exponents,
+        errors,
+        checks,
+        np.array(config.sigmas),
+        times,
+        np.array(drawn).reshape(shape),
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -209,12 +223,16 @@ def table(result: Result) -> harness.Table:
     for i, name in enumerate(result.names):
         found = result.exponents[i][np.isfinite(result.exponents[i])]
         last = result.drawn[i, ..., -1]
-        rows.append((
-            name, f"{found[0]:.4f} +- {result.errors[i, 0]:.4f}", f"{result.checks[i]:.4f}",
-            ", ".join(f"{value:.3f}" for value in found[1:]),
-            f"{float(analysis.kaplan_yorke(jnp.asarray(found))):.2f}",
-            *(f"{exponents.max():.4f}" for exponents in last),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                f"{found[0]:.4f} +- {result.errors[i, 0]:.4f}",
+                f"{result.checks[i]:.4f}",
+                ", ".join(f"{value:.3f}" for value in found[1:]),
+                f"{float(analysis.kaplan_yorke(jnp.asarray(found))):.2f}",
+                *(f"{exponents.max():.4f}" for exponents in last),
+            )
+        )
     drawn = [f"drawn, sigma_w {sigma:g}: largest" for sigma in result.sigmas]
     columns = ("two units", "largest exponent", "finite growth", "the others", "dimension", *drawn)
     return harness.Table(columns, rows)
@@ -250,8 +268,11 @@ def _growth(ax: Axes, result: Result, colours: dict) -> None:
         ax.semilogy(t, np.exp(growth), color=colours[name], label=name)
         line = np.exp(growth[-1] + found[0] * (t - t[-1]))
         ax.semilogy(t, line, "--", color="k", lw=1, label=f"exponent {found[0]:.3f}")
-    ax.set(xlabel="steps", ylabel="geometric mean of the distance",
-           title="Neighbours part at the rate of the exponent")  # fmt: skip
+    ax.set(
+        xlabel="steps",
+        ylabel="geometric mean of the distance",
+        title="Neighbours part at the rate of the exponent",
+    )
     ax.legend(fontsize=8)
 
 
@@ -263,8 +284,11 @@ def _drawn(ax: Axes, result: Result, colours: dict) -> None:
     ax.axhline(0, color="k", lw=0.7)
     ax.axhline(REST, color="k", lw=0.7, ls="--", label="-log 2")
     ax.set_xticks(range(len(result.sigmas)), [f"{sigma:g}" for sigma in result.sigmas])
-    ax.set(xlabel=r"$\sigma_w$", ylabel="largest exponent (nats a step)",
-           title=f"Networks drawn, {result.times[-1]:,} steps")  # fmt: skip
+    ax.set(
+        xlabel=r"$\sigma_w$",
+        ylabel="largest exponent (nats a step)",
+        title=f"Networks drawn, {result.times[-1]:,} steps",
+    )
     ax.legend(fontsize=8, ncols=2)
 
 
@@ -277,8 +301,11 @@ def _patience(ax: Axes, result: Result) -> None:
                 ax.semilogx(result.times, one, style, lw=0.8, color=colour, label=label)
     ax.axhline(0, color="k", lw=0.7)
     ax.axhline(REST, color="k", lw=0.7, ls="--")
-    ax.set(xlabel="steps measured", ylabel="largest exponent so far",
-           title=r"MinimalRNN of large $\sigma_w$ needs patience")  # fmt: skip
+    ax.set(
+        xlabel="steps measured",
+        ylabel="largest exponent so far",
+        title=r"MinimalRNN of large $\sigma_w$ needs patience",
+    )
     ax.legend(fontsize=8, loc="upper right")
 
 

@@ -169,10 +169,13 @@ def fit(
         return state, {"loss": losses[:, k], "accuracy": accuracies[:, k]}
 
     state, (losses, accuracies) = record.rounds(
-        name, config.updates, config.every,
+        name,
+        config.updates,
+        config.every,
         placed(jax.vmap(draw)(jax.random.split(jax.random.key(config.seed), S))),
-        (np.zeros((S, K)), np.zeros((S, K))), measured,
-    )  # fmt: skip
+        (np.zeros((S, K)), np.zeros((S, K))),
+        measured,
+    )
     heard, answers = map(np.asarray, close(state.params))
     confusion = np.zeros((Y, Y), int)
     np.add.at(confusion, (np.broadcast_to(test.labels, answers.shape), answers), 1)
@@ -196,16 +199,28 @@ def run(config: Config, record: harness.Record) -> Result:
     fits = [fit(name, training, test, len(found.classes), config, record) for name in config.cells]
     losses, accuracies, heard, confusion, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
-        np.array(config.cells), np.array(found.classes), np.asarray(test.lengths),
-        np.arange(config.every, config.updates + 1, config.every), losses, accuracies, heard,
-        confusion, diverged, np.array(without_a_recurrence(training, test)),
-    )  # fmt: skip
+        np.array(config.cells),
+        np.array(found.classes),
+        np.asarray(test.lengths),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        accuracies,
+        heard,
+        confusion,
+        diverged,
+        np.array(without_a_recurrence(training, test)),
+    )
 
 
 def without_a_recurrence(training: Ragged, test: Ragged) -> float:
     """Test accuracy of the linear discriminant of the mean over each signal."""
-    both = ((np.asarray(part.xs.sum(axis=0) / part.lengths.astype(part.xs.dtype)[:, None], float),
-             np.asarray(part.labels)) for part in (training, test))  # fmt: skip
+    both = (
+        (
+            np.asarray(part.xs.sum(axis=0) / part.lengths.astype(part.xs.dtype)[:, None], float),
+            np.asarray(part.labels),
+        )
+        for part in (training, test)
+    )
     return discriminant.accuracy(*next(both), *next(both))
 
 
@@ -215,12 +230,16 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         final = result.accuracies[c, :, -1]
         heard = result.heard[c].mean(axis=0)
-        rows.append((
-            name, mean_error(100 * final),
-            f"{100 * final.min():.1f}-{100 * final.max():.1f}",
-            str(1 + int((heard >= 0.9 * heard[-1]).argmax())),
-            f"{result.losses[c, :, -1].mean():.3f}", broken(result.diverged[c]),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                mean_error(100 * final),
+                f"{100 * final.min():.1f}-{100 * final.max():.1f}",
+                str(1 + int((heard >= 0.9 * heard[-1]).argmax())),
+                f"{result.losses[c, :, -1].mean():.3f}",
+                broken(result.diverged[c]),
+            )
+        )
     columns = ("cell", "test acc. %", "range %", "steps to 90 % of it", "training loss", "diverged")
     return harness.Table(columns, rows)
 

@@ -103,8 +103,12 @@ def run(config: Config, record: harness.Record) -> Result:
                     cell, prior, keys[s], d, n, bool(kind), config.burn, config.T
                 )
                 bar(1)
-            record.metrics(cell=name, sigma_w=sigma_w[c], theory=theories[c, :, 0].tolist(),
-                           networks=gain[c, ..., -1].mean(1).tolist())  # fmt: skip
+            record.metrics(
+                cell=name,
+                sigma_w=sigma_w[c],
+                theory=theories[c, :, 0].tolist(),
+                networks=gain[c, ..., -1].mean(1).tolist(),
+            )
     return Result(np.array(config.cells), sigma_w, gain, theories)
 
 

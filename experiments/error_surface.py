@@ -105,30 +105,47 @@ def run(config: Config, record: harness.Record) -> Result:
     with jax.enable_x64(True):
         errors, slopes = surface(jnp.asarray(grid), config.T)
         runs = [
-            descend(jnp.array(config.start, float), config.T, config.updates,
-                    config.learning_rate, clip)
+            descend(
+                jnp.array(config.start, float), config.T, config.updates, config.learning_rate, clip
+            )
             for clip in (np.inf, config.clip)
-        ]  # fmt: skip
-        ends = [settle(jnp.array(WEIGHT), jnp.asarray(biases), jnp.full(len(biases), x), 2000)
-                for x in (-10.0, 10.0)]  # fmt: skip
+        ]
+        ends = [
+            settle(jnp.array(WEIGHT), jnp.asarray(biases), jnp.full(len(biases), x), 2000)
+            for x in (-10.0, 10.0)
+        ]
     paths, losses = (np.array(parts) for parts in zip(*runs, strict=True))
     record.metrics(plain=float(losses[0, -1]), clipped=float(losses[1, -1]))
     shape = (config.points, config.points)
     return Result(
-        w, b, np.asarray(errors).reshape(shape), np.asarray(slopes).reshape(shape), paths, losses,
-        biases, np.array(ends), weights, weights**POWER,
-    )  # fmt: skip
+        w,
+        b,
+        np.asarray(errors).reshape(shape),
+        np.asarray(slopes).reshape(shape),
+        paths,
+        losses,
+        biases,
+        np.array(ends),
+        weights,
+        weights**POWER,
+    )
 
 
 def table(result: Result) -> harness.Table:
     """One row a descent."""
     rows = [
-        (name, f"{losses[0]:.4f}", f"{losses.min():.1e}", f"{losses[-1]:.1e}",
-         f"{np.linalg.norm(np.diff(path, axis=0), axis=1).max():.2f}",
-         f"({path[-1, 0]:.2f}, {path[-1, 1]:.2f})")
+        (
+            name,
+            f"{losses[0]:.4f}",
+            f"{losses.min():.1e}",
+            f"{losses[-1]:.1e}",
+            f"{np.linalg.norm(np.diff(path, axis=0), axis=1).max():.2f}",
+            f"({path[-1, 0]:.2f}, {path[-1, 1]:.2f})",
+        )
         for name, path, losses in zip(
-            ("plain", "clipped"), result.paths, result.losses, strict=True)
-    ]  # fmt: skip
+            ("plain", "clipped"), result.paths, result.losses, strict=True
+        )
+    ]
     columns = ("gradient", "first E", "least E", "last E", "longest step", "last (w, b)")
     return harness.Table(columns, rows)
 
@@ -147,10 +164,14 @@ def plot(result: Result) -> Figure:
     axes[1, 1].semilogy(result.weights, result.powers, color="C0")
     for w in (0.99, 1.0, 1.01):
         axes[1, 1].plot(w, w**POWER, "o", color="C0")
-        axes[1, 1].annotate(f"{w:g}: {w**POWER:.0e}", (w, w**POWER), (8, -12),
-                            textcoords="offset points")  # fmt: skip
-    axes[1, 1].set(xlabel="recurrent weight w of a linear unit", ylabel="$w^{999}$",
-                   title="What is left of an input after 999 steps")  # fmt: skip
+        axes[1, 1].annotate(
+            f"{w:g}: {w**POWER:.0e}", (w, w**POWER), (8, -12), textcoords="offset points"
+        )
+    axes[1, 1].set(
+        xlabel="recurrent weight w of a linear unit",
+        ylabel="$w^{999}$",
+        title="What is left of an input after 999 steps",
+    )
     return figure
 
 
@@ -161,8 +182,13 @@ def _surface(figure: Figure, ax: Axes, result: Result, colours: dict) -> None:
     for path, (name, colour) in zip(result.paths, colours.items(), strict=True):
         ax.plot(*path.T, ".-", color=colour, lw=1, ms=4, label=f"{name} gradient")
     ax.plot(*result.paths[0, 0], "*", color="C2", ms=14, label="start")
-    ax.set(xlim=grid[0][[0, -1]], ylim=grid[1][[0, -1]], xlabel="weight w", ylabel="bias b",
-           title="Error surface of one unit: the wall is the sharp edge")  # fmt: skip
+    ax.set(
+        xlim=grid[0][[0, -1]],
+        ylim=grid[1][[0, -1]],
+        xlabel="weight w",
+        ylabel="bias b",
+        title="Error surface of one unit: the wall is the sharp edge",
+    )
     ax.legend(loc="upper right")
 
 
@@ -173,8 +199,9 @@ def _settled(ax: Axes, result: Result) -> None:
     both = result.biases[np.abs(high - low) > 0.1]
     if both.size:
         ax.axvspan(both[0], both[-1], color="0.9", label="two settled states")
-    ax.set(xlabel="bias b", ylabel="state after 2000 steps",
-           title="Where the unit of weight 5 settles")  # fmt: skip
+    ax.set(
+        xlabel="bias b", ylabel="state after 2000 steps", title="Where the unit of weight 5 settles"
+    )
     ax.legend()
 
 

@@ -184,8 +184,15 @@ def standing(params: Params, task: tasks.Task, key: Array, config: Config) -> tu
     kept = analysis.Points(*(leaf[np.asarray(kept.fixed)] for leaf in kept))
     about = jax.device_get(jax.jit(lambda s: analysis.modes(body, s, x))(kept.states))
     answers = kept.states @ np.asarray(params.R) + np.asarray(params.c)
-    return (kept.states, kept.distance, about.eigenvalues, about.right, answers, paths,
-            np.array(analysis.describe_points(points)))  # fmt: skip
+    return (
+        kept.states,
+        kept.distance,
+        about.eigenvalues,
+        about.right,
+        answers,
+        paths,
+        np.array(analysis.describe_points(points)),
+    )
 
 
 def drifting(params: Params, task: tasks.Task, key: Array, config: Config) -> tuple:
@@ -231,15 +238,19 @@ def table(result: Result) -> harness.Table:
         ("bits: error / baseline", f"{result.losses[0, -1] / result.baselines[0]:.4f}"),
         ("search", str(result.search)),
         ("stable fixed points, and memories among them", f"{stable.sum()}, {len(signs)}"),
-        *((f"saddles with {k} unstable directions", str((growing == k).sum()))
-          for k in range(1, growing.max(initial=0) + 1)),
+        *(
+            (f"saddles with {k} unstable directions", str((growing == k).sum()))
+            for k in range(1, growing.max(initial=0) + 1)
+        ),
         ("sum: error / baseline", f"{result.losses[1, -1] / result.baselines[1]:.4f}"),
         ("slowest eigenvalue along the line", f"{slow[:, 0].min():.4f} to {slow[:, 0].max():.4f}"),
         ("the next one, at most", f"{slow[:, 1].max():.3f}"),
-        (f"drift in {result.drift} steps, root mean square",
-         f"{np.sqrt(np.mean(result.seen**2)):.4f}"),
+        (
+            f"drift in {result.drift} steps, root mean square",
+            f"{np.sqrt(np.mean(result.seen**2)):.4f}",
+        ),
         ("of it not predicted", f"{np.sqrt(np.mean(error**2)):.4f}"),
-    ]  # fmt: skip
+    ]
     return harness.Table(("quantity", "found"), rows)
 
 
@@ -299,8 +310,11 @@ def _line(ax: Axes, result: Result) -> None:
         marker = "oD"[i]
         ax.plot(result.sums, moduli[:, i], marker, ms=4, color=picture.COLOURS[i], label=label)
     ax.axhline(1, color="k", lw=0.7)
-    ax.set(xlabel="sum held at the point", ylabel="modulus of the eigenvalue",
-           title="One eigenvalue is near 1 along the line")  # fmt: skip
+    ax.set(
+        xlabel="sum held at the point",
+        ylabel="modulus of the eigenvalue",
+        title="One eigenvalue is near 1 along the line",
+    )
     ax.legend(fontsize=8)
 
 
@@ -308,8 +322,11 @@ def _drift(ax: Axes, result: Result) -> None:
     ends = np.array([result.seen.min(), result.seen.max()])
     ax.plot(ends, ends, "k-", lw=0.7, label="equal")
     ax.plot(result.predicted, result.seen, "o", ms=4, color=picture.COLOURS[0], label="points")
-    ax.set(xlabel="predicted by the slowest mode", ylabel="seen",
-           title=f"Drift of the sum in {result.drift} steps")  # fmt: skip
+    ax.set(
+        xlabel="predicted by the slowest mode",
+        ylabel="seen",
+        title=f"Drift of the sum in {result.drift} steps",
+    )
     ax.legend(fontsize=8)
 
 

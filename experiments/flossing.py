@@ -221,9 +221,14 @@ def run(config: Config, record: harness.Record) -> Result:
     )
     updates = np.arange(config.every, config.updates + 1, config.every)
     return Result(
-        np.array(config.delays), np.array(METHODS), updates, accuracies, spectra, seconds,
+        np.array(config.delays),
+        np.array(METHODS),
+        updates,
+        accuracies,
+        spectra,
+        seconds,
         np.array(config.flossings),
-    )  # fmt: skip
+    )
 
 
 def fit(
@@ -271,15 +276,30 @@ def table(result: Result) -> harness.Table:
         for j, method in enumerate(result.methods):
             last, when = result.accuracies[i, j, :, -1], np.median(first[i, j])
             spectra = result.exponents[i, j].mean(axis=1)
-            rows.append((
-                str(delay), str(method), f"{np.isfinite(first[i, j]).sum()} of {last.size}",
-                f"{np.median(last):.1%}", f"{100 * last.min():.0f}-{100 * last.max():.0f}",
-                f"{when:.0f}" if np.isfinite(when) else "never", f"{costs[i, j]:.0f}",
-                *(f"{one[0]:.3f} .. {one[-1]:.3f}" for one in spectra[:2]),
-            ))  # fmt: skip
+            rows.append(
+                (
+                    str(delay),
+                    str(method),
+                    f"{np.isfinite(first[i, j]).sum()} of {last.size}",
+                    f"{np.median(last):.1%}",
+                    f"{100 * last.min():.0f}-{100 * last.max():.0f}",
+                    f"{when:.0f}" if np.isfinite(when) else "never",
+                    f"{costs[i, j]:.0f}",
+                    *(f"{one[0]:.3f} .. {one[-1]:.3f}" for one in spectra[:2]),
+                )
+            )
     k = result.exponents.shape[-1]
-    columns = ("delay", "network", "solved", "right", "range %", "solved at update",
-               "flossing took (updates)", f"exponents 1 .. {k}, drawn", "at start")  # fmt: skip
+    columns = (
+        "delay",
+        "network",
+        "solved",
+        "right",
+        "range %",
+        "solved at update",
+        "flossing took (updates)",
+        f"exponents 1 .. {k}, drawn",
+        "at start",
+    )
     return harness.Table(columns, rows)
 
 

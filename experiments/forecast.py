@@ -238,8 +238,9 @@ def run(config: Config, record: harness.Record) -> Result:
             f"validation, leave too few for orders up to {config.orders}; make these smaller"
         )
     if series.values.min() < 0:
-        raise ValueError(f"values are counts, 0 or more, and their root is taken; got "
-                         f"{series.values.min()}")  # fmt: skip
+        raise ValueError(
+            f"values are counts, 0 or more, and their root is taken; got {series.values.min()}"
+        )
     roots = np.sqrt(series.values[:known])
     scale = Scale(roots.mean(), roots.std())
     xs = scale.inward(series.values)
@@ -247,11 +248,13 @@ def run(config: Config, record: harness.Record) -> Result:
     truth = np.stack([series.values[origins + h] for h in range(1, H + 1)])
 
     a = regress(xs[:known].astype(float), config.orders)
-    baselines = np.stack([
-        np.broadcast_to(series.values[origins], truth.shape),
-        np.full(truth.shape, series.values[:known].mean()),
-        scale.outward(extrapolate(a, xs.astype(float), origins, H)),
-    ])  # fmt: skip
+    baselines = np.stack(
+        [
+            np.broadcast_to(series.values[origins], truth.shape),
+            np.full(truth.shape, series.values[:known].mean()),
+            scale.outward(extrapolate(a, xs.astype(float), origins, H)),
+        ]
+    )
     many = jax.vmap(lambda model: free(model, jnp.asarray(xs[:, None]), origins, H))
     run_free = jax.jit(train.over_devices(many))
     fits, forecasts = [], []
@@ -261,10 +264,20 @@ def run(config: Config, record: harness.Record) -> Result:
         forecasts.append(scale.outward(run_free(models)))
     losses, validation, chosen, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
-        np.array(config.cells), series.times, series.values, np.array(config.test),
-        np.array(len(a) - 1), np.arange(config.every, config.updates + 1, config.every), losses,
-        validation, chosen, np.array(forecasts), baselines, truth, diverged,
-    )  # fmt: skip
+        np.array(config.cells),
+        series.times,
+        series.values,
+        np.array(config.test),
+        np.array(len(a) - 1),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        validation,
+        chosen,
+        np.array(forecasts),
+        baselines,
+        truth,
+        diverged,
+    )
 
 
 def rmse(forecasts: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -283,13 +296,20 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         errors = rmse(result.forecasts[c], result.truth)  # (S, H)
         together = rmse(result.forecasts[c].mean(axis=0), result.truth)
-        rows.append((
-            name,
-            *(mean_error(errors[:, h - 1]) for h in horizons),
-            f"{together[0]:.1f}", f"{together[horizons[-1] - 1]:.1f}",
-        ))  # fmt: skip
-    columns = ("error (RMS)", *(f"{h} ahead" for h in horizons), "1, mean of seeds",
-               f"{horizons[-1]}, mean of seeds")  # fmt: skip
+        rows.append(
+            (
+                name,
+                *(mean_error(errors[:, h - 1]) for h in horizons),
+                f"{together[0]:.1f}",
+                f"{together[horizons[-1] - 1]:.1f}",
+            )
+        )
+    columns = (
+        "error (RMS)",
+        *(f"{h} ahead" for h in horizons),
+        "1, mean of seeds",
+        f"{horizons[-1]}, mean of seeds",
+    )
     return harness.Table(columns, rows)
 
 
@@ -304,8 +324,12 @@ def plot(result: Result) -> Figure:
         for curve, style in ((result.losses[c], ":"), (result.validation[c], "-")):
             label = name if style == "-" else None
             ax.plot(result.updates, np.median(curve, axis=0), style, color=f"C{c}", label=label)
-    ax.set(xlabel="updates", ylabel="mean square error, standardised roots", yscale="log",
-           title="Training (dotted, noisy inputs), validation: median of seeds")  # fmt: skip
+    ax.set(
+        xlabel="updates",
+        ylabel="mean square error, standardised roots",
+        yscale="log",
+        title="Training (dotted, noisy inputs), validation: median of seeds",
+    )
     ax.legend(fontsize=8)
     return figure
 
@@ -319,17 +343,37 @@ def _series(ax: Axes, result: Result) -> None:
     ax.plot(result.times[shown], result.values[shown], "k.-", lw=1, ms=4, label="sunspots")
     ax.axvline(result.times[first], color="0.7", lw=1)
     ahead = result.forecasts[best].mean(axis=0)
-    ax.plot(result.times[first : first + origins], ahead[0], color=f"C{best}", lw=1.2,
-            label=f"{result.cells[best]}, one year ahead, mean of seeds")  # fmt: skip
+    ax.plot(
+        result.times[first : first + origins],
+        ahead[0],
+        color=f"C{best}",
+        lw=1.2,
+        label=f"{result.cells[best]}, one year ahead, mean of seeds",
+    )
     for i, o in enumerate(range(0, origins, H)):
         times = result.times[first + o : first + o + H]
-        ax.plot(times, ahead[:, o], "--", color=f"C{best}", lw=1.6,
-                label=f"{result.cells[best]}, free-running" if i == 0 else None)  # fmt: skip
-        ax.plot(times, result.baselines[2, :, o], ":", color="0.4", lw=1.6,
-                label="autoregression, free-running" if i == 0 else None)  # fmt: skip
+        ax.plot(
+            times,
+            ahead[:, o],
+            "--",
+            color=f"C{best}",
+            lw=1.6,
+            label=f"{result.cells[best]}, free-running" if i == 0 else None,
+        )
+        ax.plot(
+            times,
+            result.baselines[2, :, o],
+            ":",
+            color="0.4",
+            lw=1.6,
+            label="autoregression, free-running" if i == 0 else None,
+        )
         ax.plot(times[0] - 1, result.values[first + o - 1], "o", mfc="white", color="k", ms=7)
-    ax.set(xlabel="year", ylabel="sunspots",
-           title="Free runs begin at the circles; the cell of the best validation")  # fmt: skip
+    ax.set(
+        xlabel="year",
+        ylabel="sunspots",
+        title="Free runs begin at the circles; the cell of the best validation",
+    )
     ax.legend(fontsize=8, loc="upper left")
 
 
@@ -340,8 +384,12 @@ def _horizon(ax: Axes, result: Result) -> None:
     for c, name in enumerate(result.cells):
         errors = rmse(result.forecasts[c], result.truth)
         picture.band(x, errors, ax, f"C{c}", name)
-    ax.set(xlabel="years ahead", ylabel="root mean square error, sunspots", ylim=(0, None),
-           title="Free running: median and 10-90 % of seeds")  # fmt: skip
+    ax.set(
+        xlabel="years ahead",
+        ylabel="root mean square error, sunspots",
+        ylim=(0, None),
+        title="Free running: median and 10-90 % of seeds",
+    )
     ax.legend(fontsize=8, loc="lower right", ncols=2)
 
 

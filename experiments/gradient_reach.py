@@ -118,9 +118,16 @@ def run(config: Config, record: harness.Record) -> Result:
         rows.append((name, n, count(cell, d, n), *both, *curves))
     names, widths, counts, spectra, gradients, *curves = map(np.array, zip(*rows, strict=True))
     return Result(
-        names, widths, counts, lags, spectra.swapaxes(0, 1), gradients.swapaxes(0, 1),
-        np.arange(config.every, config.steps + 1, config.every), *curves, np.array(config.accuracy),
-    )  # fmt: skip
+        names,
+        widths,
+        counts,
+        lags,
+        spectra.swapaxes(0, 1),
+        gradients.swapaxes(0, 1),
+        np.arange(config.every, config.steps + 1, config.every),
+        *curves,
+        np.array(config.accuracy),
+    )
 
 
 def sequences(config: Config) -> tuple[Batch, Batch]:
@@ -190,8 +197,11 @@ def fit(
         curves.accuracies[:, k] = score(state.params)
         curves.seconds[k] = curves.seconds[k - 1] + spent if k else spent
         curves.diverged[:] = state.diverged
-        return state, {"seconds": curves.seconds[k], "loss": curves.losses[:, k],
-                       "accuracy": curves.accuracies[:, k]}  # fmt: skip
+        return state, {
+            "seconds": curves.seconds[k],
+            "loss": curves.losses[:, k],
+            "accuracy": curves.accuracies[:, k],
+        }
 
     state, curves = record.rounds(name, config.steps, config.every, state, curves, measured)
     return state.params, curves
@@ -256,14 +266,29 @@ def table(result: Result) -> harness.Table:
         reached = np.flatnonzero(np.median(result.accuracies[c], axis=0) >= result.target)
         seconds = f"{result.seconds[c, reached[0]]:.1f}" if reached.size else "never"
         lags = [reach(result, when, c) for when in (0, 1)]
-        rows.append((
-            name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{np.median(final):.1%}", f"{100 * final.min():.0f}-{100 * final.max():.0f}", seconds,
-            *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("cell", "n", "params", "test acc.", "range %", f"s to {result.target:.0%}",
-               "reach, init", "reach, trained", "diverged")  # fmt: skip
+        rows.append(
+            (
+                name,
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                f"{np.median(final):.1%}",
+                f"{100 * final.min():.0f}-{100 * final.max():.0f}",
+                seconds,
+                *(f"{lag:.0f}" if np.isfinite(lag) else f"> {result.lags[-1]}" for lag in lags),
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "cell",
+        "n",
+        "params",
+        "test acc.",
+        "range %",
+        f"s to {result.target:.0%}",
+        "reach, init",
+        "reach, trained",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -294,8 +319,10 @@ def plot(result: Result) -> Figure:
     first[2].legend(loc="upper left", fontsize=7)
     _training(figure.add_subplot(grid[3, :C]), result, colours)
     _reach(figure.add_subplot(grid[3, C:]), result, colours)
-    figure.suptitle("How far back can each recurrence see? Digits read in "
-                    f"{result.gradients.shape[-1]} steps, recurrences of equal size")  # fmt: skip
+    figure.suptitle(
+        "How far back can each recurrence see? Digits read in "
+        f"{result.gradients.shape[-1]} steps, recurrences of equal size"
+    )
     return figure
 
 
@@ -336,9 +363,12 @@ def _reach(ax: Axes, result: Result, colours: list) -> None:
         ax.plot(lags[1], c, ">" if lags[1] == T else "o", color=colours[c], ms=9)
     ax.set_yticks(range(len(result.cells)), result.cells)
     ax.invert_yaxis()
-    ax.set(xlim=(0, T * 1.05), xlabel="lag (steps); a triangle reaches beyond the sequence",
-           title="Reach: where the top singular value has lost a factor 1000\n"
-                 "(open: at initialisation, full: after training)")  # fmt: skip
+    ax.set(
+        xlim=(0, T * 1.05),
+        xlabel="lag (steps); a triangle reaches beyond the sequence",
+        title="Reach: where the top singular value has lost a factor 1000\n"
+        "(open: at initialisation, full: after training)",
+    )
 
 
 if __name__ == "__main__":

@@ -173,8 +173,13 @@ def plot(result: Result) -> Figure:
             _quantiles(axes[1, p], result, p, init)
             _variances(axes[2, p], result, p, init)
         axes[0, p].set(title=label, xlabel="singular value of one step", yticks=[])
-        axes[1, p].plot(1 + np.arange(result.T[-1]), np.log(result.mean[p]) / 2, "k--", lw=1,
-                        label="root mean square, theory")  # fmt: skip
+        axes[1, p].plot(
+            1 + np.arange(result.T[-1]),
+            np.log(result.mean[p]) / 2,
+            "k--",
+            lw=1,
+            label="root mean square, theory",
+        )
         axes[1, p].set(xscale="log", ylim=np.log([1e-6, 1e2]))
         axes[2, p].set(xlabel="T (steps)", xscale="log", yscale="log", ylim=(1e-2, 300))
     axes[0, 0].set_ylabel("density")
@@ -190,8 +195,7 @@ def plot(result: Result) -> Figure:
 def _one_step(ax: Axes, result: Result, p: int, init: int) -> None:
     W, colour = list(INITS.items())[init]
     values = np.exp(result.logs[p, init, 0, :, 0]).ravel()
-    ax.hist(values, list(np.linspace(0, 4, 81)), color=colour, alpha=0.5, label=W,
-            density=True)  # fmt: skip
+    ax.hist(values, list(np.linspace(0, 4, 81)), color=colour, alpha=0.5, label=W, density=True)
     if init == 0:
         ax.axvline(np.sqrt(result.mean[p, 0]), color="k", ls="--", lw=1)
 
@@ -208,8 +212,15 @@ def _variances(ax: Axes, result: Result, p: int, init: int) -> None:
     _, variance = measured(result.logs[p, init])  # (2, S, K)
     ax.plot(1 + np.arange(result.T[-1]), result.variance[p, init], color=colour)
     for kind, face in enumerate((colour, "none")):
-        ax.plot(result.T, variance[kind].mean(0), "o", ms=5, color=colour, markerfacecolor=face,
-                label=f"{W}, {KINDS[kind]}")  # fmt: skip
+        ax.plot(
+            result.T,
+            variance[kind].mean(0),
+            "o",
+            ms=5,
+            color=colour,
+            markerfacecolor=face,
+            label=f"{W}, {KINDS[kind]}",
+        )
 
 
 if __name__ == "__main__":

@@ -98,8 +98,10 @@ class Config(harness.Sized):
         self.require_divides("every", "updates")
         self.require_counts("d", "n", "layers", "batch", "truncate", "samples", "write", "order")
         if self.decays < 0 or not 0 <= self.steady <= 1:
-            raise ValueError(f"steady is a share in [0, 1] and decays a number from 0, got "
-                             f"{self.steady} and {self.decays}")  # fmt: skip
+            raise ValueError(
+                f"steady is a share in [0, 1] and decays a number from 0, got "
+                f"{self.steady} and {self.decays}"
+            )
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
@@ -194,10 +196,14 @@ def run(config: Config, record: harness.Record) -> Result:
     text = data.text(config.text, config.level) if config.text else data.penn(config.level)
     V, pieces = len(text.symbols), reading(text, config).pieces
     model = ngram.fit(text.train, V, config.order)
-    ngrams = [-ngram.log_probabilities(model, part, V).mean()
-              for part in (text.valid[: config.validate], text.test)]  # fmt: skip
-    kinds = [net.Kind(name, config.layers, V, config.d, config.tied)
-             for name in (*config.cells, config.like)]  # fmt: skip
+    ngrams = [
+        -ngram.log_probabilities(model, part, V).mean()
+        for part in (text.valid[: config.validate], text.test)
+    ]
+    kinds = [
+        net.Kind(name, config.layers, V, config.d, config.tied)
+        for name in (*config.cells, config.like)
+    ]
     size = kinds.pop().parameters(config.n)
     widths = [kind.width(size) for kind in kinds]
     rows = net.stretches(text.test, config.batch)
@@ -206,17 +212,28 @@ def run(config: Config, record: harness.Record) -> Result:
     for kind, n in zip(kinds, widths, strict=True):
         network, fitted = fit(kind, n, text, config, record)
         fits.append(fitted)
-        ends.append((surprise(network.model), network.diverged,
-                     written(network.model, text, config)))  # fmt: skip
+        ends.append(
+            (surprise(network.model), network.diverged, written(network.model, text, config))
+        )
     losses, validation, seconds = map(np.array, zip(*fits, strict=True))
     test, diverged, wrote = map(np.array, zip(*ends, strict=True))
     updates = np.arange(config.every, config.updates + 1, config.every)
     return Result(
-        np.array(config.level), np.array(config.cells), np.array(widths),
+        np.array(config.level),
+        np.array(config.cells),
+        np.array(widths),
         np.array([kind.parameters(n) for kind, n in zip(kinds, widths, strict=True)]),
-        updates, updates / pieces, losses, validation, seconds, test, diverged, wrote,
-        np.array(config.order), np.array(ngrams),
-    )  # fmt: skip
+        updates,
+        updates / pieces,
+        losses,
+        validation,
+        seconds,
+        test,
+        diverged,
+        wrote,
+        np.array(config.order),
+        np.array(ngrams),
+    )
 
 
 def unit(result: Result) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
@@ -236,14 +253,30 @@ def table(result: Result) -> harness.Table:
         score = measure(result.test[c])
         pace = np.median(result.seconds[c]) / result.updates[0]
         text = str(result.written[c]).replace("|", "/").replace("\n", " \u23ce ")
-        rows.append((
-            cell, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{measure(result.validation[c, -1]):.4g}", f"{score:.4g}", f"{score / best - 1:+.1%}",
-            f"{1e3 * pace:.0f}",
-            "no" if result.diverged[c] < 0 else f"at {result.diverged[c]}", text,
-        ))  # fmt: skip
-    columns = ("", "n", "params", f"validation {name}", f"test {name}", "above the best",
-               "ms an update", "diverged", "it writes")  # fmt: skip
+        rows.append(
+            (
+                cell,
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                f"{measure(result.validation[c, -1]):.4g}",
+                f"{score:.4g}",
+                f"{score / best - 1:+.1%}",
+                f"{1e3 * pace:.0f}",
+                "no" if result.diverged[c] < 0 else f"at {result.diverged[c]}",
+                text,
+            )
+        )
+    columns = (
+        "",
+        "n",
+        "params",
+        f"validation {name}",
+        f"test {name}",
+        "above the best",
+        "ms an update",
+        "diverged",
+        "it writes",
+    )
     return harness.Table(columns, rows)
 
 
@@ -263,8 +296,13 @@ def plot(result: Result) -> Figure:
     for ax, level in zip(axes, (valid, test), strict=True):
         ax.axhline(level, color="k", ls="--", lw=0.9, label=f"Kneser-Ney {result.order}-gram")
     low = np.nanmin(measure(result.validation), initial=valid)
-    axes[0].set(xlabel="times through the training text", ylabel=f"validation {name}",
-                yscale="log", ylim=(0.95 * low, 2.5 * valid), title="Training")  # fmt: skip
+    axes[0].set(
+        xlabel="times through the training text",
+        ylabel=f"validation {name}",
+        yscale="log",
+        ylim=(0.95 * low, 2.5 * valid),
+        title="Training",
+    )
     axes[0].yaxis.set_major_formatter("{x:.4g}")
     axes[0].yaxis.set_minor_formatter("{x:.4g}")
     axes[0].legend()
@@ -274,9 +312,19 @@ def plot(result: Result) -> Figure:
 
 
 PAPER = Config(
-    preset="paper", d=224, n=224, like="cfn", layers=2, tied=False, samples=10_000,
-    rule="normalised", learning_rate=5.5, updates=26_600, every=1330, validate=73_760,
-)  # fmt: skip
+    preset="paper",
+    d=224,
+    n=224,
+    like="cfn",
+    layers=2,
+    tied=False,
+    samples=10_000,
+    rule="normalised",
+    learning_rate=5.5,
+    updates=26_600,
+    every=1330,
+    validate=73_760,
+)
 
 if __name__ == "__main__":
     harness.main(Config, run, plot, table, PAPER)

@@ -196,15 +196,22 @@ def measure(name: str, network: Network, key: Array, xs: Array, examples: int) -
     total = energy.sum(axis=1)  # over lags
     reach = energy[0].sum(axis=(1, 2)) / energy[0].sum()
     return Measured(
-        disentanglement(total), disentanglement(energy), disentanglement(of_pixels.sum(axis=1)),
-        correlation, reach, total[0] / total[0].sum(axis=1, keepdims=True),
-    )  # fmt: skip
+        disentanglement(total),
+        disentanglement(energy),
+        disentanglement(of_pixels.sum(axis=1)),
+        correlation,
+        reach,
+        total[0] / total[0].sum(axis=1, keepdims=True),
+    )
 
 
 def fit(
-    name: str, xs: tuple[Array, Array], labels: tuple[Array, Array], config: Config,
+    name: str,
+    xs: tuple[Array, Array],
+    labels: tuple[Array, Array],
+    config: Config,
     record: harness.Record,
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Measured]:  # fmt: skip
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Measured]:
     """Train all seeds of a cell as one program: curves, and what is measured at both ends."""
     S, K = config.seeds, config.updates // config.every
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
@@ -229,9 +236,11 @@ def fit(
 
     keys = jax.random.split(jax.random.key(config.seed), S)
     state = placed(jax.vmap(start)(keys))
-    look = jax.jit(train.over_devices(jax.vmap(
-        lambda network, key: measure(name, network, key, xs[1], config.examples)
-    )))  # fmt: skip
+    look = jax.jit(
+        train.over_devices(
+            jax.vmap(lambda network, key: measure(name, network, key, xs[1], config.examples))
+        )
+    )
     before = look(state.params, keys)
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     scores = jax.jit(train.over_devices(jax.vmap(score)))
@@ -264,8 +273,14 @@ def run(config: Config, record: harness.Record) -> Result:
     )
     losses, accuracies, diverged = map(np.array, zip(*curves, strict=True))
     updates = np.arange(config.every, config.updates + 1, config.every)
-    return Result(np.array(config.cells), updates, losses, accuracies, diverged,
-                  *jax.tree.map(lambda *each: np.stack(each), *measured))  # fmt: skip
+    return Result(
+        np.array(config.cells),
+        updates,
+        losses,
+        accuracies,
+        diverged,
+        *jax.tree.map(lambda *each: np.stack(each), *measured),
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -280,8 +295,17 @@ def table(result: Result) -> harness.Table:
             )
             accuracy = mean_error(100 * result.accuracies[c, :, -1]) if when else ""
             rows.append((str(name), label.split()[0], accuracy, *pairs))
-    columns = ("cell", "training", "test acc. %", "D of features", "rotated", "D of pixels",
-               "rotated", "best r^2", "rotated")  # fmt: skip
+    columns = (
+        "cell",
+        "training",
+        "test acc. %",
+        "D of features",
+        "rotated",
+        "D of pixels",
+        "rotated",
+        "best r^2",
+        "rotated",
+    )
     return harness.Table(columns, rows)
 
 
@@ -334,11 +358,16 @@ def _lags(ax: Axes, result: Result, when: int) -> None:
             label = name if basis == 0 else None
             ax.plot(range(T), each.mean(axis=0), style, color=colour, label=label)
             if basis == 0:
-                ax.fill_between(range(T), each.min(axis=0), each.max(axis=0), color=colour,
-                                alpha=0.15, lw=0)  # fmt: skip
+                ax.fill_between(
+                    range(T), each.min(axis=0), each.max(axis=0), color=colour, alpha=0.15, lw=0
+                )
     ax.plot([], [], "k:", label="rotated: chance")
-    ax.set(xlabel="lag (rows)", ylabel="disentanglement D", ylim=(0, None),
-           title=f"{WHEN[when].capitalize()}: mean and range of seeds")  # fmt: skip
+    ax.set(
+        xlabel="lag (rows)",
+        ylabel="disentanglement D",
+        ylim=(0, None),
+        title=f"{WHEN[when].capitalize()}: mean and range of seeds",
+    )
     ax.legend(fontsize=8)
 
 

@@ -55,9 +55,15 @@ class Config(last_state.Config):
 
 
 PAPER = Config(
-    preset="paper", pixels=1, n=300, seeds=3, updates=20_000, every=200, batch=200,
+    preset="paper",
+    pixels=1,
+    n=300,
+    seeds=3,
+    updates=20_000,
+    every=200,
+    batch=200,
     rates=(0.003, 0.01, 0.03, 0.1),
-)  # fmt: skip
+)
 
 
 class Result(NamedTuple):
@@ -82,8 +88,13 @@ def run(config: Config, record: harness.Record) -> Result:
     accuracies, diverged = map(np.stack, zip(*curves, strict=True))
     shape = (len(CELLS), len(config.rates), len(STARTS), config.seeds)
     updates = np.arange(config.every, config.updates + 1, config.every)
-    return Result(np.array(list(CELLS)), np.array(config.rates), updates,
-                  accuracies.reshape(*shape, -1), diverged.reshape(shape))  # fmt: skip
+    return Result(
+        np.array(list(CELLS)),
+        np.array(config.rates),
+        updates,
+        accuracies.reshape(*shape, -1),
+        diverged.reshape(shape),
+    )
 
 
 def read(config: Config) -> list[tasks.Task]:
@@ -147,12 +158,26 @@ def table(result: Result) -> harness.Table:
     for c, name in enumerate(result.cells):
         for s, start in enumerate(STARTS):
             last, need = curves[c, s, :, -1], updates_to(result, GOAL)[c, s]
-            rows.append((str(name), start, f"{rates[c, s]:g}", f"{last.mean():.1%}",
-                         f"{last.min():.1%}-{last.max():.1%}",
-                         f"{need:.0f}" if np.isfinite(need) else "never",
-                         f"{np.sum(result.diverged[c, :, s] >= 0)}"))  # fmt: skip
-    columns = ("cell", "start", "best rate", "accuracy", "range", f"updates to {GOAL:.0%}",
-               "diverged")  # fmt: skip
+            rows.append(
+                (
+                    str(name),
+                    start,
+                    f"{rates[c, s]:g}",
+                    f"{last.mean():.1%}",
+                    f"{last.min():.1%}-{last.max():.1%}",
+                    f"{need:.0f}" if np.isfinite(need) else "never",
+                    f"{np.sum(result.diverged[c, :, s] >= 0)}",
+                )
+            )
+    columns = (
+        "cell",
+        "start",
+        "best rate",
+        "accuracy",
+        "range",
+        f"updates to {GOAL:.0%}",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 

@@ -43,8 +43,13 @@ from recur import cells, compose, scan, tasks, theory, train
 from recur.core import Prior, Recurrence, Tree
 
 Draws = dict[str, tuple[Recurrence, Prior]]  # one recurrence, by what its parameters start from
-COLOURS = {"Gaussian": "0.4", "orthogonal": "C0", "identity": "C1", "critical": "C3",
-           "chrono": "C2"}  # fmt: skip
+COLOURS = {
+    "Gaussian": "0.4",
+    "orthogonal": "C0",
+    "identity": "C1",
+    "critical": "C3",
+    "chrono": "C2",
+}
 TASKS = ("copy", "adding")
 RECURRENCES = ("linear", "sigmoid", "tanh", "ReLU", "MinimalRNN", "LSTM", "GRU")
 SOLVED = 0.25  # of the baseline
@@ -121,9 +126,16 @@ class Config(harness.Sized):
 
 
 PAPER = Config(
-    preset="paper", recurrences=RECURRENCES, symbols=8, length=10, n=128, updates=50_000,
-    every=500, seeds=5, rates=(1e-4, 1e-3, 1e-2),
-)  # fmt: skip
+    preset="paper",
+    recurrences=RECURRENCES,
+    symbols=8,
+    length=10,
+    n=128,
+    updates=50_000,
+    every=500,
+    seeds=5,
+    rates=(1e-4, 1e-3, 1e-2),
+)
 
 
 class Result(NamedTuple):
@@ -148,16 +160,19 @@ def run(config: Config, record: harness.Record) -> Result:
     names = [f"{name}, {draw}" for name, draws in kinds.items() for draw in draws]
     losses, diverged = [], []
     for name, task in zip(TASKS, both(config), strict=True):
-        fits = [fit(f"{name}, {kind}", task, draws, config, record)
-                for kind, draws in kinds.items()]  # fmt: skip
+        fits = [
+            fit(f"{name}, {kind}", task, draws, config, record) for kind, draws in kinds.items()
+        ]
         losses.append(np.concatenate([fit[0] for fit in fits]))
         diverged.append(np.concatenate([fit[1] for fit in fits]))
     return Result(
-        np.array(names), np.array(config.rates),
+        np.array(names),
+        np.array(config.rates),
         np.arange(config.every, config.updates + 1, config.every),
-        np.array(losses), np.array(diverged),
+        np.array(losses),
+        np.array(diverged),
         np.array([task.baseline.loss for task in both(config)]),
-    )  # fmt: skip
+    )
 
 
 class Params(NamedTuple):
@@ -250,8 +265,10 @@ def table(result: Result) -> harness.Table:
             verdict = "solved" if middle < SOLVED else "beaten" if middle < BEATEN else "no"
             cells += [f"{middle:.3f}", f"{last.min():.2f}-{last.max():.2f}", verdict]
         rows.append(cells)
-    columns = ("network", *(f"{task}{what}" for task in TASKS
-                            for what in (" loss / baseline", " range", "")))  # fmt: skip
+    columns = (
+        "network",
+        *(f"{task}{what}" for task in TASKS for what in (" loss / baseline", " range", "")),
+    )
     return harness.Table(columns, rows)
 
 

@@ -90,8 +90,7 @@ def run(config: Config, record: harness.Record) -> Result:
     stream = test[0][:, chosen].swapaxes(0, 1).reshape(-1, d)
     keys = jax.random.split(jax.random.key(config.seed), (2, config.seeds))
     probe = partial(measure, test=test, stream=stream, discard=config.discard * T)
-    widths = [width(cells.named(name), d, config.parameters)
-              for name in config.cells]  # fmt: skip
+    widths = [width(cells.named(name), d, config.parameters) for name in config.cells]
     found = []
     for sigma in config.sigmas:
         for name, n in zip(config.cells, widths, strict=True):
@@ -108,15 +107,23 @@ def run(config: Config, record: harness.Record) -> Result:
         if values[0][0].ndim == 1:
             return np.array(values).reshape(shape)
         m = max(sizes)
-        padded = [[np.pad(a, [(0, 0), (0, m - a.shape[-1])], constant_values=np.nan) for a in part]
-                  for part in values]  # fmt: skip
+        padded = [
+            [np.pad(a, [(0, 0), (0, m - a.shape[-1])], constant_values=np.nan) for a in part]
+            for part in values
+        ]
         return np.array(padded).reshape(*shape, m)
 
     return Result(
-        np.array(config.cells), np.array(widths), np.array(sizes), np.array(config.sigmas),
-        gather("exponents"), gather("errors"), gather("dimensions"), gather("accuracies"),
+        np.array(config.cells),
+        np.array(widths),
+        np.array(sizes),
+        np.array(config.sigmas),
+        gather("exponents"),
+        gather("errors"),
+        gather("dimensions"),
+        gather("accuracies"),
         np.array(T),
-    )  # fmt: skip
+    )
 
 
 def measure(
@@ -175,16 +182,30 @@ def table(result: Result) -> harness.Table:
     for g, sigma in enumerate(result.sigmas):
         for c, name in enumerate(result.cells):
             at = np.s_[:, g, c]
-            rows.append((
-                f"{sigma:g}", str(name), str(result.sizes[c]),
-                f"{result.accuracies[1, g, c].mean():.1%}",
-                *(mean_error(top, ".3f") for top in result.exponents[at][..., 0]),
-                " -> ".join(f"{count.mean():.1f}" for count in counts[at]),
-                *(mean_error(dimension, ".1f") for dimension in result.dimensions[at]),
-                f"{result.errors[at][..., 0].max():.3f}",
-            ))  # fmt: skip
-    columns = ("sigma_w", "cell", "state", "test acc.", "largest, init", "largest, trained",
-               "slow", "dimension, init", "dimension, trained", "error in time")  # fmt: skip
+            rows.append(
+                (
+                    f"{sigma:g}",
+                    str(name),
+                    str(result.sizes[c]),
+                    f"{result.accuracies[1, g, c].mean():.1%}",
+                    *(mean_error(top, ".3f") for top in result.exponents[at][..., 0]),
+                    " -> ".join(f"{count.mean():.1f}" for count in counts[at]),
+                    *(mean_error(dimension, ".1f") for dimension in result.dimensions[at]),
+                    f"{result.errors[at][..., 0].max():.3f}",
+                )
+            )
+    columns = (
+        "sigma_w",
+        "cell",
+        "state",
+        "test acc.",
+        "largest, init",
+        "largest, trained",
+        "slow",
+        "dimension, init",
+        "dimension, trained",
+        "error in time",
+    )
     return harness.Table(columns, rows)
 
 
@@ -209,8 +230,10 @@ def plot(result: Result) -> Figure:
         ax = figure.add_subplot(grid[G, C * i : C * (i + 1)])
         _change(ax, result, values)
         ax.set_title(label, fontsize=11)
-    figure.suptitle("Lyapunov spectra along a stream of digits, at initialisation (dashed, open) "
-                    "and after training (full)")  # fmt: skip
+    figure.suptitle(
+        "Lyapunov spectra along a stream of digits, at initialisation (dashed, open) "
+        "and after training (full)"
+    )
     return figure
 
 
@@ -221,8 +244,13 @@ def _spectrum(ax: Axes, result: Result, g: int, c: int) -> None:
         found = analysis.Lyapunov(result.exponents[at], result.errors[at], *[None] * 4)
         label = None if c or g else WHEN[when]
         picture.lyapunov(found, ax, picture.COLOURS[c % len(picture.COLOURS)], label, style)
-    ax.axhline(-SLOW / float(result.rows), color="k", lw=0.7, ls=":",
-               label=None if c or g else "slow above this")  # fmt: skip
+    ax.axhline(
+        -SLOW / float(result.rows),
+        color="k",
+        lw=0.7,
+        ls=":",
+        label=None if c or g else "slow above this",
+    )
     ax.set(xlabel="direction", ylabel="" if c else "exponent (nats a row)", ylim=(-4, 1))
 
 
@@ -237,8 +265,11 @@ def _change(ax: Axes, result: Result, values: np.ndarray) -> None:
             ax.plot(ends[[1] * values.shape[-1]], values[1, g, c], "o", color=colour)
     ax.axhline(0, color="k", lw=0.7)
     ticks = [c * (G + 0.5) + g for c in range(C) for g in range(G)]
-    names = [f"{name}\n{sigma:g}" if g == (G - 1) // 2 else f"\n{sigma:g}"
-             for name in result.cells for g, sigma in enumerate(result.sigmas)]  # fmt: skip
+    names = [
+        f"{name}\n{sigma:g}" if g == (G - 1) // 2 else f"\n{sigma:g}"
+        for name in result.cells
+        for g, sigma in enumerate(result.sigmas)
+    ]
     ax.set_xticks(ticks, names, fontsize=8)
     ax.set_xlabel(r"cell and $\sigma_w$")
 

@@ -10,8 +10,14 @@ from typing import Any
 from recur import core
 
 ASIDE = (
-    "results", "resume", "save_every", "keep", "coordinator", "process_id", "other_code",
-)  # fmt: skip
+    "results",
+    "resume",
+    "save_every",
+    "keep",
+    "coordinator",
+    "process_id",
+    "other_code",
+)
 
 
 def origin(flags: Mapping[str, Any], code: str) -> dict[str, str]:

@@ -48,8 +48,13 @@ class Config(harness.Sized):
 
     data_dir: Path | None = None
     """Folder of one *train.conllu and one *test.conllu instead of the newspaper."""
-    cells: tuple[str, ...] = ("vanilla", "minimal", "lstm", "bidirectional.minimal",
-                              "bidirectional.lstm")  # fmt: skip
+    cells: tuple[str, ...] = (
+        "vanilla",
+        "minimal",
+        "lstm",
+        "bidirectional.minimal",
+        "bidirectional.lstm",
+    )
     """Networks to compare: a cell by name, or bidirectional. and a name for one each way."""
     ending: int = 3
     """Letters of a word's ending; 0 reads none."""
@@ -147,9 +152,11 @@ def parts(found: data.Tagged, config: Config) -> Parts:
         return ragged(xs, ys, longest)
 
     return Parts(
-        chosen(fit, min(config.longest, whole)), chosen(held, whole),
-        ragged(found.test_x, found.test_y, whole), Lexicon(word, ending, (words, endings)),
-    )  # fmt: skip
+        chosen(fit, min(config.longest, whole)),
+        chosen(held, whole),
+        ragged(found.test_x, found.test_y, whole),
+        Lexicon(word, ending, (words, endings)),
+    )
 
 
 def _numbered(names: Sequence[str], seen: Iterable[int]) -> tuple[np.ndarray, int]:
@@ -176,8 +183,9 @@ def scores(parts: Parts, answers: np.ndarray) -> np.ndarray:
     right = answers == np.asarray(parts.test.tags)
     unknown = parts.lexicon.word[np.asarray(parts.test.words)] == UNKNOWN
     inside = there(parts.test)
-    return np.array([right[chosen].mean() if chosen.any() else np.nan
-                     for chosen in (inside, inside & unknown)])  # fmt: skip
+    return np.array(
+        [right[chosen].mean() if chosen.any() else np.nan for chosen in (inside, inside & unknown)]
+    )
 
 
 class Fitted(NamedTuple):
@@ -217,11 +225,11 @@ def fit(
 
     def answer(model: Speech) -> tuple[Array, ...]:
         return tuple(
-            model.tagger(
-                model.embed(word[part.words], ending[part.words]), part.lengths
-            ).argmax(axis=-1)
+            model.tagger(model.embed(word[part.words], ending[part.words]), part.lengths).argmax(
+                axis=-1
+            )
             for part in (parts.held, parts.test)
-        )  # fmt: skip
+        )
 
     def draw(key: Array) -> train.State:
         own, batches = jax.random.split(key)
@@ -231,8 +239,14 @@ def fit(
     def learn(state: train.State) -> tuple[train.State, Array]:
         return train.advance(loss, optimizer, sample, state, updates, updates)
 
-    fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan), np.zeros((S, 2)),
-                    np.zeros((S, tags, tags), int), np.zeros(K), np.full(S, -1))  # fmt: skip
+    fitted = Fitted(
+        np.zeros((S, K)),
+        np.full((S, K), np.nan),
+        np.zeros((S, 2)),
+        np.zeros((S, tags, tags), int),
+        np.zeros(K),
+        np.full(S, -1),
+    )
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
 
@@ -265,14 +279,24 @@ def run(config: Config, record: harness.Record) -> Result:
     chosen = [network(name) for name in config.cells]
     widths = [width(cell, config.d, config.parameters) for cell in chosen]
     sizes = [count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]
-    fits = [fit(name, n, divided, len(found.tags), config, record)
-            for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    fits = [
+        fit(name, n, divided, len(found.tags), config, record)
+        for name, n in zip(config.cells, widths, strict=True)
+    ]
     losses, held, accuracies, confusion, seconds, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
-        np.array(config.cells), np.array(widths), np.array(sizes), np.array(found.tags), losses,
-        held, accuracies, confusion.sum(axis=1), seconds, diverged,
+        np.array(config.cells),
+        np.array(widths),
+        np.array(sizes),
+        np.array(found.tags),
+        losses,
+        held,
+        accuracies,
+        confusion.sum(axis=1),
+        seconds,
+        diverged,
         scores(divided, most_frequent(divided, len(found.tags))),
-    )  # fmt: skip
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -280,15 +304,27 @@ def table(result: Result) -> harness.Table:
     everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)
     rows: list[Sequence[str]] = [("most frequent part", "", "", everywhere, unknown, "", "", "")]
     for c, name in enumerate(result.cells):
-        rows.append((
-            str(name), str(result.widths[c]), f"{result.parameters[c]:,}",
-            *(mean_error(each, ".2f") for each in 100 * result.accuracies[c].T),
-            f"{100 * result.held_out[c].max(axis=-1).mean():.2f}",
-            f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("network", "n", "params", "test words right %", "unknown words right %",
-               "held-out %", "seconds", "diverged")  # fmt: skip
+        rows.append(
+            (
+                str(name),
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                *(mean_error(each, ".2f") for each in 100 * result.accuracies[c].T),
+                f"{100 * result.held_out[c].max(axis=-1).mean():.2f}",
+                f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "network",
+        "n",
+        "params",
+        "test words right %",
+        "unknown words right %",
+        "held-out %",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -300,8 +336,12 @@ def plot(result: Result) -> Figure:
     for c, name in enumerate(result.cells):
         colour, style = mpl.color_sequences["tab10"][c], "-" if name.startswith(BOTH) else "--"
         band(axes[0], epochs, 100 * result.held_out[c], colour, name, style)
-    axes[0].set(xlabel="epochs", ylabel="words right %, held-out sentences", xticks=epochs,
-                title="Training: median and range of seeds")  # fmt: skip
+    axes[0].set(
+        xlabel="epochs",
+        ylabel="words right %, held-out sentences",
+        xticks=epochs,
+        title="Training: median and range of seeds",
+    )
     axes[0].legend(fontsize=8, loc="lower right")
     _words(axes[1], result)
     _confused(figure, axes[2], result)
@@ -314,8 +354,13 @@ def _words(ax: Axes, result: Result) -> None:
     for c, name in enumerate(["most frequent part", *result.cells]):
         share = result.baseline if c == 0 else result.accuracies[c - 1].mean(axis=0)
         colour = "0.5" if c == 0 else mpl.color_sequences["tab10"][c - 1]
-        ax.barh(np.arange(2) + (c - C / 2) * 0.8 / (C + 1), 100 * (1 - share), 0.8 / (C + 1),
-                color=colour, label=name if c == 0 else None)  # fmt: skip
+        ax.barh(
+            np.arange(2) + (c - C / 2) * 0.8 / (C + 1),
+            100 * (1 - share),
+            0.8 / (C + 1),
+            color=colour,
+            label=name if c == 0 else None,
+        )
     ax.set_yticks(range(2), ["all words", "unknown\nwords"])
     ax.invert_yaxis()
     ax.set(xlabel="test words wrong %", title="Test, in the same colours")

@@ -94,8 +94,9 @@ def run(config: Config, record: harness.Record) -> Result:
             points = (jnp.asarray(a.ravel(), jnp.float32) for a in np.meshgrid(sigma_w, mu_b))
             xi = np.asarray(diagram(name, *points, config.R, config.Sigma)).reshape(k, k)
             rest = (0, G - k)
-            rows.append([np.pad(a, [rest] * a.ndim, constant_values=np.nan)
-                         for a in (sigma_w, mu_b, xi)])  # fmt: skip
+            rows.append(
+                [np.pad(a, [rest] * a.ndim, constant_values=np.nan) for a in (sigma_w, mu_b, xi)]
+            )
             record.metrics(cell=name, longest=float(np.nanmax(xi)))
             bar(1)
     return Result(np.array(config.cells), *map(np.stack, zip(*rows, strict=True)))
@@ -108,8 +109,15 @@ def table(result: Result) -> harness.Table:
         xi = result.xi[c]
         i, j = np.unravel_index(np.nanargmax(xi), xi.shape)
         broad = np.mean(xi[np.isfinite(xi)] > 20)
-        rows.append((name, f"{xi[i, j]:.0f}", f"{result.sigma_w[c, j]:.2f}",
-                     f"{result.mu_b[c, i]:.2f}", f"{broad:.1%}"))  # fmt: skip
+        rows.append(
+            (
+                name,
+                f"{xi[i, j]:.0f}",
+                f"{result.sigma_w[c, j]:.2f}",
+                f"{result.mu_b[c, i]:.2f}",
+                f"{broad:.1%}",
+            )
+        )
     return harness.Table(("cell", "longest xi (steps)", "at sigma_w", "at mu_b", "xi > 20"), rows)
 
 

@@ -197,8 +197,9 @@ def training(packed: Packed, config: Config) -> Training:
     def sample(key: Array) -> tuple[Packed, Array]:
         rows, dropout = jax.random.split(key)
         drawn = jax.random.randint(rows, (config.rows,), 0, packed.items.shape[1])
-        steps = {name: getattr(packed, name)[:, drawn]
-                 for name in ("items", "targets", "part", "reset")}  # fmt: skip
+        steps = {
+            name: getattr(packed, name)[:, drawn] for name in ("items", "targets", "part", "reset")
+        }
         return packed._replace(**steps), dropout
 
     optimizer = optax.chain(
@@ -234,8 +235,9 @@ def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Recor
         jax.vmap(lambda key, model: train.start(key, model, how.optimizer))(keys[1], models)
     )
     missing = np.full((S, K), np.nan)
-    curves = Curves(missing, missing.copy(), missing.copy(), np.full((S, 4), np.nan),
-                    np.full(S, -1))  # fmt: skip
+    curves = Curves(
+        missing, missing.copy(), missing.copy(), np.full((S, 4), np.nan), np.full(S, -1)
+    )
     learn = jax.vmap(lambda s: train.advance(*how, forget_norm(s), config.every, config.every))
     advance = jax.jit(train.over_devices(learn))
     score = jax.jit(train.over_devices(jax.vmap(lambda model: _score(model, packed))))
@@ -263,8 +265,11 @@ def _keep(curves: Curves, k: int, state: train.State, losses: Array, scores: Arr
     learns = np.asarray(train.training(state))
     validation, test = np.asarray(scores).swapaxes(0, 1)
     best = np.nan_to_num(curves.validation, nan=-1.0).max(axis=1)
-    for curve, values in ((curves.validation, validation[:, 2]), (curves.losses, losses[:, 0]),
-                          (curves.norms, state.opt[0].norm)):  # fmt: skip
+    for curve, values in (
+        (curves.validation, validation[:, 2]),
+        (curves.losses, losses[:, 0]),
+        (curves.norms, state.opt[0].norm),
+    ):
         curve[learns, k] = np.asarray(values)[learns]
     better = learns & (validation[:, 2] > best)
     curves.scores[better] = test[better]
@@ -331,16 +336,28 @@ def run(config: Config, record: harness.Record) -> Result:
     both = [list(zip(config.cells, row, strict=True)) for row in widths]
     fits = {one: fit(*one, packed, config, record) for one in dict.fromkeys(both[0] + both[1])}
     parameters = [[count(cells.named(name), config.n, n) for name, n in row] for row in both]
-    curves = Curves(*(
-        np.array([[fits[one]._asdict()[field] for one in row] for row in both])
-        for field in Curves._fields
-    ))  # fmt: skip
+    curves = Curves(
+        *(
+            np.array([[fits[one]._asdict()[field] for one in row] for row in both])
+            for field in Curves._fields
+        )
+    )
     updates = np.arange(config.every, config.updates + 1, config.every)
     return Result(
-        np.array(config.cells), np.array(widths), np.array(parameters), curves.scores, baselines,
-        np.array([k for _, k, _ in knn]), np.array([fade for *_, fade in knn]), updates,
-        curves.validation, curves.losses, curves.norms, curves.diverged, seconds,
-    )  # fmt: skip
+        np.array(config.cells),
+        np.array(widths),
+        np.array(parameters),
+        curves.scores,
+        baselines,
+        np.array([k for _, k, _ in knn]),
+        np.array([fade for *_, fade in knn]),
+        updates,
+        curves.validation,
+        curves.losses,
+        curves.norms,
+        curves.diverged,
+        seconds,
+    )
 
 
 def so_far(result: Result) -> np.ndarray:
@@ -364,10 +381,19 @@ def reached(result: Result) -> tuple[float, np.ndarray]:
 def table(result: Result) -> harness.Table:
     """One row a baseline, and one a cell and size: mean +- standard error over the seeds."""
     rows = [
-        (name, "", "", *(f"{score:.4f}" if np.isfinite(score) else "" for score in scores),
-         "", "", "", "", "")
+        (
+            name,
+            "",
+            "",
+            *(f"{score:.4f}" if np.isfinite(score) else "" for score in scores),
+            "",
+            "",
+            "",
+            "",
+            "",
+        )
         for name, scores in zip(BASELINES, result.baselines, strict=True)
-    ]  # fmt: skip
+    ]
     goal, updates = reached(result)
     update = result.seconds.min(axis=1)
     unit = list(result.cells).index("minimal") if "minimal" in result.cells else 0
@@ -375,15 +401,37 @@ def table(result: Result) -> harness.Table:
     for size in range(len(SIZINGS)):
         for c, name in enumerate(result.cells):
             each = result.scores[size, c]
-            times = (f"{1e3 * update[c]:.0f}", f"{update[c] / update[unit]:.2f}",
-                     f"{spent[c] / spent[unit]:.2f}") if size == 0 else ("", "", "")  # fmt: skip
-            rows.append((
-                name, str(result.widths[size, c]), f"{result.parameters[size, c]:,}",
-                *(mean_error(scores, ".4f") for scores in each.T),
-                broken(result.diverged[size, c]), f"{updates[size, c]:.0f}", *times,
-            ))  # fmt: skip
-    columns = ("", "n", "params", *SCORES, "diverged", f"updates to NDCG {goal:.3f}",
-               "ms an update", "relative", "time to it, relative")  # fmt: skip
+            times = (
+                (
+                    f"{1e3 * update[c]:.0f}",
+                    f"{update[c] / update[unit]:.2f}",
+                    f"{spent[c] / spent[unit]:.2f}",
+                )
+                if size == 0
+                else ("", "", "")
+            )
+            rows.append(
+                (
+                    name,
+                    str(result.widths[size, c]),
+                    f"{result.parameters[size, c]:,}",
+                    *(mean_error(scores, ".4f") for scores in each.T),
+                    broken(result.diverged[size, c]),
+                    f"{updates[size, c]:.0f}",
+                    *times,
+                )
+            )
+    columns = (
+        "",
+        "n",
+        "params",
+        *SCORES,
+        "diverged",
+        f"updates to NDCG {goal:.3f}",
+        "ms an update",
+        "relative",
+        "time to it, relative",
+    )
     return harness.Table(columns, rows)
 
 
@@ -399,17 +447,24 @@ def plot(result: Result) -> Figure:
             ax.plot(x, so_far(result)[0, c], ".-", color=colours[c], label=name)
         norms = np.nan_to_num(result.norms[0, c]).max(axis=0)  # NaN: stopped
         learns = norms > 0
-        axes[1, 1].semilogy(result.updates[learns], norms[learns], ".-", color=colours[c],
-                            label=name)  # fmt: skip
+        axes[1, 1].semilogy(
+            result.updates[learns], norms[learns], ".-", color=colours[c], label=name
+        )
     goal, _ = reached(result)
     for ax, unit in ((axes[0, 1], "updates"), (axes[1, 0], "seconds of one network's updates")):
         ax.axhline(goal, color="k", lw=0.7, ls="--", label="equal quality")
-        ax.set(xlabel=unit, ylabel="best validation NDCG@20 so far, mean of seeds",
-               title=f"Learning, {SIZINGS[0]} (n = {result.widths[0, 0]})")  # fmt: skip
+        ax.set(
+            xlabel=unit,
+            ylabel="best validation NDCG@20 so far, mean of seeds",
+            title=f"Learning, {SIZINGS[0]} (n = {result.widths[0, 0]})",
+        )
         ax.legend(fontsize=8)
     axes[1, 1].axhline(1, color="k", lw=0.7, ls="--", label="clipped to")
-    axes[1, 1].set(xlabel="updates", ylabel="largest gradient norm since the point before",
-                   title=f"Gradients before clipping, {SIZINGS[0]}")  # fmt: skip
+    axes[1, 1].set(
+        xlabel="updates",
+        ylabel="largest gradient norm since the point before",
+        title=f"Gradients before clipping, {SIZINGS[0]}",
+    )
     axes[1, 1].legend(fontsize=8)
     return figure
 
@@ -420,16 +475,26 @@ def _scores(ax: Axes, result: Result) -> None:
         for size, name in enumerate(SIZINGS):
             each = result.scores[size, ..., score]
             place = x + 0.2 * (2 * i + size - 1.5)
-            ax.bar(place, each.mean(axis=1), 0.19, color=colour, alpha=1 - 0.5 * size,
-                   label=f"{SCORES[score]}, {name}")  # fmt: skip
+            ax.bar(
+                place,
+                each.mean(axis=1),
+                0.19,
+                color=colour,
+                alpha=1 - 0.5 * size,
+                label=f"{SCORES[score]}, {name}",
+            )
             for seed in each.T:
                 ax.plot(place, seed, "k.", ms=3)
-        for value, style, baseline in zip(result.baselines[:, score], (":", "-.", "--"),
-                                          BASELINES, strict=True):  # fmt: skip
+        for value, style, baseline in zip(
+            result.baselines[:, score], (":", "-.", "--"), BASELINES, strict=True
+        ):
             ax.axhline(value, color=colour, ls=style, label=f"{SCORES[score]}, {baseline}")
     ax.set_xticks(x, result.cells)
-    ax.set(ylim=(0, 1.6 * np.nanmax(result.scores[..., 0])), ylabel="on the test items",
-           title="The next film among all unseen ones; dots are seeds")  # fmt: skip
+    ax.set(
+        ylim=(0, 1.6 * np.nanmax(result.scores[..., 0])),
+        ylabel="on the test items",
+        title="The next film among all unseen ones; dots are seeds",
+    )
     ax.legend(fontsize=7, ncols=2)
 
 

@@ -98,8 +98,10 @@ def parts(found: data.Reviews, config: Config) -> tuple[Texts, Texts, Texts]:
     """Training, held-out and test reviews."""
     order = np.random.default_rng(config.seed).permutation(len(found.train_x))
     cut = max(1, round(config.held_out * len(order)))
-    held, fit = (ragged([found.train_x[i] for i in part], found.train_y[part], config.longest)
-                 for part in (order[:cut], order[cut:]))  # fmt: skip
+    held, fit = (
+        ragged([found.train_x[i] for i in part], found.train_y[part], config.longest)
+        for part in (order[:cut], order[cut:])
+    )
     return fit, held, ragged(found.test_x, found.test_y, config.longest)
 
 
@@ -127,9 +129,13 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    name: str, n: int, reviews: tuple[Texts, Texts, Texts], vocabulary: int, config: Config,
+    name: str,
+    n: int,
+    reviews: tuple[Texts, Texts, Texts],
+    vocabulary: int,
+    config: Config,
     record: harness.Record,
-) -> Fitted:  # fmt: skip
+) -> Fitted:
     """Train all seeds of a cell as one program; checkpointed after every epoch."""
     training, held, test = reviews
     S, K, N = config.seeds, config.epochs, len(training.labels)
@@ -153,12 +159,16 @@ def fit(
         how = (lambda model, batch: loss(model, batch, config)), optimizer, sample
         return train.advance(*how, state, updates, updates)
 
-    fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan),
-                    np.zeros((S, len(test.labels)), bool), np.full(S, -1))  # fmt: skip
+    fitted = Fitted(
+        np.zeros((S, K)),
+        np.full((S, K), np.nan),
+        np.zeros((S, len(test.labels)), bool),
+        np.full(S, -1),
+    )
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
-    answers = jax.jit(train.over_devices(jax.vmap(
-        lambda model: (answered(model, held), answered(model, test))
-    )))  # fmt: skip
+    answers = jax.jit(
+        train.over_devices(jax.vmap(lambda model: (answered(model, held), answered(model, test))))
+    )
 
     def epoch(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
         state, losses = advance(state)
@@ -181,22 +191,32 @@ def run(config: Config, record: harness.Record) -> Result:
     regressed, ridge = regression(*reviews, V)
     chosen = [cells.named(name) for name in config.cells]
     widths = [width(cell, config.d, config.parameters) for cell in chosen]
-    fits = [fit(name, n, reviews, V, config, record)
-            for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    fits = [
+        fit(name, n, reviews, V, config, record)
+        for name, n in zip(config.cells, widths, strict=True)
+    ]
     losses, held_out, right, diverged = map(np.array, zip(*fits, strict=True))
     lengths = np.array([len(x) for x in found.test_x])  # before any cut
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 6)).round().astype(int))
     edges[-1] += 1
     bands = np.stack([edges[:-1], edges[1:]], axis=1)
     each = np.concatenate([regressed[None], right.mean(axis=1)])  # (1 + C, N)
-    by_length = np.stack([each[:, (lengths >= low) & (lengths < high)].mean(axis=1)
-                          for low, high in bands], axis=1)  # fmt: skip
+    by_length = np.stack(
+        [each[:, (lengths >= low) & (lengths < high)].mean(axis=1) for low, high in bands], axis=1
+    )
     return Result(
-        np.array(config.cells), np.array(widths),
+        np.array(config.cells),
+        np.array(widths),
         np.array([count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]),
-        losses, held_out, right.mean(axis=-1), by_length, bands, diverged,
-        np.array(regressed.mean()), np.array(ridge),
-    )  # fmt: skip
+        losses,
+        held_out,
+        right.mean(axis=-1),
+        by_length,
+        bands,
+        diverged,
+        np.array(regressed.mean()),
+        np.array(ridge),
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -205,16 +225,28 @@ def table(result: Result) -> harness.Table:
     rows = [("words that occur, regression", "", "", alone, "", "", "", "")]
     for c, name in enumerate(result.cells):
         test = result.test[c]
-        rows.append((
-            name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            mean_error(100 * test),
-            " ".join(f"{100 * score:.1f}" for score in test),
-            f"{100 * result.held_out[c].max(axis=-1).mean():.1f}",
-            " ".join(str(1 + k) for k in result.held_out[c].argmax(axis=-1)),
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("", "n", "params", "test acc. %", "of each seed %", "held-out acc. %", "best epochs",
-               "diverged")  # fmt: skip
+        rows.append(
+            (
+                name,
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                mean_error(100 * test),
+                " ".join(f"{100 * score:.1f}" for score in test),
+                f"{100 * result.held_out[c].max(axis=-1).mean():.1f}",
+                " ".join(str(1 + k) for k in result.held_out[c].argmax(axis=-1)),
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "",
+        "n",
+        "params",
+        "test acc. %",
+        "of each seed %",
+        "held-out acc. %",
+        "best epochs",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -234,10 +266,16 @@ def plot(result: Result) -> Figure:
     axes[2].plot(names, result.by_length[0], "k.--", lw=0.9, label="words that occur")
     axes[1].set_xticks(range(len(result.cells)), result.cells)
     floor = min(result.test.min(), result.regression)
-    axes[1].set(ylabel="test accuracy", ylim=(max(floor - 0.05, 0), None),
-                title="At the best epoch; dots are seeds")  # fmt: skip
-    axes[0].set(xlabel="epochs", ylabel="accuracy on held-out reviews",
-                title="Training: median and range of seeds")  # fmt: skip
+    axes[1].set(
+        ylabel="test accuracy",
+        ylim=(max(floor - 0.05, 0), None),
+        title="At the best epoch; dots are seeds",
+    )
+    axes[0].set(
+        xlabel="epochs",
+        ylabel="accuracy on held-out reviews",
+        title="Training: median and range of seeds",
+    )
     axes[2].set(xlabel="words in the review", ylabel="test accuracy", title="Short and long")
     for ax in axes:
         ax.legend(fontsize=8)

@@ -299,21 +299,52 @@ def run(config: Config, record: harness.Record) -> Result:
         where = [mistakes(found.test, *both, end) for both in zip(free, forced, strict=True)]
         names = [[_names(ended(row, end), found.phones) for row in rows] for rows in free]
         each = (np.array(names), wrong, phones, *map(np.array, zip(*where, strict=True)))
-        kept.append((*fitted, *(a.reshape(H, S, *a.shape[1:]) for a in each),
-                     np.asarray(state.diverged).reshape(H, S)))  # fmt: skip
+        kept.append(
+            (
+                *fitted,
+                *(a.reshape(H, S, *a.shape[1:]) for a in each),
+                np.asarray(state.diverged).reshape(H, S),
+            )
+        )
         if kind == "attention":
             word, looks, as_written = _look(
                 jax.tree.map(lambda a: a[0], jax.device_get(state.params)), found
             )
-    (losses, validation, seconds, written, errors, phones, places, free, forced, after,
-     diverged) = map(np.array, zip(*kept, strict=True))  # fmt: skip
+    (
+        losses,
+        validation,
+        seconds,
+        written,
+        errors,
+        phones,
+        places,
+        free,
+        forced,
+        after,
+        diverged,
+    ) = map(np.array, zip(*kept, strict=True))
     spoken = [_names(ways[0], found.phones) for ways in found.test.values()]
     return Result(
-        np.array(config.networks), np.array(config.teacher),
-        np.arange(config.every, config.updates + 1, config.every), losses, validation,
-        np.array(list(found.test)), np.array(spoken), written, errors, phones, places[0, 0, 0],
-        free, forced, after, np.array(word), looks, np.array(as_written), seconds, diverged,
-    )  # fmt: skip
+        np.array(config.networks),
+        np.array(config.teacher),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        validation,
+        np.array(list(found.test)),
+        np.array(spoken),
+        written,
+        errors,
+        phones,
+        places[0, 0, 0],
+        free,
+        forced,
+        after,
+        np.array(word),
+        looks,
+        np.array(as_written),
+        seconds,
+        diverged,
+    )
 
 
 def _names(phones: Sequence[int], names: list[str]) -> str:
@@ -337,18 +368,34 @@ def table(result: Result) -> harness.Table:
         for h, share in enumerate(result.teacher):
             errors, phones = result.errors[c, h], result.phones[c, h]  # (S, N)
             free, forced, count = result.after[c, h, :, :, 0].sum(axis=0)
-            rows.append((
-                str(name), f"{share:g}", mean_error(100 * errors.sum(-1) / phones.sum(-1)),
-                mean_error(100 * (errors > 0).mean(-1)),
-                mean_error(100 * errors[:, long].sum(-1) / phones[:, long].sum(-1)),
-                mean_error(100 * result.forced[c, h].sum(-1) / result.places.sum()),
-                f"{100 * forced / max(count, 1):.1f}", f"{100 * free / max(count, 1):.1f}",
-                f"{result.losses[c, h, :, -1].mean():.3f}",
-                f"{result.seconds[c].sum():.0f}", broken(result.diverged[c, h]),
-            ))  # fmt: skip
-    columns = ("sees", "teacher's share", "phone errors %", "word errors %",
-               "phones, 10+ letters %", "forced mistakes %", "after a mistake: forced %",
-               "free %", "training loss", "seconds of a kind", "diverged")  # fmt: skip
+            rows.append(
+                (
+                    str(name),
+                    f"{share:g}",
+                    mean_error(100 * errors.sum(-1) / phones.sum(-1)),
+                    mean_error(100 * (errors > 0).mean(-1)),
+                    mean_error(100 * errors[:, long].sum(-1) / phones[:, long].sum(-1)),
+                    mean_error(100 * result.forced[c, h].sum(-1) / result.places.sum()),
+                    f"{100 * forced / max(count, 1):.1f}",
+                    f"{100 * free / max(count, 1):.1f}",
+                    f"{result.losses[c, h, :, -1].mean():.3f}",
+                    f"{result.seconds[c].sum():.0f}",
+                    broken(result.diverged[c, h]),
+                )
+            )
+    columns = (
+        "sees",
+        "teacher's share",
+        "phone errors %",
+        "word errors %",
+        "phones, 10+ letters %",
+        "forced mistakes %",
+        "after a mistake: forced %",
+        "free %",
+        "training loss",
+        "seconds of a kind",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -364,24 +411,35 @@ def plot(result: Result) -> Figure:
             errors, phones = result.errors[c, h].sum(axis=0), result.phones[c, h].sum(axis=0)
             band(axes[0, 0], result.updates, 100 * result.validation[c, h], colour, label)
             sizes = [size for size in range(2, 29) if (lengths == size).sum() >= 20]
-            rates = [errors[lengths == size].sum() / phones[lengths == size].sum()
-                     for size in sizes]  # fmt: skip
+            rates = [
+                errors[lengths == size].sum() / phones[lengths == size].sum() for size in sizes
+            ]
             axes[0, 1].plot(sizes, 100 * np.array(rates), ".-", color=colour, label=label)
             there = result.places >= 100
             for ax, (free, forced, count) in (
-                (axes[0, 2], (result.free[c, h].sum(0)[there], result.forced[c, h].sum(0)[there],
-                              result.places[there] * len(result.free[c, h]))),
+                (
+                    axes[0, 2],
+                    (
+                        result.free[c, h].sum(0)[there],
+                        result.forced[c, h].sum(0)[there],
+                        result.places[there] * len(result.free[c, h]),
+                    ),
+                ),
                 (axes[1, 0], result.after[c, h].sum(axis=0)),
-            ):  # fmt: skip
+            ):
                 x, count = np.arange(1, len(free) + 1), np.maximum(count, 1)
                 ax.plot(x, 100 * free / count, ".-", color=colour, label=label)
                 ax.plot(x, 100 * forced / count, ".:", color=colour)
     axes[0, 0].set(xlabel="updates", ylabel="phone errors, %", title="Validation words, free")
     axes[0, 1].set(xlabel="letters of the word", ylabel="phone errors, %", title="Test words")
-    axes[0, 2].set(xlabel="place", ylabel="mistakes, %",
-                   title="By place: free (lines), forced (dotted)")  # fmt: skip
-    axes[1, 0].set(xlabel="places after a word's first forced mistake", ylabel="mistakes, %",
-                   title="After a mistake: free (lines), forced (dotted)")  # fmt: skip
+    axes[0, 2].set(
+        xlabel="place", ylabel="mistakes, %", title="By place: free (lines), forced (dotted)"
+    )
+    axes[1, 0].set(
+        xlabel="places after a word's first forced mistake",
+        ylabel="mistakes, %",
+        title="After a mistake: free (lines), forced (dotted)",
+    )
     for ax in axes.flat[:4]:
         ax.set_ylim(bottom=0)
     axes[0, 0].legend(fontsize=8)
@@ -406,8 +464,11 @@ def _examples(ax: Axes, result: Result) -> None:
     """Test words that the best network gets wrong."""
     best = np.unravel_index((result.errors > 0).mean(-1).argmin(), result.errors.shape[:-1])
     wrong = np.flatnonzero(result.errors[best])[:14]
-    lines = [f"{result.words[i][:16]:<17}{result.spoken[i][:28]}\n"
-             f"{'':<15}> {result.written[best][i][:28]}" for i in wrong]  # fmt: skip
+    lines = [
+        f"{result.words[i][:16]:<17}{result.spoken[i][:28]}\n"
+        f"{'':<15}> {result.written[best][i][:28]}"
+        for i in wrong
+    ]
     ax.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7.5)
     ax.set_axis_off()
     ax.set_title(f"Words, phones, and > mistakes of {result.networks[best[0]]}", fontsize=11)

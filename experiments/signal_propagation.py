@@ -118,9 +118,14 @@ def table(result: Result) -> harness.Table:
             f"{result.Q_theory[k, p]:.4f} / {result.Q_simulation[k, p].mean():.4f}" for k in (0, 1)
         ]
         rows.append((f"{mu_b:g}", *Q, *(f"{gap[p]:.3f}" for gap in (*own, wrong))))
-    columns = ("mu_b", "Q redrawn, theory / simulation", "Q tied, theory / simulation",
-               "C: redrawn theory to redrawn", "tied theory to tied",
-               "redrawn theory to tied")  # fmt: skip
+    columns = (
+        "mu_b",
+        "Q redrawn, theory / simulation",
+        "Q tied, theory / simulation",
+        "C: redrawn theory to redrawn",
+        "tied theory to tied",
+        "redrawn theory to tied",
+    )
     return harness.Table(columns, rows)
 
 
@@ -142,10 +147,18 @@ def plot(result: Result) -> Figure:
         ax.set(xlabel="step", title=f"{KINDS[kind]} weights", ylim=(-0.2, 1.05))
     axes[0].set_ylabel("cosine of the two states")
     axes[0].legend(fontsize=8)
-    axes[1].text(0.98, 0.03, "dotted: theory of redrawn weights", ha="right", fontsize=8,
-                 transform=axes[1].transAxes)  # fmt: skip
-    figure.suptitle("Two copies of a MinimalRNN: inputs independent, then (dashed) the same\n"
-                    "lines: infinite width; dots and bands: networks, mean and range")  # fmt: skip
+    axes[1].text(
+        0.98,
+        0.03,
+        "dotted: theory of redrawn weights",
+        ha="right",
+        fontsize=8,
+        transform=axes[1].transAxes,
+    )
+    figure.suptitle(
+        "Two copies of a MinimalRNN: inputs independent, then (dashed) the same\n"
+        "lines: infinite width; dots and bands: networks, mean and range"
+    )
     return figure
 
 

@@ -58,9 +58,14 @@ class Config(harness.Sized):
     speakers: int = 60
     """Voices that are made, where there is no folder."""
     cells: tuple[str, ...] = (
-        ALONE, "minimal", "gru", "lstm",
-        "bidirectional.minimal", "bidirectional.gru", "bidirectional.lstm",
-    )  # fmt: skip
+        ALONE,
+        "minimal",
+        "gru",
+        "lstm",
+        "bidirectional.minimal",
+        "bidirectional.gru",
+        "bidirectional.lstm",
+    )
     """Networks to compare: a cell by name, bidirectional. and a name for one each way, or
     "frame alone", which remembers nothing."""
     parameters: int = 8000
@@ -194,8 +199,13 @@ def fit(
 
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     judge = jax.jit(train.over_devices(jax.vmap(lambda model: wrong(model, test))))
-    fitted = Fitted(np.zeros((S, K)), np.zeros((S, K)), np.zeros((S, len(test.lengths)), int),
-                    np.zeros(K), np.full(S, -1))  # fmt: skip
+    fitted = Fitted(
+        np.zeros((S, K)),
+        np.zeros((S, K)),
+        np.zeros((S, len(test.lengths)), int),
+        np.zeros(K),
+        np.full(S, -1),
+    )
 
     def measured(k: int, state: train.State, fitted: Fitted) -> tuple[train.State, dict]:
         (state, losses), fitted.seconds[k] = timed(advance, state)
@@ -219,8 +229,15 @@ def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
     held = max(round(config.held_out * len(who)), 1)
     if held >= len(who):
         raise ValueError(f"{len(who)} speakers leave none to train on beside {held} to test on")
-    how = Sounds(config.rate, config.hop, config.bands, config.fewest, config.most, config.pause,
-                 config.noise)  # fmt: skip
+    how = Sounds(
+        config.rate,
+        config.hop,
+        config.bands,
+        config.fewest,
+        config.most,
+        config.pause,
+        config.noise,
+    )
     made = (
         utterances(found, own, number, how, (config.seed, part))
         for part, (own, number) in enumerate(
@@ -236,13 +253,16 @@ def run(config: Config, record: harness.Record) -> Result:
     there = np.arange(len(training.frames))[:, None] < training.lengths
     mean, size = (f(training.frames[there], axis=0) for f in (np.mean, np.std))
     parts = [
-        Strings(*map(jnp.asarray, ((part.frames - mean) / size, part.labels, part.lengths,
-                                   part.counts)))
+        Strings(
+            *map(jnp.asarray, ((part.frames - mean) / size, part.labels, part.lengths, part.counts))
+        )
         for part in (training, test)
-    ]  # fmt: skip
+    ]
     widths = [width(recurrence(name), config.bands, config.parameters) for name in config.cells]
-    sizes = [count(recurrence(name), config.bands, n)
-             for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    sizes = [
+        count(recurrence(name), config.bands, n)
+        for name, n in zip(config.cells, widths, strict=True)
+    ]
     shown = int(np.argmax(test.counts))
     T = int(test.lengths[shown])
     fits, shares = [], []
@@ -253,11 +273,22 @@ def run(config: Config, record: harness.Record) -> Result:
         shares.append(jax.nn.softmax(logits))
     losses, rates, errors, seconds, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
-        np.array(config.cells), np.array(widths), np.array(sizes), np.array(vowels),
-        np.arange(config.every, config.updates + 1, config.every), losses, rates, errors,
-        test.labels, test.counts, test.frames[:T, shown], test.spans[shown], np.array(shares),
-        seconds, diverged,
-    )  # fmt: skip
+        np.array(config.cells),
+        np.array(widths),
+        np.array(sizes),
+        np.array(vowels),
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        rates,
+        errors,
+        test.labels,
+        test.counts,
+        test.frames[:T, shown],
+        test.spans[shown],
+        np.array(shares),
+        seconds,
+        diverged,
+    )
 
 
 def table(result: Result) -> harness.Table:
@@ -265,15 +296,28 @@ def table(result: Result) -> harness.Table:
     rows = []
     for c, name in enumerate(result.networks):
         errors = result.errors[c]
-        rows.append((
-            str(name), str(result.widths[c]), f"{result.parameters[c]:,}",
-            mean_error(100 * errors.sum(axis=1) / result.counts.sum()),
-            mean_error(100 * (errors > 0).mean(axis=1)),
-            f"{result.losses[c, :, -1].mean():.3f}", f"{result.seconds[c].sum():.0f}",
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("network", "n", "params", "label errors %", "strings wrong %", "training loss",
-               "seconds", "diverged")  # fmt: skip
+        rows.append(
+            (
+                str(name),
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                mean_error(100 * errors.sum(axis=1) / result.counts.sum()),
+                mean_error(100 * (errors > 0).mean(axis=1)),
+                f"{result.losses[c, :, -1].mean():.3f}",
+                f"{result.seconds[c].sum():.0f}",
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "network",
+        "n",
+        "params",
+        "label errors %",
+        "strings wrong %",
+        "training loss",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -285,8 +329,12 @@ def plot(result: Result) -> Figure:
     for c, name in enumerate(result.networks):
         colour, style = _look(str(name), result)
         band(training, result.updates, 100 * result.rates[c], colour, str(name), style)
-        bars.barh(c, 100 * result.rates[c, :, -1].mean(), color=colour,
-                  alpha=1 if str(name).startswith(BOTH) else 0.5)  # fmt: skip
+        bars.barh(
+            c,
+            100 * result.rates[c, :, -1].mean(),
+            color=colour,
+            alpha=1 if str(name).startswith(BOTH) else 0.5,
+        )
     training.set(xlabel="updates", ylabel="label errors, %", yscale="log", title="Test strings")
     training.legend(fontsize=7)
     bars.set_yticks(range(len(result.networks)), result.networks)
@@ -319,16 +367,26 @@ def _alignments(figure: Figure | SubFigure, result: Result) -> None:
             if label:
                 ax.axvspan(begin - 0.5, end - 0.5, color=f"C{label - 1}", alpha=0.15, lw=0)
         wrong = result.errors[c, 0, int(np.argmax(result.counts))]
-        ax.set(ylabel="share", ylim=(-0.02, 1.05),
-               title=f"{result.networks[c]}: {wrong} wrong in this string")  # fmt: skip
+        ax.set(
+            ylabel="share",
+            ylim=(-0.02, 1.05),
+            title=f"{result.networks[c]}: {wrong} wrong in this string",
+        )
     axes[-1].set(xlabel="frame; shaded: when each vowel is said")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 PAPER = Config(
-    preset="paper", parameters=60_000, strings=20_000, seeds=3, updates=6000, every=300, batch=64,
-    bands=26, hop=0.01,
-)  # fmt: skip
+    preset="paper",
+    parameters=60_000,
+    strings=20_000,
+    seeds=3,
+    updates=6000,
+    every=300,
+    batch=64,
+    bands=26,
+    hop=0.01,
+)
 
 if __name__ == "__main__":
     harness.main(Config, run, plot, table, PAPER)

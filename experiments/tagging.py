@@ -71,9 +71,13 @@ class Config(harness.Sized):
     requests: int = 3000
     """Requests to train on, where they are made; a fifth as many are for the test."""
     cells: tuple[str, ...] = (
-        "vanilla", "jordan.softmax", "taught.jordan.softmax", "lstm", "bidirectional.vanilla",
+        "vanilla",
+        "jordan.softmax",
+        "taught.jordan.softmax",
+        "lstm",
+        "bidirectional.vanilla",
         "bidirectional.lstm",
-    )  # fmt: skip
+    )
     """A cell by name, bidirectional. and a name for one each way, or taught.jordan.softmax."""
     d: int = 64
     """Features of a word."""
@@ -267,8 +271,14 @@ def fit(
         )
         return held_answers, test_answers
 
-    fitted = Fitted(np.zeros((S, K)), np.full((S, K), np.nan), np.zeros((S, len(kinds), 3), int),
-                    np.zeros(S), np.zeros(K), np.full(S, -1))  # fmt: skip
+    fitted = Fitted(
+        np.zeros((S, K)),
+        np.full((S, K), np.nan),
+        np.zeros((S, len(kinds), 3), int),
+        np.zeros(S),
+        np.zeros(K),
+        np.full(S, -1),
+    )
     advance = jax.jit(train.over_devices(jax.vmap(learn)))
     answers = jax.jit(train.over_devices(jax.vmap(answer)))
 
@@ -283,9 +293,13 @@ def fit(
 
 
 def _keep(
-    fitted: Fitted, k: int, both: tuple[Sentences, Sentences], answers: tuple[Array, Array],
-    tags: list[str], kinds: list[str],
-) -> None:  # fmt: skip
+    fitted: Fitted,
+    k: int,
+    both: tuple[Sentences, Sentences],
+    answers: tuple[Array, Array],
+    tags: list[str],
+    kinds: list[str],
+) -> None:
     """F1 of epoch k on the held-out sentences, and the test scores of the seeds it is best for."""
     held, test = both
     for s, (chooses, answered) in enumerate(zip(*map(np.asarray, answers), strict=True)):
@@ -303,36 +317,72 @@ def run(config: Config, record: harness.Record) -> Result:
     chosen = [recurrence(name, len(found.tags)) for name in config.cells]
     widths = [width(cell, config.d, config.parameters) for cell in chosen]
     sizes = [count(cell, config.d, n) for cell, n in zip(chosen, widths, strict=True)]
-    fits = [fit(name, n, found, kinds, config, record)
-            for name, n in zip(config.cells, widths, strict=True)]  # fmt: skip
+    fits = [
+        fit(name, n, found, kinds, config, record)
+        for name, n in zip(config.cells, widths, strict=True)
+    ]
     training, _, test, _ = parts(found, config)
     simple = most_frequent(training, test, len(found.tags))
-    return Result(np.array(config.cells), np.array(widths), np.array(sizes), np.array(kinds),
-                  *map(np.array, zip(*fits, strict=True)), tally(test, simple, found.tags, kinds),
-                  np.array(accuracy(test, simple)))  # fmt: skip
+    return Result(
+        np.array(config.cells),
+        np.array(widths),
+        np.array(sizes),
+        np.array(kinds),
+        *map(np.array, zip(*fits, strict=True)),
+        tally(test, simple, found.tags, kinds),
+        np.array(accuracy(test, simple)),
+    )
 
 
 def table(result: Result) -> harness.Table:
     """One row for the most frequent tag of each word, and one a network."""
     right, answered, true = np.maximum(result.baseline.sum(axis=0), 1e-9)
-    rows = [("most frequent tag", "", "", f"{100 * f1(result.baseline.sum(axis=0)):.2f}", "",
-             f"{100 * right / answered:.2f}", f"{100 * right / true:.2f}",
-             f"{100 * result.baseline_accuracy:.2f}", "", "", "")]  # fmt: skip
+    rows = [
+        (
+            "most frequent tag",
+            "",
+            "",
+            f"{100 * f1(result.baseline.sum(axis=0)):.2f}",
+            "",
+            f"{100 * right / answered:.2f}",
+            f"{100 * right / true:.2f}",
+            f"{100 * result.baseline_accuracy:.2f}",
+            "",
+            "",
+            "",
+        )
+    ]
     for c, name in enumerate(result.cells):
         totals = result.counts[c].sum(axis=1)  # (S, 3)
         right, answered, true = np.maximum(totals, 1e-9).T
-        rows.append((
-            name, str(result.widths[c]), f"{result.parameters[c]:,}",
-            f"{100 * f1(totals).mean():.2f}",
-            " ".join(f"{100 * score:.2f}" for score in f1(totals)),
-            f"{100 * np.mean(right / answered):.2f}", f"{100 * np.mean(right / true):.2f}",
-            f"{100 * result.accuracies[c].mean():.2f}",
-            f"{result.held_out[c].max(axis=-1).mean() * 100:.2f}",
-            f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("network", "n", "params", "test F1", "of each seed", "precision", "recall",
-               "words right %", "held-out F1", "seconds", "diverged")  # fmt: skip
+        rows.append(
+            (
+                name,
+                str(result.widths[c]),
+                f"{result.parameters[c]:,}",
+                f"{100 * f1(totals).mean():.2f}",
+                " ".join(f"{100 * score:.2f}" for score in f1(totals)),
+                f"{100 * np.mean(right / answered):.2f}",
+                f"{100 * np.mean(right / true):.2f}",
+                f"{100 * result.accuracies[c].mean():.2f}",
+                f"{result.held_out[c].max(axis=-1).mean() * 100:.2f}",
+                f"{np.median(result.seconds[c]) * len(result.seconds[c]):.0f}",
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "network",
+        "n",
+        "params",
+        "test F1",
+        "of each seed",
+        "precision",
+        "recall",
+        "words right %",
+        "held-out F1",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -347,9 +397,13 @@ def plot(result: Result) -> Figure:
         band(axes[0], epochs, 100 * result.held_out[c], colours[c], name, style)
     low = 100 * np.median(result.held_out, axis=1)[:, len(epochs) // 4].min()
     simple = 100 * f1(result.baseline.sum(axis=0))
-    axes[0].set(xlabel="epochs", ylabel="F1 on held-out sentences", ylim=(max(low - 8, 0), 100.5),
-                title="Training: median and range of seeds\n"
-                f"(most frequent tag of each word, test: {simple:.1f})")  # fmt: skip
+    axes[0].set(
+        xlabel="epochs",
+        ylabel="F1 on held-out sentences",
+        ylim=(max(low - 8, 0), 100.5),
+        title="Training: median and range of seeds\n"
+        f"(most frequent tag of each word, test: {simple:.1f})",
+    )
     axes[0].legend(fontsize=8, loc="lower right")
     _slots(axes[1], result)
     return figure
@@ -369,8 +423,11 @@ def _slots(ax: Axes, result: Result) -> None:
     ax.set_yticks(range(len(often)), [f"{result.kinds[q]} ({true[q]})" for q in often])
     ax.invert_yaxis()
     ax.grid(axis="x", lw=0.4)
-    ax.set(xlabel="test F1", xlim=(max(scores.min() - 5, 0), 100),
-           title="The most frequent slots (in the test), in the same colours")  # fmt: skip
+    ax.set(
+        xlabel="test F1",
+        xlim=(max(scores.min() - 5, 0), 100),
+        title="The most frequent slots (in the test), in the same colours",
+    )
 
 
 PAPER = Config(preset="paper", parameters=160_000, d=100, seeds=5, epochs=50, longest=50)

@@ -72,8 +72,14 @@ class Config(harness.Sized):
             tasks.temporal_order(T)
 
 
-PAPER = Config(preset="paper", lengths=(16, 20, 35, 45, 50, 55, 75, 100, 150, 200, 250),
-               updates=5_000_000, every=10_000, learning_rate=0.01, judged=10_000)  # fmt: skip
+PAPER = Config(
+    preset="paper",
+    lengths=(16, 20, 35, 45, 50, 55, 75, 100, 150, 200, 250),
+    updates=5_000_000,
+    every=10_000,
+    learning_rate=0.01,
+    judged=10_000,
+)
 
 
 class Result(NamedTuple):
@@ -92,9 +98,12 @@ def run(config: Config, record: harness.Record) -> Result:
     shape = (len(METHODS), len(config.lengths), config.seeds)
     errors, solved, diverged = (np.array(part) for part in zip(*fits, strict=True))
     return Result(
-        np.array(config.lengths), np.arange(config.every, config.updates + 1, config.every),
-        errors.reshape(*shape, -1), solved.reshape(shape), diverged.reshape(shape),
-    )  # fmt: skip
+        np.array(config.lengths),
+        np.arange(config.every, config.updates + 1, config.every),
+        errors.reshape(*shape, -1),
+        solved.reshape(shape),
+        diverged.reshape(shape),
+    )
 
 
 class Params(NamedTuple):
@@ -204,10 +213,17 @@ def plot(result: Result) -> Figure:
             found = solved >= 0
             right.plot((T + aside)[found], solved[found], "o", color=colour, ms=5)
     left.plot([], [], "x:", color="0.4", label="the same in the paper, 5 million updates")
-    left.set(xlabel="T (steps)", ylabel="share of seeds that solved the task",
-             title=f"Success within {result.updates[-1]:,} updates")  # fmt: skip
-    right.set(xlabel="T (steps)", ylabel="updates until solved", ylim=(0, result.updates[-1] * 1.4),
-              title="How long it took, each seed")  # fmt: skip
+    left.set(
+        xlabel="T (steps)",
+        ylabel="share of seeds that solved the task",
+        title=f"Success within {result.updates[-1]:,} updates",
+    )
+    right.set(
+        xlabel="T (steps)",
+        ylabel="updates until solved",
+        ylim=(0, result.updates[-1] * 1.4),
+        title="How long it took, each seed",
+    )
     right.legend(*left.get_legend_handles_labels(), fontsize=9, loc="upper left")
     return figure
 

@@ -107,9 +107,9 @@ def measure(label: str, n: int, config: Config) -> tuple[np.ndarray, np.ndarray]
     tied = [
         theory.tied(cell, prior, R, key=key, n=n) for key in jax.random.split(told, config.repeats)
     ]
-    networks = np.stack([
-        simulate(cell, prior, key, n, config) for key in jax.random.split(seen, config.networks)
-    ])  # fmt: skip
+    networks = np.stack(
+        [simulate(cell, prior, key, n, config) for key in jax.random.split(seen, config.networks)]
+    )
     spread = networks.std(0, ddof=1) / np.sqrt(len(networks))
     rows = mean(redrawn), mean(tied), (networks.mean(0), spread)
     values, errors = map(np.stack, zip(*rows, strict=True))
@@ -169,8 +169,9 @@ def plot(result: Result) -> Figure:
         for kind, (label, colour) in enumerate(KINDS.items()):
             values, errors = (a[kind, ..., i].ravel() for a in (result.values, result.errors))
             marks = {"fmt": "|", "ms": 16, "mew": 2} if kind == 2 else {"fmt": "o", "ms": 6}
-            ax.errorbar(values, np.arange(len(names)), xerr=3 * errors, color=colour, label=label,
-                        **marks)  # fmt: skip
+            ax.errorbar(
+                values, np.arange(len(names)), xerr=3 * errors, color=colour, label=label, **marks
+            )
         ax.set(xlabel=what)
         ax.grid(axis="y", alpha=0.3)
     axes[0].set_yticks(range(len(names)), names)

@@ -82,9 +82,14 @@ PAPER = Config(
     preset="paper",
     sigma_w=tuple(round(float(value), 4) for value in NEAR_ONE),
     mu_b=tuple(round(float(value), 4) for value in np.linspace(-4, 8, len(NEAR_ONE))),
-    T=(10, 18, 32, 56, 100, 178, 316, 562, 1000), n=300, seeds=3, updates=10_000, every=500,
-    batch=200, learning_rate=0.01,
-)  # fmt: skip
+    T=(10, 18, 32, 56, 100, 178, 316, 562, 1000),
+    n=300,
+    seeds=3,
+    updates=10_000,
+    every=500,
+    batch=200,
+    learning_rate=0.01,
+)
 
 
 class Result(NamedTuple):
@@ -194,10 +199,12 @@ def reached(result: Result) -> np.ndarray:
 
 def rho(result: Result) -> np.ndarray:
     """Spearman's rank correlation of xi and the longest T trained, (C, 3)."""
-    return np.array([
-        [spearmanr(xi, long).statistic for xi in theories]
-        for theories, long in zip(result.xi, reached(result), strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            [spearmanr(xi, long).statistic for xi in theories]
+            for theories, long in zip(result.xi, reached(result), strict=True)
+        ]
+    )
 
 
 def multiple(result: Result, c: int) -> float:
@@ -218,17 +225,29 @@ def width(result: Result) -> np.ndarray:
 
 def table(result: Result) -> harness.Table:
     """One row a cell."""
-    columns = ("cell", "best accuracy", "longest T trained", f"priors with T >= {LONG}",
-               "T / xi", *(f"rho, {name}" for name in THEORIES), "diverged")  # fmt: skip
+    columns = (
+        "cell",
+        "best accuracy",
+        "longest T trained",
+        f"priors with T >= {LONG}",
+        "T / xi",
+        *(f"rho, {name}" for name in THEORIES),
+        "diverged",
+    )
     rows = []
     for c, name in enumerate(result.cells):
         long = reached(result)[c]
-        rows.append((
-            str(name), f"{result.accuracies[c].mean(axis=1).max():.1%}",
-            f"{long.min():.0f} to {long.max():.0f}", f"{width(result)[c]:.0%}",
-            f"{multiple(result, c):.1f}", *(f"{value:.2f}" for value in rho(result)[c]),
-            f"{np.mean(result.diverged[c] >= 0):.0%}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(name),
+                f"{result.accuracies[c].mean(axis=1).max():.1%}",
+                f"{long.min():.0f} to {long.max():.0f}",
+                f"{width(result)[c]:.0%}",
+                f"{multiple(result, c):.1f}",
+                *(f"{value:.2f}" for value in rho(result)[c]),
+                f"{np.mean(result.diverged[c] >= 0):.0%}",
+            )
+        )
     return harness.Table(columns, rows)
 
 
@@ -243,8 +262,11 @@ def plot(result: Result) -> Figure:
         axes[2].loglog(result.xi[c, 0], reached(result)[c], "os"[c], color=colour, label=label)
     for T in result.T[[0, -1]]:
         axes[2].axhline(T, color="0.8", lw=0.7, zorder=0)
-    axes[2].set(xlabel=r"timescale $\xi$, closed form (steps)", ylabel="longest T trained",
-                title="Theory and training")  # fmt: skip
+    axes[2].set(
+        xlabel=r"timescale $\xi$, closed form (steps)",
+        ylabel="longest T trained",
+        title="Theory and training",
+    )
     axes[2].legend()
     figure.suptitle("A digit, then noise: which networks still know the digit at step T?")
     return figure
@@ -255,9 +277,11 @@ def _grid(ax: Axes, result: Result, c: int) -> None:
     line, name, ratio = result.priors[c], str(result.cells[c]), multiple(result, c)
     mean = result.accuracies[c].mean(axis=1)
     picture.trainability(mean, line, result.T, ax, chance=0.1, bar=c == 1)
-    drawn = [(result.fine[c], result.xi_fine[c], "w-", "closed form"),
-             (line, result.xi[c, 1], "wo", "redrawn, followed"),
-             (line, result.xi[c, 2], "r--", "tied, followed")]  # fmt: skip
+    drawn = [
+        (result.fine[c], result.xi_fine[c], "w-", "closed form"),
+        (line, result.xi[c, 1], "wo", "redrawn, followed"),
+        (line, result.xi[c, 2], "r--", "tied, followed"),
+    ]
     for at, xi, style, what in drawn:
         ax.plot(at, ratio * xi, style, ms=4, lw=1.5, label=rf"{ratio:.1f} $\xi$: {what}")
     ax.plot(line, reached(result)[c], "k_", ms=14, mew=2, label="longest T trained")

@@ -155,11 +155,15 @@ def chosen(found: data.Dates, languages: Sequence[str]) -> np.ndarray:
     Where none is, of the first language.
     """
     names = [name for name in EXAMPLES if name in languages] or list(languages[:1])
-    return np.array([
-        max(np.flatnonzero(found.test_language == languages.index(name))[:30],
-            key=lambda i: len(found.test_x[i]))
-        for name in names
-    ])  # fmt: skip
+    return np.array(
+        [
+            max(
+                np.flatnonzero(found.test_language == languages.index(name))[:30],
+                key=lambda i: len(found.test_x[i]),
+            )
+            for name in names
+        ]
+    )
 
 
 def run(config: Config, record: harness.Record) -> Result:
@@ -196,12 +200,22 @@ def run(config: Config, record: harness.Record) -> Result:
             looks = _looks(model, every.test, examples, written[0])
     losses, watched, seconds, right, isos, diverged = map(np.array, zip(*kept, strict=True))
     return Result(
-        np.array(config.networks), np.array(languages),
+        np.array(config.networks),
+        np.array(languages),
         np.arange(len(languages)) >= len(config.languages),
-        np.arange(config.every, config.updates + 1, config.every), losses, watched, right,
-        found.test_language, np.array(found.test_x), np.array(found.test_y), isos, examples,
-        looks, seconds, diverged,
-    )  # fmt: skip
+        np.arange(config.every, config.updates + 1, config.every),
+        losses,
+        watched,
+        right,
+        found.test_language,
+        np.array(found.test_x),
+        np.array(found.test_y),
+        isos,
+        examples,
+        looks,
+        seconds,
+        diverged,
+    )
 
 
 def _looks(
@@ -230,15 +244,30 @@ def table(result: Result) -> harness.Table:
             f"{result.languages[y]} {100 * each[y]:.0f}" for y in np.flatnonzero(result.held_out)
         )
         pieces = share(result.right[c].mean(axis=0).T, held)  # (3,)
-        rows.append((
-            str(name), mean_error(100 * share(right[c], ~held)), worst,
-            mean_error(100 * share(right[c], held)), apart,
-            " ".join(f"{part} {100 * of:.0f}" for part, of in zip(PARTS, pieces, strict=True)),
-            f"{result.losses[c, :, -1].mean():.4f}", f"{result.seconds[c].sum():.0f}",
-            broken(result.diverged[c]),
-        ))  # fmt: skip
-    columns = ("sees", "dates right %", "worst of trained", "held out: right %",
-               "each", "their parts %", "training loss", "seconds", "diverged")  # fmt: skip
+        rows.append(
+            (
+                str(name),
+                mean_error(100 * share(right[c], ~held)),
+                worst,
+                mean_error(100 * share(right[c], held)),
+                apart,
+                " ".join(f"{part} {100 * of:.0f}" for part, of in zip(PARTS, pieces, strict=True)),
+                f"{result.losses[c, :, -1].mean():.4f}",
+                f"{result.seconds[c].sum():.0f}",
+                broken(result.diverged[c]),
+            )
+        )
+    columns = (
+        "sees",
+        "dates right %",
+        "worst of trained",
+        "held out: right %",
+        "each",
+        "their parts %",
+        "training loss",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -250,10 +279,20 @@ def plot(result: Result) -> Figure:
     colours = dict(zip(result.networks, mpl.color_sequences["tab10"], strict=False))
     for c, name in enumerate(result.networks):
         for column, style in enumerate(("-", ":")):
-            band(training, result.updates, 100 * result.watched[c, ..., column], colours[name],
-                 None, style)  # fmt: skip
-    training.set(xlabel="updates", ylabel="test dates right, %", ylim=(0, 101),
-                 title="Training (dotted: held out)")  # fmt: skip
+            band(
+                training,
+                result.updates,
+                100 * result.watched[c, ..., column],
+                colours[name],
+                None,
+                style,
+            )
+    training.set(
+        xlabel="updates",
+        ylabel="test dates right, %",
+        ylim=(0, 101),
+        title="Training (dotted: held out)",
+    )
     _languages(every, result, colours)
     _pieces(pieces, result, colours)
     _attention(bottom, result)
@@ -262,8 +301,9 @@ def plot(result: Result) -> Figure:
 
 def _languages(ax: Axes, result: Result, colours: dict[str, str]) -> None:
     right = result.right.all(axis=-1).mean(axis=1)  # (C, N)
-    each = np.array([right[:, result.language == y].mean(axis=1)
-                     for y in range(len(result.languages))])  # (Y, C)  # fmt: skip
+    each = np.array(
+        [right[:, result.language == y].mean(axis=1) for y in range(len(result.languages))]
+    )  # (Y, C)
     order = np.lexsort((-each[:, -1], result.held_out))
     for c, name in enumerate(result.networks):
         ax.plot(100 * each[order, c], "o", color=colours[name], label=name)
@@ -292,9 +332,11 @@ def _attention(figure: SubFigure, result: Result) -> None:
     """Where the first attentive network looks, to write each symbol of the examples."""
     best = list(result.networks).index("attention") if "attention" in result.networks else 0
     for ax, i, looks in zip(
-        figure.subplots(1, len(result.examples), squeeze=False)[0], result.examples, result.looks,
+        figure.subplots(1, len(result.examples), squeeze=False)[0],
+        result.examples,
+        result.looks,
         strict=True,
-    ):  # fmt: skip
+    ):
         text, iso = result.texts[i], result.written[best, 0, i]
         name = result.languages[result.language[i]]
         apart = ", held out" * bool(result.held_out[result.language[i]])

@@ -114,8 +114,10 @@ def medium(config: Config, vowels: int) -> wave.Medium:
         config.shape,
         sources=((ny // 2, config.border + 1),),
         probes=tuple((ny // 2 + offset, nx - config.border - 2) for offset in offsets),
-        dt=config.dt, c1=config.slow, border=config.border,
-    )  # fmt: skip
+        dt=config.dt,
+        c1=config.slow,
+        border=config.border,
+    )
 
 
 def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
@@ -137,9 +139,13 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    name: str, network: listeners.Listener, found: data.Vowels, held: np.ndarray, config: Config,
+    name: str,
+    network: listeners.Listener,
+    found: data.Vowels,
+    held: np.ndarray,
+    config: Config,
     record: harness.Record,
-) -> tuple[Tree, np.ndarray, Fitted]:  # fmt: skip
+) -> tuple[Tree, np.ndarray, Fitted]:
     """Train the folds as one program: parameters, answers (F, N), curves; saved every epoch."""
     xs, labels = jnp.asarray(found.xs.T[..., None]), jnp.asarray(found.labels)
     (F, N), K, updates = held.shape, config.epochs, updates_of(found, config)
@@ -205,13 +211,20 @@ def run(config: Config, record: harness.Record) -> Result:
             np.add.at(confusion[m], (found.labels[own], answered[own]), 1)
     losses, accuracies, seconds, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
-        np.array(list(networks)), np.array([net.parameters for net in networks.values()]),
-        np.array(found.classes), losses, accuracies, seconds, diverged, confusion,
+        np.array(list(networks)),
+        np.array([net.parameters for net in networks.values()]),
+        np.array(found.classes),
+        losses,
+        accuracies,
+        seconds,
+        diverged,
+        confusion,
         np.array([linear(found, own, config.rate) for own in held]),
         np.stack([listeners.speeds(at, rho).reshape(at.shape) for rho in params[0]]),
         np.array((at.c0 + at.c1) / 2),
-        fields(at, params[0][0], found, held[0]), np.array([*at.sources, *at.probes]),
-    )  # fmt: skip
+        fields(at, params[0][0], found, held[0]),
+        np.array([*at.sources, *at.probes]),
+    )
 
 
 def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
@@ -234,14 +247,28 @@ def table(result: Result) -> harness.Table:
     for m, name in enumerate(result.networks):
         final = result.accuracies[m, :, -1]  # (F, 2)
         right = np.diagonal(result.confusion[m]) / result.confusion[m].sum(axis=1)
-        rows.append((
-            str(name), f"{result.parameters[m]:,}", mean_error(100 * final[:, 1]),
-            " ".join(f"{100 * each:.1f}" for each in final[:, 1]), mean_error(100 * final[:, 0]),
-            " ".join(f"{v} {100 * r:.0f}" for v, r in zip(result.vowels, right, strict=True)),
-            f"{result.seconds[m].sum():.0f}", broken(result.diverged[m], "fold"),
-        ))  # fmt: skip
-    columns = ("network", "params", "test acc. %", "of each fold", "training acc. %",
-               "test, each vowel %", "seconds", "diverged")  # fmt: skip
+        rows.append(
+            (
+                str(name),
+                f"{result.parameters[m]:,}",
+                mean_error(100 * final[:, 1]),
+                " ".join(f"{100 * each:.1f}" for each in final[:, 1]),
+                mean_error(100 * final[:, 0]),
+                " ".join(f"{v} {100 * r:.0f}" for v, r in zip(result.vowels, right, strict=True)),
+                f"{result.seconds[m].sum():.0f}",
+                broken(result.diverged[m], "fold"),
+            )
+        )
+    columns = (
+        "network",
+        "params",
+        "test acc. %",
+        "of each fold",
+        "training acc. %",
+        "test, each vowel %",
+        "seconds",
+        "diverged",
+    )
     return harness.Table(columns, rows)
 
 
@@ -283,23 +310,41 @@ def _training(ax: Axes, result: Result) -> None:
                 low, high = each.min(axis=0), each.max(axis=0)
                 ax.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
     ax.axhline(100 * result.linear.mean(), color="k", lw=0.8, ls="--", label="linear discriminant")
-    ax.set(xlabel="epochs", ylabel="accuracy %", ylim=(None, 101),
-           title="Training: mean of the folds, range in the test")  # fmt: skip
+    ax.set(
+        xlabel="epochs",
+        ylabel="accuracy %",
+        ylim=(None, 101),
+        title="Training: mean of the folds, range in the test",
+    )
     ax.legend(fontsize=8, loc="lower right")
 
 
 def _places(ax: Axes, result: Result, colour: str) -> None:
     for (row, column), name in zip(result.places, ["source", *result.vowels], strict=True):
         ax.plot(column, row, "o", color=colour, mfc="none")
-        ax.annotate(name, (column, row), (0, 5), textcoords="offset points", color=colour,
-                    ha="center", fontsize=8)  # fmt: skip
+        ax.annotate(
+            name,
+            (column, row),
+            (0, 5),
+            textcoords="offset points",
+            color=colour,
+            ha="center",
+            fontsize=8,
+        )
     ax.set(xticks=[], yticks=[])
 
 
 PAPER = Config(
-    preset="paper", rate=10_000, samples=1000, run_folds=5, shape=(140, 140), border=20,
-    spacing=35, dt=0.707, epochs=30,
-)  # fmt: skip
+    preset="paper",
+    rate=10_000,
+    samples=1000,
+    run_folds=5,
+    shape=(140, 140),
+    border=20,
+    spacing=35,
+    dt=0.707,
+    epochs=30,
+)
 
 if __name__ == "__main__":
     harness.main(Config, run, plot, table, PAPER)

@@ -235,7 +235,9 @@ def test_exponents_race(tmp_path):
     assert max(every["difference"].values()) < 1e-6  # float64: five steps take few of the digits
     assert list(eight["difference"])[:2] == [lyapunov.PLAIN_ALL, lyapunov.PLAIN]
     assert set(eight["seconds"]) - set(eight["difference"]) == {
-        "floor: products with Q", "floor: factorisations"}  # fmt: skip
+        "floor: products with Q",
+        "floor: factorisations",
+    }
     assert 0 < eight["standard error"]["median"] <= eight["standard error"]["largest"]
     assert "gru, 8 of 12 exponents, T = 40, float64" in summary
     assert not jax.config.jax_enable_x64

@@ -568,8 +568,11 @@ def test_parameters_of_another_cell_are_refused():
         d, n = (3, 9) if name.startswith("wave.") else (6, 6)  # alike, so that shapes do not tell
         given[name] = jax.eval_shape(lambda cell=cell, d=d, n=n: cell.init(KEY, Shapes(), d, n))
         assert type(given[name]) is cell.takes
-    shared = {("vanilla", "vanilla.relu", "vanilla.linear", "irnn"), ("highway", "highway.deep"),
-              ("jordan.squashed", "jordan.outputs")}  # fmt: skip
+    shared = {
+        ("vanilla", "vanilla.relu", "vanilla.linear", "irnn"),
+        ("highway", "highway.deep"),
+        ("jordan.squashed", "jordan.outputs"),
+    }
     xs = np.zeros((3, 6), np.float32)
     for one, other in itertools.permutations(ALL, 2):
         if not any(one in group and other in group for group in shared):
@@ -603,8 +606,12 @@ def test_parameters_of_a_type_that_no_cell_takes_pass():
     assert run(gru, Mine(*params), xs) == (3, 5)
     own = Cell(gru.init, gru.start, lambda p, s, x: gru.step(Mine(*p), s, x))
     assert run(own, params, xs) == (3, 5)
-    lists = Cell(gru.init, lambda p, batch=(): jnp.zeros((*batch, 5)),
-                 lambda p, s, x: gru.step(Mine(*p), s, x), tuple)  # fmt: skip
+    lists = Cell(
+        gru.init,
+        lambda p, batch=(): jnp.zeros((*batch, 5)),
+        lambda p, s, x: gru.step(Mine(*p), s, x),
+        tuple,
+    )
     assert run(lists, tuple(params), xs) == (3, 5)  # a type of Python's own belongs to nobody
     for fieldless in (tuple(params), params._asdict()):
         with pytest.raises(

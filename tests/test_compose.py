@@ -651,11 +651,21 @@ def test_the_state_of_one_layer_is_not_that_of_two():
 
 @pytest.mark.parametrize(
     "compose",
-    [Residual, HighwaySkip, Bidirectional, masked, resetting, zoneout, recurrent_dropout,
-     layer_normed, learned_start, lambda cell: Stacked(LSTM, learned_start(cell)),
-     lambda cell: Stacked(Bidirectional(LSTM, Residual(zoneout(cell)))),
-     lambda cell: masked(Stacked(LSTM, cell))],
-)  # fmt: skip
+    [
+        Residual,
+        HighwaySkip,
+        Bidirectional,
+        masked,
+        resetting,
+        zoneout,
+        recurrent_dropout,
+        layer_normed,
+        learned_start,
+        lambda cell: Stacked(LSTM, learned_start(cell)),
+        lambda cell: Stacked(Bidirectional(LSTM, Residual(zoneout(cell)))),
+        lambda cell: masked(Stacked(LSTM, cell)),
+    ],
+)
 def test_parameters_of_another_cell_are_refused_within(compose):
     cell = compose(GRU)
     own, cudnn = (

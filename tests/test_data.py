@@ -157,8 +157,11 @@ def test_a_text_of_a_users_own(tmp_path):
     letters = data.text(path, "characters")
     assert "".join(letters.symbols[i] for i in letters.train[:13]) == "the cat sat\n\n"
     assert letters.symbols[-1] == "\ufffd"
-    for broken, message in ((b"", "has 0 words"), (b"a b\n", "has 3 words"),
-                            (b"\xff\xfe" * 99, "not text in UTF-8")):  # fmt: skip
+    for broken, message in (
+        (b"", "has 0 words"),
+        (b"a b\n", "has 3 words"),
+        (b"\xff\xfe" * 99, "not text in UTF-8"),
+    ):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=rf"own\.txt .*{message}"):
             data.text(path)

@@ -73,8 +73,16 @@ def table(result):
 
 def start(folder, *flags, **variables):
     """The experiment with flags, as a process; variables of its environment."""
-    command = [sys.executable, "-m", "tests.test_distributed", "--results", str(folder),
-               "--save-every", "0", *map(str, flags)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tests.test_distributed",
+        "--results",
+        str(folder),
+        "--save-every",
+        "0",
+        *map(str, flags),
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"}  # to compile
@@ -100,8 +108,12 @@ def together(folder, *flags):
 
 def under_slurm(folder, *flags):
     """Two processes that are told of each other by the variables that `srun` sets."""
-    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost",
-           "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}  # fmt: skip
+    job = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }
     tasks = [{"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
     flags = (*flags, "--devices", 1)
     return finish(folder, *(start(folder, *flags, **job, **task) for task in tasks))

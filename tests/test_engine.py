@@ -440,8 +440,9 @@ def test_parameters_that_are_no_arrays(x64):
         W, _, times, order = params
         return jnp.roll(h @ W, times, -1)[..., order[0]]
 
-    cell = Unitwise(base.init, base.start, lambda p, x: x @ p[1] * range(3)[p[2]], shift,
-                    base.update)  # fmt: skip
+    cell = Unitwise(
+        base.init, base.start, lambda p, x: x @ p[1] * range(3)[p[2]], shift, base.update
+    )
     params, state, xs = setting(base, 3, 4, 7, (2,))
     order = jnp.array([[3, 1, 0, 2]])
 
@@ -457,8 +458,13 @@ def test_parameters_that_are_no_arrays(x64):
 def test_parameters_that_are_not_there(x64):
     """No bias is None, which has no tangent either."""
     base = cells.vanilla.cell
-    cell = Unitwise(base.init, lambda p, batch=(): jnp.zeros((*batch, 4)), lambda p, x: x @ p[1],
-                    lambda p, h: h @ p[2], base.update)  # fmt: skip
+    cell = Unitwise(
+        base.init,
+        lambda p, batch=(): jnp.zeros((*batch, 4)),
+        lambda p, x: x @ p[1],
+        lambda p, h: h @ p[2],
+        base.update,
+    )
     params, state, xs = setting(base, 3, 4, 7, (2,))
 
     runs = partial(trajectory, cell, chunks(3)), partial(plain, cell)

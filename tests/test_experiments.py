@@ -268,8 +268,17 @@ def test_flags_of_processes_go_together():
 
 
 def small(mnist, **changes):
-    values = {"cells": ("vanilla", "gru"), "parameters": 2000, "seeds": 2, "steps": 60, "every": 20,
-              "batch": 20, "learning_rate": 0.02, "examples": 2, "data_dir": mnist}  # fmt: skip
+    values = {
+        "cells": ("vanilla", "gru"),
+        "parameters": 2000,
+        "seeds": 2,
+        "steps": 60,
+        "every": 20,
+        "batch": 20,
+        "learning_rate": 0.02,
+        "examples": 2,
+        "data_dir": mnist,
+    }
     return gradient_reach.Config(**(values | changes))
 
 
@@ -291,8 +300,24 @@ def test_gradient_reach_trains_and_measures(mnist, tmp_path):
     gradient_reach.plot(result).savefig(tmp_path / "figure.png")
 
 
-FLAGS = ("--cells", "vanilla", "--parameters", "600", "--seeds", "2", "--every", "5", "--batch",
-         "10", "--examples", "1", "--pixels", "28", "--save-every", "0")  # fmt: skip
+FLAGS = (
+    "--cells",
+    "vanilla",
+    "--parameters",
+    "600",
+    "--seeds",
+    "2",
+    "--every",
+    "5",
+    "--batch",
+    "10",
+    "--examples",
+    "1",
+    "--pixels",
+    "28",
+    "--save-every",
+    "0",
+)
 
 
 KILLED = """
@@ -318,8 +343,20 @@ def launch(mnist, results, steps, *flags, files=0):
     It is killed when it touches the file of a save for the `files`-th time (0: never), of some
     twenty times a save.
     """
-    command = [sys.executable, "-c", KILLED, str(files), *FLAGS, "--steps", str(steps),
-               "--data-dir", str(mnist), "--results", str(results), *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(files),
+        *FLAGS,
+        "--steps",
+        str(steps),
+        "--data-dir",
+        str(mnist),
+        "--results",
+        str(results),
+        *flags,
+    ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"}  # to compile
     return subprocess.Popen(command, env=os.environ | quick, **quiet)
@@ -438,9 +475,11 @@ def test_claims_are_written_from_the_default_command_alone(tmp_path):
     (run / "config.json").write_text(json.dumps(about))
     grid, xi = np.linspace(1, 2, 3), np.arange(9.0).reshape(3, 3)
     result = phase_diagram.Result(
-        np.array(["vanilla", "minimal.bare"]), np.stack([grid] * 2), np.stack([grid] * 2),
+        np.array(["vanilla", "minimal.bare"]),
+        np.stack([grid] * 2),
+        np.stack([grid] * 2),
         np.stack([xi, 2 * xi]),
-    )  # fmt: skip
+    )
     np.savez(run / "result.npz", **result._asdict())
     numbers = json.loads(claims.write("phase_diagram", tmp_path, tmp_path).read_text())
     assert numbers["vanilla: longest xi, steps"] == 8

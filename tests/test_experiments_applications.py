@@ -73,8 +73,12 @@ def test_rates_are_those_of_a_sorted_list():
     ranks = np.array(ranks)
     inside = ranks <= 20
     assert 0 < inside.sum() < 50
-    expected = [inside.mean(), (1 / ranks).mean(), (inside / np.log2(ranks + 1)).mean(),
-                scores[np.arange(50), items].mean()]  # fmt: skip
+    expected = [
+        inside.mean(),
+        (1 / ranks).mean(),
+        (inside / np.log2(ranks + 1)).mean(),
+        scores[np.arange(50), items].mean(),
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     level = rate(np.zeros_like(scores), items, np.zeros_like(seen), np.zeros_like(scores))
     assert float(np.asarray(level)[1]) == pytest.approx(
@@ -130,9 +134,18 @@ def ratings(tmp_path):
 
 def toy(ratings, **changes):
     config = recommender.Config(
-        ratings=ratings, cells=("minimal",), like="minimal", n=12, seeds=2, rows=16, longest=12,
-        updates=60, every=20, learning_rate=0.02, rounds=1,
-    )  # fmt: skip
+        ratings=ratings,
+        cells=("minimal",),
+        like="minimal",
+        n=12,
+        seeds=2,
+        rows=16,
+        longest=12,
+        updates=60,
+        every=20,
+        learning_rate=0.02,
+        rounds=1,
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -174,7 +187,7 @@ def test_a_killed_recommender_resumes_to_the_same_end(ratings, tmp_path):
     require_resumed(
         lambda record: recommender.fit("minimal", 12, packed, config, record),
         tmp_path,
-    )  # fmt: skip
+    )
 
 
 def test_a_network_stops_when_it_gets_no_better():
@@ -213,8 +226,16 @@ def signals(tmp_path):
 
 
 def speakers(signals, **changes):
-    config = classify.Config(data_dir=signals, cells=("minimal",), n=8, seeds=2, updates=60,
-                             every=20, batch=20, learning_rate=0.02)  # fmt: skip
+    config = classify.Config(
+        data_dir=signals,
+        cells=("minimal",),
+        n=8,
+        seeds=2,
+        updates=60,
+        every=20,
+        batch=20,
+        learning_rate=0.02,
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -309,9 +330,20 @@ def wave(tmp_path):
 
 
 def waves(wave, **changes):
-    config = forecast.Config(series=wave, cells=("minimal",), n=12, seeds=2, test=30, validation=20,
-                             ahead=5, orders=6, updates=200, every=20, learning_rate=0.02,
-                             noise=0.02)  # fmt: skip
+    config = forecast.Config(
+        series=wave,
+        cells=("minimal",),
+        n=12,
+        seeds=2,
+        test=30,
+        validation=20,
+        ahead=5,
+        orders=6,
+        updates=200,
+        every=20,
+        learning_rate=0.02,
+        noise=0.02,
+    )
     return dataclasses.replace(config, **changes)
 
 

@@ -33,8 +33,18 @@ def codes(number, seed):
 
 
 def toy(**changes):
-    config = captions.Config(networks=("attention",), columns=2, gap=4, d=16, n=24, updates=400,
-                             every=200, batch=32, test=60, learning_rate=2e-2)  # fmt: skip
+    config = captions.Config(
+        networks=("attention",),
+        columns=2,
+        gap=4,
+        d=16,
+        n=24,
+        updates=400,
+        every=200,
+        batch=32,
+        test=60,
+        learning_rate=2e-2,
+    )
     return dataclasses.replace(config, **changes)
 
 

@@ -49,8 +49,17 @@ def test_error_surface(record, tmp_path):
 
 @pytest.mark.slow
 def test_a_bit_is_two_points_and_a_sum_is_a_line(record, tmp_path):
-    config = fixed_points.Config(n=16, bits=1, T=20, updates=600, every=300, starts=20, forward=30,
-                                 drift=10, learning_rate=5e-3)  # fmt: skip
+    config = fixed_points.Config(
+        n=16,
+        bits=1,
+        T=20,
+        updates=600,
+        every=300,
+        starts=20,
+        forward=30,
+        drift=10,
+        learning_rate=5e-3,
+    )
     result = fixed_points.run(config, record)
     assert (result.losses[:, -1] < 0.1 * result.baselines).all()  # both have learnt
     stable = fixed_points.memories(result)
@@ -72,8 +81,9 @@ def test_a_bit_is_two_points_and_a_sum_is_a_line(record, tmp_path):
 
 @pytest.mark.slow
 def test_chaos(record, tmp_path):
-    config = chaos.Config(starts=300, steps=1000, measured=4000, circle=8, sigmas=(1.0,),
-                          draws=3, n=8)  # fmt: skip
+    config = chaos.Config(
+        starts=300, steps=1000, measured=4000, circle=8, sigmas=(1.0,), draws=3, n=8
+    )
     result = chaos.run(config, record)
     largest, error = result.exponents[:, 0], result.errors[:, 0]
     assert (largest[:2] > 0.15).all()
@@ -132,9 +142,17 @@ def test_a_held_unit_grows_by_a_few_nats_and_lets_go():
 
 
 def digits(**changes):
-    values = {"cells": ("vanilla", "minimal"), "parameters": 600, "seeds": 2, "steps": 60,
-              "every": 20, "batch": 20, "learning_rate": 0.01, "stream": 8,
-              "discard": 2}  # fmt: skip
+    values = {
+        "cells": ("vanilla", "minimal"),
+        "parameters": 600,
+        "seeds": 2,
+        "steps": 60,
+        "every": 20,
+        "batch": 20,
+        "learning_rate": 0.01,
+        "stream": 8,
+        "discard": 2,
+    }
     return lyapunov_spectra.Config(**(values | changes))
 
 
@@ -163,8 +181,9 @@ def test_lyapunov_spectra(record, tmp_path):
     result = lyapunov_spectra.run(config, record)
     top = result.exponents[..., 0]
     assert (top[:, 0] < 0).all()  # sigma_w = 1: stable
-    rise, fall = (np.diff(end[:, 0].mean(-1), axis=0)
-                  for end in (top, np.nanmin(result.exponents, axis=-1)))  # fmt: skip
+    rise, fall = (
+        np.diff(end[:, 0].mean(-1), axis=0) for end in (top, np.nanmin(result.exponents, axis=-1))
+    )
     assert (rise > 0.05).all()  # training slows the slowest direction
     assert (fall < -0.05).all()  # and stretches the spectrum
     assert (top[0, 1, 0] > 0).all()  # sigma_w = 3: the vanilla network is chaotic
@@ -185,8 +204,7 @@ def test_spectra_resume_to_the_same_end(tmp_path):
 
 
 def xor(**changes):
-    values = {"delays": (4,), "n": 12, "k": 3, "flossings": 100, "seeds": 2,
-              "learning_rate": 3e-3}  # fmt: skip
+    values = {"delays": (4,), "n": 12, "k": 3, "flossings": 100, "seeds": 2, "learning_rate": 3e-3}
     return flossing.Config(**(values | changes))
 
 

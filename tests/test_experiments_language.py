@@ -26,8 +26,10 @@ def test_ngram_probabilities_sum_to_one():
     for order in (1, 2, 4):
         model = ngram.fit(text, V, order)
         for context in itertools.product((0, 1, 5, 6), repeat=3):
-            p = [np.exp(ngram.log_probabilities(model, np.array([*context, w]), V)[-1])
-                 for w in range(V)]  # fmt: skip
+            p = [
+                np.exp(ngram.log_probabilities(model, np.array([*context, w]), V)[-1])
+                for w in range(V)
+            ]
             assert min(p) > 0
             assert sum(p) == pytest.approx(1)
 
@@ -75,7 +77,7 @@ def draw(name, n=4, layers=2, V=9, d=3, tied=True, scale=0.07):
         pytest.param("cfn", 2, False, (1, -1), marks=pytest.mark.slow),
         pytest.param("minimal", 1, True, (1,), marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_a_draw_is_counted_and_remembers(name, layers, tied, biases):
     """Biases open the gate that keeps and close the one that writes; all else is small."""
     kind, model = draw(name, layers=layers, tied=tied)
@@ -132,8 +134,9 @@ def test_the_state_goes_on_and_gradients_do_not():
 
 
 def test_steps_have_the_length_that_decays():
-    config = language_model.Config(rule="normalised", learning_rate=0.9, updates=100, every=50,
-                                   steady=0.4, decays=3, batch=2)  # fmt: skip
+    config = language_model.Config(
+        rule="normalised", learning_rate=0.9, updates=100, every=50, steady=0.4, decays=3, batch=2
+    )
     text = np.arange(100, dtype=np.int32)
     rule = language_model.reading(
         data.Text(text, text, text, list(map(str, text))), config
@@ -202,10 +205,21 @@ def path(tmp_path_factory):
 
 def toy(path, **changes):
     config = language_model.Config(
-        level="characters", text=path, cells=("minimal", "lstm"), like="minimal", d=4, n=16,
-        batch=10, truncate=14, updates=1200, every=400, learning_rate=0.02, steady=0.7, scale=0.3,
+        level="characters",
+        text=path,
+        cells=("minimal", "lstm"),
+        like="minimal",
+        d=4,
+        n=16,
+        batch=10,
+        truncate=14,
+        updates=1200,
+        every=400,
+        learning_rate=0.02,
+        steady=0.7,
+        scale=0.3,
         write=14,
-    )  # fmt: skip
+    )
     return replace(config, **changes)
 
 

@@ -147,8 +147,16 @@ def stripes(monkeypatch):
 
 
 def toy(**changes):
-    config = latent_states.Config(cells=("minimal.bare", "gru"), n=8, seeds=2, updates=60, every=20,
-                                  batch=20, examples=12, learning_rate=0.02)  # fmt: skip
+    config = latent_states.Config(
+        cells=("minimal.bare", "gru"),
+        n=8,
+        seeds=2,
+        updates=60,
+        every=20,
+        batch=20,
+        examples=12,
+        learning_rate=0.02,
+    )
     return replace(config, **changes)
 
 

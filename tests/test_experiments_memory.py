@@ -150,9 +150,13 @@ def test_the_best_rate_is_shown_and_a_divergence_is_the_worst():
     losses[0, 0, 1] = 0.04  # the second rate is better at the first task
     losses[1, 0, 0, :2] = np.nan  # most seeds of the first diverged at the second
     result = long_memory.Result(
-        np.array(["LSTM, chrono"]), np.array([0.1, 0.2]), np.array([1, 2]), losses,
-        np.full((2, 1, 2, 3), -1), np.array([0.5, 2.0]),
-    )  # fmt: skip
+        np.array(["LSTM, chrono"]),
+        np.array([0.1, 0.2]),
+        np.array([1, 2]),
+        losses,
+        np.full((2, 1, 2, 3), -1),
+        np.array([0.5, 2.0]),
+    )
     curves = long_memory.best(result)
     np.testing.assert_allclose(curves[0, 0], 0.08)
     np.testing.assert_allclose(curves[1, 0], 0.5)

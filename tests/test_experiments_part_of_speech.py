@@ -62,8 +62,17 @@ def folder(tmp_path_factory):
 
 
 def toy(folder, **changes):
-    values = {"data_dir": folder, "cells": ("minimal",), "d": 8, "parameters": 300, "epochs": 4,
-              "batch": 10, "held_out": 40, "dropout": 0.0, "learning_rate": 3e-2}  # fmt: skip
+    values = {
+        "data_dir": folder,
+        "cells": ("minimal",),
+        "d": 8,
+        "parameters": 300,
+        "epochs": 4,
+        "batch": 10,
+        "held_out": 40,
+        "dropout": 0.0,
+        "learning_rate": 3e-2,
+    }
     return part_of_speech.Config(**values | changes)
 
 
@@ -72,8 +81,10 @@ def test_the_newspaper_is_whole():
     assert (len(found.train_x), len(found.test_x)) == (7578, 842)
     assert sum(map(len, found.train_x + found.test_x)) == 168_400
     assert (len(found.words), len(found.tags)) == (20_767, 16)
-    first = [(found.words[x], found.tags[y])
-             for x, y in zip(found.train_x[0], found.train_y[0], strict=True)]  # fmt: skip
+    first = [
+        (found.words[x], found.tags[y])
+        for x, y in zip(found.train_x[0], found.train_y[0], strict=True)
+    ]
     assert first[:3] == [("Eu", "PRON"), ("sei", "VERB"), ("que", "SCONJ")]
     assert all(len(x) == len(y) for x, y in zip(found.test_x, found.test_y, strict=True))
 

@@ -46,9 +46,20 @@ def dictionary(tmp_path_factory):
 
 def toy(dictionary, **changes):
     config = s2s.Config(
-        dictionary=dictionary, networks=("attention",), teacher=(1.0,), d=8, n=24, updates=400,
-        every=200, batch=32, sizes=1, longest=16, learning_rate=0.02, validation=50, test=100,
-    )  # fmt: skip
+        dictionary=dictionary,
+        networks=("attention",),
+        teacher=(1.0,),
+        d=8,
+        n=24,
+        updates=400,
+        every=200,
+        batch=32,
+        sizes=1,
+        longest=16,
+        learning_rate=0.02,
+        validation=50,
+        test=100,
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -70,8 +81,10 @@ def recursive(a, b):
 
 def test_edits_sum_to_the_distance_wherever_they_are():
     rng = np.random.default_rng(0)
-    pairs = [tuple(tuple(rng.integers(3, size=rng.integers(7)).tolist()) for _ in range(2))
-             for _ in range(200)]  # fmt: skip
+    pairs = [
+        tuple(tuple(rng.integers(3, size=rng.integers(7)).tolist()) for _ in range(2))
+        for _ in range(200)
+    ]
     lengths = np.array([len(b) for _, b in pairs])
     others = np.full((7, len(pairs)), 9)
     for i, (_, b) in enumerate(pairs):
@@ -152,8 +165,12 @@ def test_parts_hold_every_training_pair_once(dictionary):
                 len(said) - counts[i] + 1
             )
             seen.add((word, tuple(said[: counts[i] - 1, i].tolist())))
-    expected = {(word, way) for word, ways in found.train.items() for way in ways
-                if max(len(word), len(way) + 1) <= config.longest}  # fmt: skip
+    expected = {
+        (word, way)
+        for word, ways in found.train.items()
+        for way in ways
+        if max(len(word), len(way) + 1) <= config.longest
+    }
     assert seen == expected
     with pytest.raises(ValueError, match="0 training words have at most longest=1"):
         s2s.by_size(found, toy(dictionary, longest=1))
@@ -319,8 +336,9 @@ def test_letters_and_syllables_are_the_same_words():
     assert lengths.T.tolist() == [[3, 5, 0], [4, 0, 0], [3, 3, 0]]
     assert written.T.tolist() == [[3, 5, 1], [4, 1, 1], [3, 3, 1]]
     for i, word in enumerate(words):
-        letters = [autoencoder.LETTERS[j] for part in symbols[..., i] for j in part
-                   if j != autoencoder.END]  # fmt: skip
+        letters = [
+            autoencoder.LETTERS[j] for part in symbols[..., i] for j in part if j != autoencoder.END
+        ]
         assert "".join(letters) == word
 
 
@@ -384,8 +402,18 @@ def test_a_probe_of_hand():
 
 
 def coded(dictionary, **changes):
-    config = autoencoder.Config(dictionary=dictionary, n=24, d=8, seeds=1, updates=400, every=200,
-                                batch=32, learning_rate=0.02, longest=16, test=100)  # fmt: skip
+    config = autoencoder.Config(
+        dictionary=dictionary,
+        n=24,
+        d=8,
+        seeds=1,
+        updates=400,
+        every=200,
+        batch=32,
+        learning_rate=0.02,
+        longest=16,
+        test=100,
+    )
     return dataclasses.replace(config, **changes)
 
 

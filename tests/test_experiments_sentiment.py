@@ -28,9 +28,16 @@ def path(tmp_path):
 
 def toy(path, **changes):
     config = sentiment.Config(
-        path=path, cells=("minimal",), d=8, parameters=400, epochs=12, batch=16, dropout=0.0,
-        word_dropout=0.0, learning_rate=4e-2,
-    )  # fmt: skip
+        path=path,
+        cells=("minimal",),
+        d=8,
+        parameters=400,
+        epochs=12,
+        batch=16,
+        dropout=0.0,
+        word_dropout=0.0,
+        learning_rate=4e-2,
+    )
     return replace(config, **changes)
 
 

@@ -15,10 +15,19 @@ from experiments.parts.utterances import Sounds, utterances
 
 def toy(**changes):
     config = speech.Config(
-        speakers=10, cells=("frame alone", "bidirectional.minimal"), parameters=600, samples=800,
-        strings=200, most=4, bands=12, noise=0.3, updates=200, every=100, batch=16,
+        speakers=10,
+        cells=("frame alone", "bidirectional.minimal"),
+        parameters=600,
+        samples=800,
+        strings=200,
+        most=4,
+        bands=12,
+        noise=0.3,
+        updates=200,
+        every=100,
+        batch=16,
         learning_rate=2e-2,
-    )  # fmt: skip
+    )
     return dataclasses.replace(config, **changes)
 
 

@@ -50,8 +50,16 @@ def made(place):
 
 
 def toy(folder, **changes):
-    values = {"data_dir": folder, "d": 8, "parameters": 400, "epochs": 8, "batch": 10,
-              "held_out": 40, "dropout": 0.0, "learning_rate": 2e-2}  # fmt: skip
+    values = {
+        "data_dir": folder,
+        "d": 8,
+        "parameters": 400,
+        "epochs": 8,
+        "batch": 10,
+        "held_out": 40,
+        "dropout": 0.0,
+        "learning_rate": 2e-2,
+    }
     return tagging.Config(**values | {"cells": ("vanilla", "bidirectional.vanilla")} | changes)
 
 
@@ -109,8 +117,11 @@ def test_requests_are_made_with_the_slot_of_every_word():
     both = zip(found.train_x + found.test_x, found.train_y + found.test_y, strict=True)
     pairs = [shown(found, x, y) for x, y in both]
     assert len({tuple(request) for request in pairs}) == 480
-    names_next = {"from": "B-fromloc.city_name", "into": "B-toloc.city_name",
-                  "via": "B-stoploc.city_name"}  # fmt: skip
+    names_next = {
+        "from": "B-fromloc.city_name",
+        "into": "B-toloc.city_name",
+        "via": "B-stoploc.city_name",
+    }
     seen, followed = set(), set()
     for (word, tag), (later, its) in itertools.chain(*map(itertools.pairwise, pairs)):
         assert not its.startswith("I-") or tag[2:] == its[2:]  # I goes on with B of its kind
@@ -120,8 +131,13 @@ def test_requests_are_made_with_the_slot_of_every_word():
         if later in ("bound", "departures", "arrivals") and tag != "O":
             followed.add((later, tag[2:].split("_")[0].split(".")[0]))
     assert seen == set(names_next)
-    assert followed == {("bound", "toloc"), ("departures", "depart"), ("departures", "fromloc"),
-                        ("arrivals", "arrive"), ("arrivals", "toloc")}  # fmt: skip
+    assert followed == {
+        ("bound", "toloc"),
+        ("departures", "depart"),
+        ("departures", "fromloc"),
+        ("arrivals", "arrive"),
+        ("arrivals", "toloc"),
+    }
     again = data.requests(400, 80)
     assert all(map(np.array_equal, found.test_y, again.test_y))
     with pytest.raises(ValueError, match="one request or more of each part"):

@@ -27,8 +27,16 @@ def bars(monkeypatch):
 
 
 def small(**changes):
-    values = {"sigma_w": (0.3, 1.1), "mu_b": (-3.0, 5.0), "T": (2, 12), "n": 16, "seeds": 1,
-              "updates": 80, "every": 80, "batch": 20}  # fmt: skip
+    values = {
+        "sigma_w": (0.3, 1.1),
+        "mu_b": (-3.0, 5.0),
+        "T": (2, 12),
+        "n": 16,
+        "seeds": 1,
+        "updates": 80,
+        "every": 80,
+        "batch": 20,
+    }
     return trainability.Config(**(values | changes))
 
 
@@ -98,8 +106,15 @@ def test_the_timescale_of_an_overlap_that_decays(monkeypatch):
 
 
 def slow_and_fast(**changes):
-    values = {"pixels": 6, "n": 16, "seeds": 1, "updates": 80, "every": 20, "batch": 20,
-              "rates": (0.03,)}  # fmt: skip
+    values = {
+        "pixels": 6,
+        "n": 16,
+        "seeds": 1,
+        "updates": 80,
+        "every": 20,
+        "batch": 20,
+        "rates": (0.03,),
+    }
     return learning_speed.Config(**(values | changes))
 
 
@@ -114,7 +129,7 @@ def test_learning_speed_resumes_to_the_same_end(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
     assert [(line["part"], line["step"]) for line in lines[:4]] == [
         ("vanilla, rate 0.03", update) for update in (20, 40, 60, 80)
-    ]  # fmt: skip
+    ]
     learning_speed.plot(result)
 
 
@@ -139,9 +154,12 @@ def test_each_start_is_shown_at_its_best_rate():
     accuracies[0, 0, 0] = 0.4
     accuracies[0, 0, 1] = 0.6
     result = learning_speed.Result(
-        np.array(["vanilla"]), np.array([0.03, 0.1]), np.array([10, 20, 30]), accuracies,
+        np.array(["vanilla"]),
+        np.array([0.03, 0.1]),
+        np.array([10, 20, 30]),
+        accuracies,
         np.full((1, 2, 4, 2), -1),
-    )  # fmt: skip
+    )
     assert learning_speed.updates_to(result, 0.5).tolist() == [[20, 10, np.inf, np.inf]]
     rows = learning_speed.table(result).rows
     assert rows[0][2:6] == ("0.1", "50.0%", "10.0%-90.0%", "20")

@@ -20,9 +20,18 @@ from recur import cells
 
 def toy(**changes):
     config = translation.Config(
-        networks=("attention",), languages=("en", "fr"), held_out=("es",), each=300, test=20, d=16,
-        n=24, updates=600, every=200, batch=32, learning_rate=1e-2,
-    )  # fmt: skip
+        networks=("attention",),
+        languages=("en", "fr"),
+        held_out=("es",),
+        each=300,
+        test=20,
+        d=16,
+        n=24,
+        updates=600,
+        every=200,
+        batch=32,
+        learning_rate=1e-2,
+    )
     return dataclasses.replace(config, **changes)
 
 

@@ -84,8 +84,17 @@ def test_made_voices_have_the_formants_of_their_vowel():
 
 
 def toy(**changes):
-    config = waves.Config(speakers=12, samples=160, shape=(22, 30), border=4, spacing=5, epochs=8,
-                          folds=3, batch=4, learning_rate=2e-3)  # fmt: skip
+    config = waves.Config(
+        speakers=12,
+        samples=160,
+        shape=(22, 30),
+        border=4,
+        spacing=5,
+        epochs=8,
+        folds=3,
+        batch=4,
+        learning_rate=2e-3,
+    )
     return replace(config, **changes)
 
 

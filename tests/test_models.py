@@ -153,8 +153,10 @@ def test_ragged_documents_equal_each_alone():
         first = model.encode(words[:2, :, 0], lengths[:2, 0])
         second = model.encode(words[:, :, 1], lengths[:, 1])
         # both levels of the first by hand, for sentences of whole words, in both orders
-        hs = [scan.run(GRU, model.words.values, model.embed(s))[1][-1]
-              for s in (words[0, :4, 0], words[1, :3, 0])]  # fmt: skip
+        hs = [
+            scan.run(GRU, model.words.values, model.embed(s))[1][-1]
+            for s in (words[0, :4, 0], words[1, :3, 0])
+        ]
         orders = jnp.stack([jnp.stack(hs), jnp.stack(hs[::-1])], axis=1)
         by_hand, turned = scan.run(GRU, model.sentences.values, orders)[1][-1]
         model.combine = "sum"
@@ -842,8 +844,11 @@ def test_the_order_example_takes_a_recurrence():
     for name, tagger in taggers.items():
         logits, _ = trained(
             lambda rngs, tagger=tagger: Embedded(tagger(rngs), len(vocabulary), 8, rngs=rngs),
-            loss, seen, 150, lambda model: model(xs, lengths),
-        )  # fmt: skip
+            loss,
+            seen,
+            150,
+            lambda model: model(xs, lengths),
+        )
         right[name] = logits.argmax(-1) == ys
     assert right["gru"][there].all()
     assert right["alone"][there & ~cities].all()  # it learned what a word alone can say
@@ -856,8 +861,10 @@ def test_a_document_goes_through_one_vector_and_back():
     back, losses = trained(
         lambda rngs: HierarchicalAutoencoder(GRU, K, 8, 24, rngs=rngs),
         lambda model, words: cross_entropy(model(words), words),
-        words, 150, lambda model: model.decode(model.encode(words), 3, 4),
-    )  # fmt: skip
+        words,
+        150,
+        lambda model: model.decode(model.encode(words), 3, 4),
+    )
     assert losses[0] > 1.5  # log K = 1.8 nats before
     np.testing.assert_array_equal(back, words)
 

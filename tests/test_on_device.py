@@ -177,15 +177,17 @@ def test_an_error_is_a_row_and_the_next_job_is_done(run):
     def broken():
         raise MemoryError("out of memory")
 
-    part = run([
-        Job({"what": "a"}, failing(NotImplementedError("no such kernel"))),
-        fake("b", run=broken),
-        fake("c", read=lambda _: {}["unknown"]),
-        Job({"what": "d"}, failing(Skip("cudnn has no gru"))),
-        Job({"what": "e"}, failing(ModuleNotFoundError("No module named 'torch'"))),
-        Job({"what": "f"}, failing(ModuleNotFoundError("No module named 'torch'"))),
-        fake("g"),
-    ])  # fmt: skip
+    part = run(
+        [
+            Job({"what": "a"}, failing(NotImplementedError("no such kernel"))),
+            fake("b", run=broken),
+            fake("c", read=lambda _: {}["unknown"]),
+            Job({"what": "d"}, failing(Skip("cudnn has no gru"))),
+            Job({"what": "e"}, failing(ModuleNotFoundError("No module named 'torch'"))),
+            Job({"what": "f"}, failing(ModuleNotFoundError("No module named 'torch'"))),
+            fake("g"),
+        ]
+    )
     rows = {row["what"]: row for row in part["rows"]}
     assert rows["a"]["error"] == "NotImplementedError: no such kernel"
     assert rows["b"]["error"] == "MemoryError: out of memory"
@@ -215,9 +217,19 @@ def test_a_row_has_the_median_of_single_calls(monkeypatch):
     monkeypatch.setattr(jobs, "time", now)
     made = Program(call, traced=1.0, compiled=2.0, memory=3_000_000, launches=9, flops=1e9)
     (row,) = jobs.measured(fake("a"), made, time.time() + 600, lambda: 4)
-    expected = {"calls": 5, "ms": 20.0, "least ms": 10.0, "first call, ms": 9000.0, "launches": 9,
-                "TFLOP/s": 0.05, "temporaries, MB": 3.0, "compiling beside": 4, "traced, s": 1.0,
-                "compiled, s": 2.0, "what": "a"}  # fmt: skip
+    expected = {
+        "calls": 5,
+        "ms": 20.0,
+        "least ms": 10.0,
+        "first call, ms": 9000.0,
+        "launches": 9,
+        "TFLOP/s": 0.05,
+        "temporaries, MB": 3.0,
+        "compiling beside": 4,
+        "traced, s": 1.0,
+        "compiled, s": 2.0,
+        "what": "a",
+    }
     assert row == pytest.approx(expected)
 
 

@@ -336,13 +336,22 @@ def test_colours_differ_for_the_colour_blind_and_in_grey():
     IEEE Trans. Vis. Comput. Graph. 15:1291, severity 1), and lightness alone."""
     seen = {
         "normal": np.eye(3),
-        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-                   [-0.003882, -0.048116, 1.051998]],
-        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-                   [-0.011820, 0.042940, 0.968881]],
-        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
-                   [0.004733, 0.691367, 0.303900]],
-    }  # fmt: skip
+        "protan": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        "deutan": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        "tritan": [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
+    }
     rgb = np.array([colors.to_rgb(colour) for colour in plot.COLOURS])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
@@ -404,7 +413,7 @@ BAD = {
     ),
     "other paths": (lambda: plot.fixed_points(standing(), None, np.zeros((9, 5))), "of 5 numbers"),
     "paths without time": (lambda: plot.fixed_points(standing(), None, np.zeros(4)), "along time"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -234,9 +234,17 @@ def test_loss_and_accuracy_against_numbers_worked_out():
 
 def test_a_count_that_is_no_integer_is_refused():
     """And is not kept: 20.0 == 20, so a task of it would be the task of 20 from then on."""
-    for make in (tasks.copy, tasks.memorisation, tasks.random_permutation, tasks.adding,
-                 tasks.delayed_xor, tasks.temporal_order, tasks.three_bit_order, tasks.flip_flop,
-                 tasks.integrator):  # fmt: skip
+    for make in (
+        tasks.copy,
+        tasks.memorisation,
+        tasks.random_permutation,
+        tasks.adding,
+        tasks.delayed_xor,
+        tasks.temporal_order,
+        tasks.three_bit_order,
+        tasks.flip_flop,
+        tasks.integrator,
+    ):
         for T in (47.0, 47.5):
             with pytest.raises(ValueError, match="T is a whole number, an int; got"):
                 make(T)

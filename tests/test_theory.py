@@ -39,10 +39,13 @@ OPTIMISED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_pa
     ("form", "prior", "Sigma", "expected"),
     [
         (minimal, CRITICAL, 1.0, {"Q": "0.31790", "q": "15.936", "chi": "0.99878"}),
-        (minimal, CRITICAL, 0.5,
-         {"C": "0.29777", "c": "0.30905", "chi": "0.42434", "xi": "1.17"}),
-        (minimal, CRITICAL._replace(mu_b=5.5), 0.5,
-         {"q": "1.1038", "Q": "0.00454", "C": "0.28646", "chi": "0.98698", "xi": "76.3"}),
+        (minimal, CRITICAL, 0.5, {"C": "0.29777", "c": "0.30905", "chi": "0.42434", "xi": "1.17"}),
+        (
+            minimal,
+            CRITICAL._replace(mu_b=5.5),
+            0.5,
+            {"q": "1.1038", "Q": "0.00454", "C": "0.28646", "chi": "0.98698", "xi": "76.3"},
+        ),
         (minimal, CRITICAL._replace(mu_b=-4.0), 0.0, {"xi": "0.31"}),
         (minimal, CRITICAL, 0.0, {"xi": "0.72"}),
         (minimal, CRITICAL._replace(mu_b=3.0), 0.0, {"xi": "2.08"}),
@@ -54,7 +57,7 @@ OPTIMISED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_pa
         (vanilla, Prior(1.5, 0.025), 0.0, {"xi": "16.93"}),
         (vanilla, Prior(1.05, 0.025), 0.0, {"xi": "149"}),
     ],
-)  # fmt: skip
+)
 def test_published_numbers_to_their_digits(form, prior, Sigma, expected, x64):
     found = jax.device_get(form(prior, R, Sigma))
     for name, text in expected.items():
@@ -310,9 +313,9 @@ def test_spectrum_follows_products_of_drawn_matrices(name, orthogonal, x64):
     be 11 % less. One step tells Gaussian from orthogonal W."""
     rng = np.random.default_rng(0)
     n, T, draws, prior = 100, 4, 300, Prior(SPREAD[name], 1.0, 0.3, 0.0)
-    form, spread = {
-        "minimal": (minimal, spread_minimal), "vanilla": (vanilla, spread_vanilla)
-    }[name]  # fmt: skip
+    form, spread = {"minimal": (minimal, spread_minimal), "vanilla": (vanilla, spread_vanilla)}[
+        name
+    ]
     q = float(form(prior, R, 1.0).q)
 
     def draw():
@@ -624,9 +627,7 @@ def misnamed(cell):
     """V is called W, b is called V, W what comes last; within a list in a dict."""
     params = params_of(cell)
     names = namedtuple("Names", [params._fields[-1], *params._fields[:-1]])
-    return repacked(
-        cell, lambda p: {"cell": [names(*p)]}, lambda p: type(params)(*p["cell"][0])
-    )  # fmt: skip
+    return repacked(cell, lambda p: {"cell": [names(*p)]}, lambda p: type(params)(*p["cell"][0]))
 
 
 def wrapped(cell):
@@ -642,8 +643,19 @@ def wrapped(cell):
 
 
 UNITWISE = [n for n in cells.names() if type(cells.named(n)) is Unitwise and "antis" not in n]
-GATES = {"cfn": 2, "gru": 3, "gru.cudnn": 3, "highway": 2, "lstm": 4, "lstm.peephole": 4,
-         "lstm.coupled": 3, "mgu": 2, "mingru": 2, "minlstm": 3, "ugrnn": 2}  # fmt: skip
+GATES = {
+    "cfn": 2,
+    "gru": 3,
+    "gru.cudnn": 3,
+    "highway": 2,
+    "lstm": 4,
+    "lstm.peephole": 4,
+    "lstm.coupled": 3,
+    "mgu": 2,
+    "mingru": 2,
+    "minlstm": 3,
+    "ugrnn": 2,
+}
 NOT_COUNTED = {"minimal": 0, "cfn": 0, "jordan": 1}  # E x, E x and Y h, in the order of products
 
 
@@ -709,13 +721,17 @@ def heard(params, h):
             id="one product of h for two gates",
         ),
         pytest.param(
-            own(lambda p, h: rows(h @ jnp.ones((1, 2))), lambda p, x: rows(x @ p["B"]),
-                lambda p, h, r, z: jax.nn.silu(r[1] - z[1]) + jnp.tanh(z[0] + z[0] + r[0])),
+            own(
+                lambda p, h: rows(h @ jnp.ones((1, 2))),
+                lambda p, x: rows(x @ p["B"]),
+                lambda p, h, r, z: jax.nn.silu(r[1] - z[1]) + jnp.tanh(z[0] + z[0] + r[0]),
+            ),
             [[[4, 0], [0, 1]]],
             id="in rows, with a minus, and twice",
         ),
         pytest.param(
-            own(lambda p, h: p["c"] * heard(p, h), gated, blend), [[[1, 0]], [[0]]],
+            own(lambda p, h: p["c"] * heard(p, h), gated, blend),
+            [[[1, 0]], [[0]]],
             id="a gain is no sum",
         ),
         pytest.param(
@@ -729,7 +745,7 @@ def heard(params, h):
             id="what is not followed",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_product_counts_where_sums_take_it(cell, powers):
     for found, expected in zip(roles_of(cell).powers, powers, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -772,9 +788,11 @@ def test_theory_of_a_renamed_cell():
 def test_theory_of_every_renamed_cell(name, monkeypatch):
     """All numbers of both theories, to the last bit; few units and steps, for equality alone."""
     for module, field, value in (
-        ("untied", "UNITS", 64), ("untied", "ROUNDS", 2), ("tied", "LONGEST", 64),
+        ("untied", "UNITS", 64),
+        ("untied", "ROUNDS", 2),
+        ("tied", "LONGEST", 64),
         ("tied", "STEPS", 64),
-    ):  # fmt: skip
+    ):
         monkeypatch.setattr(sys.modules[f"recur.theory.{module}"], field, value)
     if not has_theory(name):
         pytest.skip("no theory, by the tests of refusals")
@@ -849,8 +867,11 @@ def test_a_leap_over_chi_1_is_no_root(monkeypatch):
 
 def test_critical_minimal_of_no_numbers():
     """Known ones raise; under a trace the prior is NaN, all of it."""
-    for arguments, name in (((np.nan, 16.0, R), "mu_b"), ((0.0, np.inf, R), "q"),
-                            ((0.0, 16.0, np.inf), "R")):  # fmt: skip
+    for arguments, name in (
+        ((np.nan, 16.0, R), "mu_b"),
+        ((0.0, np.inf, R), "q"),
+        ((0.0, 16.0, np.inf), "R"),
+    ):
         with pytest.raises(ValueError, match=f"{name} must be finite"):
             theory.critical_minimal(*arguments)
         assert np.all(np.isnan(critical_minimal(*arguments)))
@@ -977,8 +998,12 @@ def test_population_on_random_priors(name, form, priors):
         prior = Prior(*(float(v) for v in rng.uniform((0.5, 0.3, -1, 0), (2.5, 1.5, 2, 0.5))))
         Sigma = float(rng.uniform(0, 0.9))
         found, exact = untied(cells.named(name), prior, R, Sigma), form(prior, R, Sigma)
-        ratios.append([(getattr(found, f) - getattr(exact, f)) / getattr(found.error, f)
-                       for f in ("Q", "C", "chi")])  # fmt: skip
+        ratios.append(
+            [
+                (getattr(found, f) - getattr(exact, f)) / getattr(found.error, f)
+                for f in ("Q", "C", "chi")
+            ]
+        )
     ratios = np.array(ratios)
     assert np.abs(ratios).max() < 5
     assert np.mean(np.abs(ratios) > 3) < 0.05
@@ -993,9 +1018,9 @@ def test_error_falls_as_one_over_root_of_units(monkeypatch):
     errors = []
     for units in (128, 2048):
         monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", units)
-        sweep = jax.jit(jax.vmap(
-            lambda key: theory.untied(cells.vanilla.cell, Prior(1.5, 0.5), R, 1.0, key).Q
-        ))  # fmt: skip
+        sweep = jax.jit(
+            jax.vmap(lambda key: theory.untied(cells.vanilla.cell, Prior(1.5, 0.5), R, 1.0, key).Q)
+        )
         errors.append(np.sqrt(np.mean((sweep(jax.random.split(KEY, 16)) - exact) ** 2)))
     assert 2 < errors[0] / errors[1] < 8
 

@@ -116,9 +116,12 @@ def test_an_update_that_is_not_finite_is_a_divergence():
 
     def learn(rate):
         return train.advance(
-            lambda params, _: jnp.sum(jax.nn.relu(params)), optax.sgd(rate), lambda key: None,
-            train.start(KEY, np.ones(2, np.float32), optax.sgd(rate)), 3,
-        )  # fmt: skip
+            lambda params, _: jnp.sum(jax.nn.relu(params)),
+            optax.sgd(rate),
+            lambda key: None,
+            train.start(KEY, np.ones(2, np.float32), optax.sgd(rate)),
+            3,
+        )
 
     state, losses = jax.jit(jax.vmap(learn))(np.array([np.nan, np.inf, 0.1], np.float32))
     assert state.diverged.tolist() == [0, 0, -1]
@@ -373,8 +376,12 @@ def test_omega_of_nan_is_nan():
         return train.omega(lambda hs: factor * hs[-1].sum(), cell, params, xs)
 
     assert np.isfinite(omega(grows / 90, V, 1.0))
-    for W, own, factor in ((grows, V, 1.0), (grows * np.nan, V, 1.0), (grows / 90, V, np.nan),
-                           (grows / 90, V * np.nan, 1.0)):  # fmt: skip
+    for W, own, factor in (
+        (grows, V, 1.0),
+        (grows * np.nan, V, 1.0),
+        (grows / 90, V, np.nan),
+        (grows / 90, V * np.nan, 1.0),
+    ):
         assert np.isnan(omega(W, own, factor))
 
 

@@ -211,15 +211,17 @@ def test_values_are_equal_however_they_are_written():
         (cells.cornn.oscillators(0.1, epsilon=1, gamma=1), cells.cornn.cell),
         (cells.highway.deep(L=3), cells.highway.deep(np.int32(3))),
         (cells.wave.linear(medium=medium), cells.wave.saturable(medium, 0, 1)),
-        (cells.wave.linear(dataclasses.replace(medium, sources=[[0, 1], [1, 2], [2, 0]])),
-         cells.wave.linear(medium)),
+        (
+            cells.wave.linear(dataclasses.replace(medium, sources=[[0, 1], [1, 2], [2, 0]])),
+            cells.wave.linear(medium),
+        ),
         (masked(cell=GRU), masked(GRU)),
         (compose.sparse(GRU, spectral_radius=1, density=1), compose.sparse(GRU, 1.0, 1.0)),
         (tasks.copy(T=5), tasks.copy(5)),
         (tasks.copy(5, length=10), tasks.copy(5, 8)),
         (tasks.padded(IMAGES, LABELS, noise=0, T=3), tasks.padded(IMAGES + 0, LABELS, 3, 0.0)),
         (from_nnx(make=nnx.LSTMCell), from_nnx(nnx.LSTMCell)),
-    ]:  # fmt: skip
+    ]:
         assert one == other
         assert hash(one) == hash(other)
 

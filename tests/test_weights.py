@@ -18,11 +18,15 @@ RNG = np.random.default_rng(0)
 XS = RNG.normal(size=(T, B, D)).astype(np.float32)
 
 FLAX = {
-    "lstm": (weights.flax_lstm, cells.lstm.cell, [nn.LSTMCell, nn.OptimizedLSTMCell],
-             [nnx.LSTMCell, nnx.OptimizedLSTMCell]),
+    "lstm": (
+        weights.flax_lstm,
+        cells.lstm.cell,
+        [nn.LSTMCell, nn.OptimizedLSTMCell],
+        [nnx.LSTMCell, nnx.OptimizedLSTMCell],
+    ),
     "gru": (weights.flax_gru, cells.gru.cudnn, [nn.GRUCell], [nnx.GRUCell]),
     "simple": (weights.flax_simple, cells.vanilla.cell, [nn.SimpleCell], [nnx.SimpleCell]),
-}  # fmt: skip
+}
 
 
 def filled(cell):

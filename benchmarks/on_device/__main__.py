@@ -33,8 +33,12 @@ def flags() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="of the whole run (8)")
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, on a CPU")
     parser.add_argument("--parts", nargs="+", choices=names, default=names, help="all, in order")
-    parser.add_argument("--results", type=Path, default=Path("results/benchmarks"),
-                        help="gets a folder on_device (results/benchmarks)")  # fmt: skip
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results/benchmarks"),
+        help="gets a folder on_device (results/benchmarks)",
+    )
     return parser.parse_args()
 
 

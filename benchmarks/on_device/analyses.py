@@ -50,8 +50,10 @@ def lyapunov(name: str, n: int, T: int, k: int) -> Job:
             lambda params, state, xs: analysis.lyapunov(
                 jax.random.key(0), scan.tied(cell, params), state, xs, k
             ),
-            params, state, xs,
-        )  # fmt: skip
+            params,
+            state,
+            xs,
+        )
 
     return Job({"what": f"{k} of {n} Lyapunov exponents, {name}", "T": T}, make, known)
 
@@ -65,8 +67,10 @@ def spectrum(name: str, n: int, T: int) -> Job:
             lambda params, state, xs: analysis.input_output(
                 scan.tied(cell, params), state, xs, range(64)
             ),
-            params, state, xs,
-        )  # fmt: skip
+            params,
+            state,
+            xs,
+        )
 
     return Job({"what": f"spectra at 64 lags, n = {n}, {name}", "T": T}, make, known)
 
@@ -80,8 +84,10 @@ def product(name: str, n: int, T: int) -> Job:
             lambda params, state, xs: analysis.log_singular_values(
                 scan.tied(cell, params), state, xs
             ),
-            params, state, xs,
-        )  # fmt: skip
+            params,
+            state,
+            xs,
+        )
 
     return Job({"what": f"spectrum of the whole product, n = {n}, {name}", "T": T}, make, known)
 
@@ -137,5 +143,8 @@ def long(kept: str, batch: int, d: int, n: int, T: int) -> Job:
         return made._replace(run=lambda: None)
 
     what = f'an LSTM, batch {batch}, n = {n}, memory="{kept}"'
-    return Job({"what": what + ("" if kept == "sqrt" else ", compiled alone"), "T": T}, make,
-               timed=kept == "sqrt")  # fmt: skip
+    return Job(
+        {"what": what + ("" if kept == "sqrt" else ", compiled alone"), "T": T},
+        make,
+        timed=kept == "sqrt",
+    )

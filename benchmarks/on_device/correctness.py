@@ -199,11 +199,14 @@ def tf32(name: str, n: int, T: int) -> Job:
         expected, rows = np.log(results.pop(REFERENCE)), []
         for numbers, found in results.items():
             apart = np.abs(np.log(np.asarray(found, np.float64)) - expected)
-            rows.append({
-                "numbers": numbers, "largest value, nats": float(apart[0]),
-                "median value, nats": float(np.median(apart)),
-                "smallest value, nats": float(apart[-1]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "numbers": numbers,
+                    "largest value, nats": float(apart[0]),
+                    "median value, nats": float(np.median(apart)),
+                    "smallest value, nats": float(apart[-1]),
+                }
+            )
         return rows
 
     what = f"singular values of {T} Jacobians in a plain product, n = {n}"
@@ -221,15 +224,24 @@ def standstill(name: str, n: int) -> Job:
 
     def make() -> Program:
         source = np.random.default_rng(5)
-        args = (draws.parameters(cell, n, n, np.float64), source.normal(size=(4, n)) / 4,
-                source.normal(size=n))  # fmt: skip
+        args = (
+            draws.parameters(cell, n, n, np.float64),
+            source.normal(size=(4, n)) / 4,
+            source.normal(size=n),
+        )
         return variants(moduli, args, ("float32",))
 
     def read(results: dict[str, Any]) -> list[dict[str, Any]]:
         one = differ(results["float32"], results[REFERENCE])
         apart = one["apart"]
         verdict = "yes" if apart is not None and apart <= NATS else "NO"
-        return [{"numbers": "float32", "right": verdict, "allowed": NATS,
-                 "log |eigenvalues| at fixed points, nats": apart}]  # fmt: skip
+        return [
+            {
+                "numbers": "float32",
+                "right": verdict,
+                "allowed": NATS,
+                "log |eigenvalues| at fixed points, nats": apart,
+            }
+        ]
 
     return Job({"cell": name, "what": f"fixed points, n = {n}"}, make, read, timed=False)

@@ -95,8 +95,12 @@ def measured(
     first = time.perf_counter() - begin
     rows = [{**job.row, **columns} for columns in job.read(result)]
     del result
-    known = {"launches": made.launches, "temporaries, MB": _million(made.memory),
-             "traced, s": made.traced, "compiled, s": made.compiled}  # fmt: skip
+    known = {
+        "launches": made.launches,
+        "temporaries, MB": _million(made.memory),
+        "traced, s": made.traced,
+        "compiled, s": made.compiled,
+    }
     if job.timed:
         with alone:
             before, calls = beside(), timed(made.run, until)

@@ -11,9 +11,17 @@ so this is the number of pieces of work, and times per piece are no more than th
 import re
 
 FREE = {
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all",
-    "partition-id", "replica-id", "opt-barrier", "add-dependency",
-}  # fmt: skip
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "add-dependency",
+}
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([a-z][\w\-]*)\(")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')

@@ -58,8 +58,13 @@ _expected: dict[tuple, np.ndarray] = {}  # by cell, shape, dtype and pass: what 
 def job(name: str, shape: Shape, dtype: str, what: What, contestant: str) -> Job:
     """One contestant's pass."""
     batch, T, n = shape
-    row = {"cell": name, "batch, T, n": f"{batch}, {T}, {n}", "dtype": dtype, "pass": what,
-           "by": contestant}  # fmt: skip
+    row = {
+        "cell": name,
+        "batch, T, n": f"{batch}, {T}, {n}",
+        "dtype": dtype,
+        "pass": what,
+        "by": contestant,
+    }
     time_axis = int(contestant == "cudnn")
 
     def read(result: Any) -> list[dict[str, Any]]:

@@ -30,10 +30,12 @@ def parts_of_speech(data_dir: Path | None = None) -> Tagged:
         each = [[[row[column] for row in sentence] for sentence in part] for part in parts]
         names.append(sorted({name for part in each for sentence in part for name in sentence}))
         number = {name: i for i, name in enumerate(names[-1])}
-        arrays.append([
-            [np.array([number[name] for name in sentence], np.int32) for sentence in part]
-            for part in each
-        ])  # fmt: skip
+        arrays.append(
+            [
+                [np.array([number[name] for name in sentence], np.int32) for sentence in part]
+                for part in each
+            ]
+        )
     (train_x, test_x), (train_y, test_y) = arrays
     return Tagged(train_x, train_y, test_x, test_y, *names)
 

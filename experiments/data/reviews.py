@@ -56,8 +56,10 @@ def reviews(
     counts = Counter(word for text, _ in train for word in text)
     often = [word for word, times in counts.most_common(vocabulary - 1) if times > 1]
     index = {word: i for i, word in enumerate(often, 1)}
-    xs = [[np.array([index.get(word, UNKNOWN) for word in text], np.int32) for text, _ in part]
-          for part in (train, test)]  # fmt: skip
+    xs = [
+        [np.array([index.get(word, UNKNOWN) for word in text], np.int32) for text, _ in part]
+        for part in (train, test)
+    ]
     ys = [np.array([label for _, label in part], np.int32) for part in (train, test)]
     return Reviews(xs[0], ys[0], xs[1], ys[1], ["<unk>", *often])
 

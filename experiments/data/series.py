@@ -34,6 +34,8 @@ def sunspots(path: Path | None = None) -> Series:
             f"{name} has lines that are not two numbers, `time,value`: {error}"
         ) from error
     if table.shape[1] != 2 or not np.isfinite(table).all():
-        raise ValueError(f"{name} has {table.shape[1]} columns or numbers that are not finite; it "
-                         "takes two columns, time and value, under one line of names")  # fmt: skip
+        raise ValueError(
+            f"{name} has {table.shape[1]} columns or numbers that are not finite; it "
+            "takes two columns, time and value, under one line of names"
+        )
     return Series(*table.T)

@@ -29,8 +29,9 @@ def slots(data_dir: Path) -> Tagged:
     wrong = [tag for tag in tags if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]
     if wrong:
         raise ValueError(f"the tags of {data_dir} are O, B-kind or I-kind; there is {wrong[0]!r}")
-    return Tagged(*_part(data_dir, "train", words, tags), *_part(data_dir, "test", words, tags),
-                  words, tags)  # fmt: skip
+    return Tagged(
+        *_part(data_dir, "train", words, tags), *_part(data_dir, "test", words, tags), words, tags
+    )
 
 
 def _part(

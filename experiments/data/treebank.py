@@ -33,8 +33,9 @@ def penn(level: Level = "words") -> Text:
     raw = member("treebank", "treebank/__init__.py").decode()
     found = dict(re.findall(r"penn\['(\w+)'\] = \"\"\"(.*?)\"\"\"", raw, re.DOTALL))
     lines = [found[part].splitlines() for part in ("train", "valid", "test")]
-    whole = ["".join(" ".join(line.split()) + "\n" for line in part if line.split())
-             for part in lines]  # fmt: skip
+    whole = [
+        "".join(" ".join(line.split()) + "\n" for line in part if line.split()) for part in lines
+    ]
     train, valid, test = (_split(part, level) for part in whole)
     return _numbered(train, valid, test, [symbol for symbol, _ in Counter(train).most_common()])
 
@@ -56,8 +57,11 @@ def text(path: Path, level: Level = "words", vocabulary: int = 10_000) -> Text:
     ends = round(0.9 * len(symbols)), round(0.95 * len(symbols))
     train, valid, test = symbols[: ends[0]], symbols[ends[0] : ends[1]], symbols[ends[1] :]
     unknown = UNKNOWN[level]
-    often = [symbol for symbol, times in Counter(train).most_common(vocabulary)
-             if times > 1 and symbol != unknown]  # fmt: skip
+    often = [
+        symbol
+        for symbol, times in Counter(train).most_common(vocabulary)
+        if times > 1 and symbol != unknown
+    ]
     return _numbered(train, valid, test, [*often, unknown])
 
 
@@ -74,6 +78,8 @@ def _numbered(
     """Symbols as their places in a list, the last of which stands for all that is not in it."""
     index = {symbol: i for i, symbol in enumerate(symbols)}
     last = len(symbols) - 1
-    numbers = [np.array([index.get(symbol, last) for symbol in part], np.int32)
-               for part in (train, valid, test)]  # fmt: skip
+    numbers = [
+        np.array([index.get(symbol, last) for symbol in part], np.int32)
+        for part in (train, valid, test)
+    ]
     return Text(numbers[0], numbers[1], numbers[2], symbols)

@@ -73,8 +73,9 @@ def regress(bag: Bag, vocabulary: int, ridge: Array) -> Array:
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         weights, state = carry
         value, gradient = optax.value_and_grad_from_state(objective)(weights, state=state)
-        change, state = solver.update(gradient, state, weights, value=value, grad=gradient,
-                                      value_fn=objective)  # fmt: skip
+        change, state = solver.update(
+            gradient, state, weights, value=value, grad=gradient, value_fn=objective
+        )
         return (optax.apply_updates(weights, change), state), None
 
     weights = jnp.zeros(vocabulary)
@@ -89,8 +90,9 @@ def regression(fit: Texts, held: Texts, test: Texts, vocabulary: int) -> tuple[n
     best, answers, chosen = -1.0, np.zeros(0, bool), RIDGES[0]
     for ridge in RIDGES:
         weights = one(jnp.asarray(ridge, jnp.float32))
-        on_held, on_test = (np.asarray((opinion(weights, b) > 0) == (b.labels > 0))
-                            for b in bags[1:])  # fmt: skip
+        on_held, on_test = (
+            np.asarray((opinion(weights, b) > 0) == (b.labels > 0)) for b in bags[1:]
+        )
         if on_held.mean() > best:
             best, answers, chosen = on_held.mean(), on_test, ridge
     return answers, chosen

@@ -38,8 +38,12 @@ def energy(at: wave.Medium, rho: Array, xs: Array, pixels: Any = slice(None)) ->
     # the plain scan: `mix` is no matrix product, so that a chunked one has nothing to gain
     return scan.total(
         lambda hs, _: jnp.sum(hs[..., pixels] ** 2, axis=0),
-        wave.linear(at), material(at, rho), xs, xs, engine="scan",
-    )[1]  # fmt: skip
+        wave.linear(at),
+        material(at, rho),
+        xs,
+        xs,
+        engine="scan",
+    )[1]
 
 
 def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Listener:

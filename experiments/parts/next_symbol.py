@@ -53,10 +53,13 @@ class Kind(NamedTuple):
         shapes = jax.eval_shape(lambda: module(stack, self.vocabulary, self.d, n, rngs=nnx.Rngs(0)))
         leaves, structure = jax.tree.flatten(shapes)
         keys = jax.random.split(key, len(leaves))
-        model = jax.tree.unflatten(structure, [
-            jax.random.uniform(k, leaf.shape, leaf.dtype, -scale, scale)
-            for k, leaf in zip(keys, leaves, strict=True)
-        ])  # fmt: skip
+        model = jax.tree.unflatten(
+            structure,
+            [
+                jax.random.uniform(k, leaf.shape, leaf.dtype, -scale, scale)
+                for k, leaf in zip(keys, leaves, strict=True)
+            ],
+        )
         assert isinstance(cell, Cell | Unitwise)  # as all that have a name
         keep, write = memory(cell)
         biases = {index: -sign for index, sign in write} | dict(keep)

@@ -28,12 +28,15 @@ def fit(text: np.ndarray, vocabulary: int, order: int = 5) -> list[Order]:
     Raises ValueError for an order below 1 and a text that is shorter than it.
     """
     if not 1 <= order <= len(text):
-        raise ValueError(f"an n-gram model has an order from 1 to the {len(text)} symbols of its "
-                         f"text; got order={order}")  # fmt: skip
+        raise ValueError(
+            f"an n-gram model has an order from 1 to the {len(text)} symbols of its "
+            f"text; got order={order}"
+        )
     keys, places, contexts = [], [], np.zeros(len(text), np.int64)
     for _ in range(order):
-        unique, place = np.unique(contexts * vocabulary + text[-len(contexts) :],
-                                  return_inverse=True)  # fmt: skip
+        unique, place = np.unique(
+            contexts * vocabulary + text[-len(contexts) :], return_inverse=True
+        )
         keys.append(unique)
         places.append(place)  # of the n-gram that ends at each symbol
         contexts = place[:-1]

@@ -30,8 +30,10 @@ def pack(histories: data.Histories, longest: int) -> Packed:
     """First fit, longest first. Raises ValueError for a user with fewer than 4 items."""
     for user, items in enumerate(histories.items):
         if len(items) < 4:
-            raise ValueError(f"user {user} has {len(items)} items; two to train on, one to "
-                             "validate and one to test make 4: leave such users out")  # fmt: skip
+            raise ValueError(
+                f"user {user} has {len(items)} items; two to train on, one to "
+                "validate and one to test make 4: leave such users out"
+            )
     T = min(longest, max(map(len, histories.items))) - 1
     cut = [items[-T - 1 :] for items in histories.items]
     rows: list[list[int]] = []  # users

@@ -19,9 +19,13 @@ def broken(diverged: np.ndarray, of: str = "seed") -> str:
 
 
 def band(
-    ax: Axes, x: np.ndarray, each: np.ndarray, colour: str, label: str | None = None,
+    ax: Axes,
+    x: np.ndarray,
+    each: np.ndarray,
+    colour: str,
+    label: str | None = None,
     style: str = "-",
-) -> None:  # fmt: skip
+) -> None:
     """Median and range of curves (S, len(x)); style is "-", "--" or, with points, ".-"."""
     line = {"ls": "-", "marker": "."} if style == ".-" else {"ls": style}
     picture.band(x, each, ax, colour, label, (0, 0.5, 1), **line)

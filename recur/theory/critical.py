@@ -215,9 +215,14 @@ _untied = partial(jax.jit, static_argnums=0)(untied)
 
 
 def _chi(
-    cell: Recurrence, prior: Prior, field: str, value: float, R: ArrayLike, key: Array | None,
+    cell: Recurrence,
+    prior: Prior,
+    field: str,
+    value: float,
+    R: ArrayLike,
+    key: Array | None,
     Sigma: ArrayLike = 1.0,
-) -> float:  # fmt: skip
+) -> float:
     return float(_untied(cell, _with(prior, field, value), R, Sigma, key).chi)
 
 

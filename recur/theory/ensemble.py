@@ -189,9 +189,15 @@ def _scale(name: str, draws: np.ndarray, again: np.ndarray, one: np.ndarray) -> 
     power = power / variance[:, None, None]
     diagonal = power.diagonal(axis1=2, axis2=3).mean(axis=(0, 2))
     # 2048 entries: a relative error of .03 for Gaussian ones, so .25 is beyond chance
-    uneven = np.abs(np.concatenate([
-        diagonal - 1, power.mean(axis=(0, 2)).ravel() - 1, power.mean(axis=(0, 3)).ravel() - 1,
-    ])).max()  # fmt: skip
+    uneven = np.abs(
+        np.concatenate(
+            [
+                diagonal - 1,
+                power.mean(axis=(0, 2)).ravel() - 1,
+                power.mean(axis=(0, 3)).ravel() - 1,
+            ]
+        )
+    ).max()
     error = np.sqrt(variance.max() / PROBE / power[:, 0].size)
     zeros, offset = np.mean(W == 0), np.abs(W.mean(axis=(0, 1, 3))).max()
     if uneven > 0.25 or zeros > 1e-3 or offset > 6 * error:
