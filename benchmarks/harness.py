@@ -12,7 +12,7 @@ as if one hid behind the other altogether.
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/numerics/qr.py
 
 import json
 import math

@@ -25,8 +25,8 @@ from benchmarks import harness, medians
 from benchmarks.harness import Contestant, compiled
 from experiments.harness import Table
 from recur import Prior, analysis, cells, scan
-from recur.analysis.flat import flatten
-from recur.analysis.push import Push, generic, unitwise
+from recur.analysis.numerics.flat_state import flatten
+from recur.analysis.numerics.step_jacobian import Push, generic, unitwise
 
 LAGS = 64
 FEW = (0, 1, 3, 7, 15, 31, 63)

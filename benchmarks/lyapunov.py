@@ -7,7 +7,7 @@ them, and one that pushes eight directions only, where XLA takes jacfwd's produc
 out of the loop, so that little but J Q is left to save. The difference is that of the exponent that
 differs most from the plain one's, to be seen beside the standard error of an exponent over the T
 steps. The floors are the products alone and `jnp.linalg.qr` at every step alone, which ours gets
-below where it has fewer factorisations, or has them in panels (recur/analysis/qr.py).
+below where it has fewer factorisations, or has them in panels (recur/analysis/numerics/qr.py).
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ import numpy as np
 import rich.progress
 from matplotlib.figure import Figure
 
-from benchmarks import harness, layers, medians, members
+from benchmarks import harness, layers, medians, sweep_members
 from experiments.harness import Table
 from recur import train
 
@@ -29,11 +29,11 @@ LOOP, ONE, ALL = "Flax and Optax, in a loop", "one program", "one program, all d
 UPDATES = 10  # after which losses are compared
 
 
-def main(config: members.Config, folder: Path) -> None:
+def main(config: sweep_members.Config, folder: Path) -> None:
     """Train the members in all ways, in turns."""
-    field = {LOOP: members.plain_loop, ONE: members.one_program}
+    field = {LOOP: sweep_members.plain_loop, ONE: sweep_members.one_program}
     if jax.device_count() > 1:
-        field[ALL] = partial(members.one_program, over=train.over_devices)
+        field[ALL] = partial(sweep_members.one_program, over=train.over_devices)
     record: dict[str, Any] = {
         "title": f"{config.members} members, {config.steps} updates, n = {config.n}, "
         f"T = {config.T}, batch {config.batch}",
@@ -91,17 +91,19 @@ def table(record: dict) -> Table:
     return Table(("contestant", *heads, compared, "median of last losses"), rows)
 
 
-def plot(config: members.Config, record: dict) -> Figure:
+def plot(config: sweep_members.Config, record: dict) -> Figure:
     """Times; the last loss of each member."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     times, losses = figure.subplots(1, 2)
     medians.panel(times, record)
     for (name, last), marker in zip(record["last losses"].items(), "ox+", strict=False):
-        losses.semilogy(members.grid(config.members)[0], last, marker, fillstyle="none", label=name)
+        losses.semilogy(
+            sweep_members.grid(config.members)[0], last, marker, fillstyle="none", label=name
+        )
     losses.set(xlabel="mean bias of the gate, mu_b", ylabel="last loss", title="The same members")
     losses.legend()
     return figure
 
 
 if __name__ == "__main__":
-    harness.main(members.Config, main)
+    harness.main(sweep_members.Config, main)

@@ -14,7 +14,7 @@ what it writes says by which flags and code; `--resume` refuses what another run
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/numerics/qr.py
 
 import dataclasses
 import json

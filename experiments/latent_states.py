@@ -48,7 +48,7 @@ from experiments import data, harness
 from experiments.parts.placing import placed
 from experiments.parts.seeds import mean_error
 from recur import Prior, cells, scan, tasks, train
-from recur.analysis.qr import qr
+from recur.analysis.numerics.qr import qr
 from recur.core import Tree
 
 WHEN = ("before training", "after training")

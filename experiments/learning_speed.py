@@ -131,7 +131,7 @@ def start(name: str, task: tasks.Task, config: Config) -> last_state.Members:
         def one(now: tuple[Array, Prior]) -> last_state.Members:
             return last_state.draw(now[0], cell, now[1], config.n, xs)
 
-        return jax.lax.map(one, (keys, priors))  # one QR at a time, see recur/analysis/qr.py
+        return jax.lax.map(one, (keys, priors))  # one QR at a time, see analysis/numerics/qr.py
 
     kinds = draw(compose.orthogonal(CELLS[name])), draw(CELLS[name])
     order = np.arange(4 * S).reshape(2, 2, S).swapaxes(0, 1).ravel()  # as STARTS has them

@@ -206,7 +206,7 @@ def start(task: tasks.Task, draws: Draws, config: Config) -> train.State:
             )
             return train.start(batches, params, descent(rate))
 
-        return jax.lax.map(one, (keys, rates))  # one QR at a time, see recur/analysis/qr.py
+        return jax.lax.map(one, (keys, rates))  # one QR at a time, see analysis/numerics/qr.py
 
     stacks = [members(cell, prior) for cell, prior in draws.values()]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)

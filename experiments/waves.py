@@ -33,7 +33,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import data, harness
-from experiments.parts import discriminant, listeners
+from experiments.parts import discriminant, sound_classifiers
 from experiments.parts.bands import bands
 from experiments.parts.placing import placed
 from experiments.parts.seeds import broken, mean_error
@@ -140,7 +140,7 @@ class Fitted(NamedTuple):
 
 def fit(
     name: str,
-    network: listeners.Listener,
+    network: sound_classifiers.SoundClassifier,
     found: data.Vowels,
     held: np.ndarray,
     config: Config,
@@ -156,7 +156,11 @@ def fit(
         return xs[:, drawn], labels[drawn]
 
     def learn(state: train.State, held: Array) -> tuple[train.State, Array]:
-        how = partial(listeners.loss, network), network.optimizer, partial(sample, held=held)
+        how = (
+            partial(sound_classifiers.loss, network),
+            network.optimizer,
+            partial(sample, held=held),
+        )
         return train.advance(*how, state, updates, updates)
 
     def draw(key: Array) -> train.State:
@@ -198,8 +202,8 @@ def run(config: Config, record: harness.Record) -> Result:
         for rate in (config.learning_rate, config.lstm_learning_rate)
     )
     networks = {
-        "wave": listeners.through_a_material(at, next(slower)),
-        "lstm": listeners.through_an_lstm(at.n, Y, next(slower)),
+        "wave": sound_classifiers.through_a_material(at, next(slower)),
+        "lstm": sound_classifiers.through_an_lstm(at.n, Y, next(slower)),
     }
     params, answers, fits = zip(
         *(fit(name, net, found, held, config, record) for name, net in networks.items()),
@@ -220,7 +224,7 @@ def run(config: Config, record: harness.Record) -> Result:
         diverged,
         confusion,
         np.array([linear(found, own, config.rate) for own in held]),
-        np.stack([listeners.speeds(at, rho).reshape(at.shape) for rho in params[0]]),
+        np.stack([sound_classifiers.speeds(at, rho).reshape(at.shape) for rho in params[0]]),
         np.array((at.c0 + at.c1) / 2),
         fields(at, params[0][0], found, held[0]),
         np.array([*at.sources, *at.probes]),
@@ -236,7 +240,7 @@ def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
 def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) -> np.ndarray:
     """The squared field, mean over time and the test recordings of each vowel, (Y, ny, nx)."""
     xs = jnp.asarray(found.xs[held].T[..., None])
-    each = np.asarray(jax.jit(partial(listeners.energy, at))(rho, xs)) / len(xs)
+    each = np.asarray(jax.jit(partial(sound_classifiers.energy, at))(rho, xs)) / len(xs)
     means = [each[found.labels[held] == y].mean(axis=0) for y in range(len(found.classes))]
     return np.stack(means).reshape(-1, *at.shape)
 

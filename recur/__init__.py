@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from recur import analysis, cells, compose, generate, scan, tasks, theory
-from recur.check import check_cell
+from recur.cell_contract import check_cell
 from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from recur import expect
 from recur.compose.masks import choose
 from recur.core import Body, Tree
 from recur.scan import check, describe, length
-from recur.scan.shares import placement
+from recur.scan.sharding import placement
 
 Feed = Callable[[Array, Array], Array]  # (key, h) -> the proposed next input
 

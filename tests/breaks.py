@@ -50,7 +50,7 @@ COMPARISONS = {
 }
 NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "sin": "cos"}
 # what no number depends on: texts of errors, types, names of files, and how fast or in what
-# pieces a result is computed, which is chosen in recur/scan/plan.py
+# pieces a result is computed, which is chosen in recur/scan/planning.py
 LEFT_OUT = (ast.Raise, ast.Assert, ast.JoinedStr, ast.AnnAssign, ast.ImportFrom)
 CALLS_LEFT_OUT = {"ValueError", "TypeError", "describe", "checkpoint", "key"}
 KEYWORDS_LEFT_OUT = {"strict", "unroll", "prevent_cse", "precision"}

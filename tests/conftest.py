@@ -4,7 +4,7 @@ import gc
 import importlib.metadata
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/qr.py
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/numerics/qr.py
 FASTER = (
     "--xla_cpu_use_fusion_emitters=false",  # halves the time of compiling a small program
     "--xla_cpu_parallel_codegen_split_count=1",  # each core has a worker of its own
@@ -26,7 +26,7 @@ from programs import (  # noqa: F401
 )
 
 from recur import Prior, cells
-from recur.analysis import product
+from recur.analysis.numerics import matrix_product as product
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycles

@@ -12,8 +12,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from recur import analysis, cells, scan
-from recur.analysis import product as products
 from recur.analysis.gradients import position_of_output
+from recur.analysis.numerics import matrix_product as products
 
 KEY = jax.random.key(3)
 T = 5

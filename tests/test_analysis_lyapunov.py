@@ -12,10 +12,10 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from recur import Prior, analysis, cells, compose, scan
-from recur.analysis import push
-from recur.analysis.flat import flatten
-from recur.analysis.frame import directions, transport
-from recur.analysis.qr import lq
+from recur.analysis.numerics import step_jacobian as push
+from recur.analysis.numerics.flat_state import flatten
+from recur.analysis.numerics.orthonormal_frame import directions, transport
+from recur.analysis.numerics.qr import lq
 
 KEY = jax.random.key(3)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recur import Prior, cells, scan
-from recur.analysis.flat import flatten
-from recur.analysis.saturation import accurate
+from recur.analysis.numerics.flat_state import flatten
+from recur.analysis.numerics.saturation import accurate
 
 X = np.linspace(-40, 40, 81)
 

@@ -21,10 +21,10 @@ from benchmarks import (
     layers,
     lyapunov,
     medians,
-    members,
     memory,
     peers,
     sweep,
+    sweep_members,
     train_step,
 )
 from recur import Prior, cells, scan
@@ -204,7 +204,7 @@ SWEEP = {"members": 3, "steps": 12, "n": 4, "T": 10, "batch": 2}
 @pytest.mark.slow
 def test_a_sweep_trains_the_same_members_and_is_timed(tmp_path):
     with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
-        sweep.main(members.Config(**SWEEP, rounds=2), tmp_path)
+        sweep.main(sweep_members.Config(**SWEEP, rounds=2), tmp_path)
     record, summary = published(tmp_path)
     assert list(record["seconds"]) == [sweep.LOOP, sweep.ONE]  # one device in these tests
     assert all(len(seconds) == 2 for seconds in record["seconds"].values())
@@ -215,15 +215,17 @@ def test_a_sweep_trains_the_same_members_and_is_timed(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_of_other_members_is_refused(tmp_path, monkeypatch):
-    as_flax = members.as_flax
+    as_flax = sweep_members.as_flax
     monkeypatch.setattr(
-        members, "as_flax", lambda rnn, readout: as_flax(rnn._replace(b=rnn.b + 0.01), readout)
+        sweep_members,
+        "as_flax",
+        lambda rnn, readout: as_flax(rnn._replace(b=rnn.b + 0.01), readout),
     )
     with (
         jax.numpy_dtype_promotion("standard"),
         pytest.raises(ArithmeticError, match="in a loop differs from recur"),
     ):
-        sweep.main(members.Config(**SWEEP, rounds=1), tmp_path)
+        sweep.main(sweep_members.Config(**SWEEP, rounds=1), tmp_path)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import MADE, few_slow, some_slow
 
-from recur import Cell, Prior, Unitwise, cells, check, check_cell, scan
+from recur import Cell, Prior, Unitwise, cell_contract, cells, check_cell, scan
 
 SIMPLE = cells.vanilla.cell
 SLOW = some_slow({"gru", "mingru"}, "")  # lstm has all that they have, and a second array
@@ -63,7 +63,7 @@ def test_the_probe_follows_a_steep_function(x64):
 
 def derivative(cell, params, state, x):
     """The check of the derivative alone, which compiles one program."""
-    return check._derivative(cell, check._Sample(params, state, x, None, None))
+    return cell_contract._derivative(cell, cell_contract._Sample(params, state, x, None, None))
 
 
 class Numbers(Prior):

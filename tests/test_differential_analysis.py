@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from loops import N, Skip, Stack, search
 
 from recur import analysis, scan
-from recur.analysis.frame import directions
+from recur.analysis.numerics.orthonormal_frame import directions
 from recur.core import hidden
 
 KEY = jax.random.key(3)

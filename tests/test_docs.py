@@ -14,7 +14,7 @@ BELOW = {
     "recur.core",
     "recur.expect",
     "recur.jaxpr",
-    "recur.check",
+    "recur.cell_contract",
     "recur.functions",
     "recur.eigenvalues",
     "recur.cells.elementwise",
@@ -67,3 +67,11 @@ def test_every_page_is_in_the_table_of_contents():
         name = page.relative_to(DOCS).with_suffix("")
         name = name.relative_to("api") if name.parts[0] == "api" and name.name != "index" else name
         assert str(name) == "index" or str(name) in trees.split(), name
+
+
+def test_no_module_is_hidden_by_a_function_of_its_name():
+    """`import recur.scan.plan` would give a module, `recur.scan.plan` a function."""
+    for found in pkgutil.walk_packages(recur.__path__, "recur."):
+        package, _, name = found.name.rpartition(".")
+        importlib.import_module(found.name)
+        assert isinstance(getattr(importlib.import_module(package), name), ModuleType), found.name

@@ -151,7 +151,7 @@ def test_forward_mode_second_derivatives_and_vmap(kept, x64):
 @pytest.fixture
 def short_chunks(monkeypatch):
     """Two examples make chunks of four steps, ahead; one step or more is left over."""
-    module = importlib.import_module("recur.scan.plan")
+    module = importlib.import_module("recur.scan.planning")
     monkeypatch.setattr(module, "CHUNK", 3)
     monkeypatch.setattr(module, "ROWS", 8)
     assert scan.plan(cells.gru.cell, np.zeros((11, 2, 3)), "chunked")[1:3] == (4, True)

@@ -38,8 +38,8 @@ def test_phase_diagram(record, tmp_path):
 
 @pytest.mark.slow
 def test_signal_propagation(record, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 1024)
-    monkeypatch.setattr(sys.modules["recur.theory.tied"], "UNITS", 512)
+    monkeypatch.setattr(sys.modules["recur.theory.redrawn_weights"], "UNITS", 1024)
+    monkeypatch.setattr(sys.modules["recur.theory.tied_weights"], "UNITS", 512)
     config = signal_propagation.Config(mu_b=(3.5,), together=40, n=256, networks=2)
     result = signal_propagation.run(config, record)
     assert np.all(np.abs(result.theory[..., :10]) < 0.25)  # independent; 1/sqrt(n) = .04 or less
@@ -68,8 +68,8 @@ def test_isometry(record, tmp_path):
 @pytest.mark.long
 def test_critical_gain(record, tmp_path, monkeypatch):
     """E log is below log E by -2.5/n: -.005 at n = 512. Tied networks are above that by .02."""
-    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 1024)
-    monkeypatch.setattr(sys.modules["recur.theory.tied"], "LONGEST", 256)
+    monkeypatch.setattr(sys.modules["recur.theory.redrawn_weights"], "UNITS", 1024)
+    monkeypatch.setattr(sys.modules["recur.theory.tied_weights"], "LONGEST", 256)
     config = critical_gain.Config(cells=("minimal.bare",), n=128, networks=8, T=200, burn=50)
     result = critical_gain.run(config, record)
     ((redrawn, tied),), ((_, error),) = critical_gain.per_step(result)

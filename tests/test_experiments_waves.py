@@ -11,7 +11,7 @@ import pytest
 from killing import require_resumed
 
 from experiments import data, harness, waves
-from experiments.parts import listeners
+from experiments.parts import sound_classifiers
 from recur import scan
 from recur.cells import wave
 
@@ -120,17 +120,17 @@ def test_no_speaker_is_in_training_and_test():
 def test_power_is_that_of_the_probes():
     """Against a plain loop over the cell, and its share against `cells.wave.intensity`."""
     at = waves.medium(toy(), 3)
-    net = listeners.through_a_material(at, 1e-3)
+    net = sound_classifiers.through_a_material(at, 1e-3)
     rho = net.draw(jax.random.key(0)) + 0.01 * jax.random.normal(jax.random.key(1), (at.n,))
     xs, labels = jax.random.normal(jax.random.key(2), (60, 2, 1)), jnp.array([0, 2])
 
     @jax.jit
     def both():
-        hs = scan.run(wave.linear(at), listeners.material(at, rho), xs)[1]
+        hs = scan.run(wave.linear(at), sound_classifiers.material(at, rho), xs)[1]
         found = (
             net.power(rho, xs),
-            listeners.loss(net, rho, (xs, labels)),
-            listeners.speeds(at, rho),
+            sound_classifiers.loss(net, rho, (xs, labels)),
+            sound_classifiers.speeds(at, rho),
         )
         expected = wave.project(wave.blur(at, rho), at.steepness)
         return wave.intensity(at, hs), *found, expected

@@ -13,7 +13,7 @@ from recur import Prior, Unitwise, analysis, cells, scan
 from recur.compose import Bidirectional, Stacked
 from recur.eigenvalues import eigenvalues, on_host
 from recur.flax import models
-from recur.scan.plan import Memory
+from recur.scan.planning import Memory
 
 GRU, LSTM = cells.gru.cell, cells.lstm.cell
 D, N = 3, 4

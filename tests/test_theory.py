@@ -17,7 +17,7 @@ from recur import Prior, Unitwise, analysis, cells, compose, scan, theory
 from recur.theory import closed, perturbation, population, quadrature, spectrum
 from recur.theory.ensemble import _roles as roles_of
 from recur.theory.ensemble import ensemble
-from recur.theory.wide import Wide
+from recur.theory.wide_matrix import Wide
 
 KEY = jax.random.key(0)
 R = 0.46
@@ -499,7 +499,7 @@ def within(found, exact, errors, names=("Q", "q", "C", "c", "chi")):
 def of_few(units, cell, *arguments):
     """The theory of so many units: quicker than the usual number, and its errors say how good."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["recur.theory.untied"], "UNITS", units)
+        patch.setattr(sys.modules["recur.theory.redrawn_weights"], "UNITS", units)
         return jax.device_get(of_few_units(cell, *arguments, units))
 
 
@@ -594,7 +594,7 @@ def test_moment_map_equals_tangents_of_a_drawn_network(x64):
 @pytest.mark.slow
 def test_results_are_differentiable_and_swept(monkeypatch):
     """Forward mode against the difference of two priors under the same random numbers."""
-    monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", 512)
+    monkeypatch.setattr(sys.modules["recur.theory.redrawn_weights"], "UNITS", 512)
     sigmas = jnp.array([1.2, 1.21])
 
     def Q(sigma_w):
@@ -788,10 +788,10 @@ def test_theory_of_a_renamed_cell():
 def test_theory_of_every_renamed_cell(name, monkeypatch):
     """All numbers of both theories, to the last bit; few units and steps, for equality alone."""
     for module, field, value in (
-        ("untied", "UNITS", 64),
-        ("untied", "ROUNDS", 2),
-        ("tied", "LONGEST", 64),
-        ("tied", "STEPS", 64),
+        ("redrawn_weights", "UNITS", 64),
+        ("redrawn_weights", "ROUNDS", 2),
+        ("tied_weights", "LONGEST", 64),
+        ("tied_weights", "STEPS", 64),
     ):
         monkeypatch.setattr(sys.modules[f"recur.theory.{module}"], field, value)
     if not has_theory(name):
@@ -846,7 +846,7 @@ def test_a_leap_over_chi_1_is_no_root(monkeypatch):
     errors = theory.MeanField(*6 * [0.0])
     forms = {cells.vanilla.cell: vanilla, cells.minimal.bare: minimal}
     monkeypatch.setattr(
-        sys.modules["recur.theory.critical"],
+        sys.modules["recur.theory.critical_priors"],
         "_untied",
         lambda cell, prior, R, Sigma, key: forms[cell](prior, R, Sigma)._replace(error=errors),
     )
@@ -1017,7 +1017,7 @@ def test_error_falls_as_one_over_root_of_units(monkeypatch):
     exact = vanilla(Prior(1.5, 0.5), R, 1.0).Q
     errors = []
     for units in (128, 2048):
-        monkeypatch.setattr(sys.modules["recur.theory.untied"], "UNITS", units)
+        monkeypatch.setattr(sys.modules["recur.theory.redrawn_weights"], "UNITS", units)
         sweep = jax.jit(
             jax.vmap(lambda key: theory.untied(cells.vanilla.cell, Prior(1.5, 0.5), R, 1.0, key).Q)
         )

@@ -10,8 +10,8 @@ from conftest import normal, some_slow
 
 from experiments import tied_weights
 from recur import Prior, cells, theory
-from recur.theory.memory import Memory, Network, complete, recall
-from recur.theory.tied import _spread, correlation_time
+from recur.theory.revealed_weights import Memory, Network, complete, recall
+from recur.theory.tied_weights import _spread, correlation_time
 
 KEY = jax.random.key(0)
 R = 0.46
@@ -94,7 +94,7 @@ SLOW = CRITICAL._replace(mu_b=7.0)  # gates that are closed but for .001: it for
 
 def test_what_has_not_converged_says_so(monkeypatch):
     for name, value in (("STEPS", 32), ("ENOUGH", 32), ("LONGEST", 32)):
-        monkeypatch.setattr(sys.modules["recur.theory.tied"], name, value)
+        monkeypatch.setattr(sys.modules["recur.theory.tied_weights"], name, value)
     with pytest.warns(
         RuntimeWarning, match=r"not converged in 32 steps: as these doubled, Q went"
     ) as said:
@@ -108,7 +108,7 @@ def test_what_drifts_goes_on_and_minimal_bare_has_another_term(monkeypatch):
     """After 1024 steps Q is .00072, and in the end .00081: networks in NumPy, with V_ii = 0, from
     their own sixth relaxation time on. With V_ii they have sigma_v^2 R^2/n more, ten times as much
     at n = 64. Four standard errors of both; the term is of first order in 1/n and in the gate."""
-    monkeypatch.setattr(sys.modules["recur.theory.tied"], "STEPS", 1024)  # few programs
+    monkeypatch.setattr(sys.modules["recur.theory.tied_weights"], "STEPS", 1024)  # few programs
     n, networks, T = 64, 16, 4096
     found = theory.tied(cells.minimal.bare, SLOW, R, n=256)
     assert found.converged
@@ -169,7 +169,9 @@ def test_tied_theory_against_networks(name, monkeypatch):
     width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. Q scatters by 3 % from
     network to network, and the theory averages over four: 3 standard errors of the difference are
     at least 3 * 3 % * sqrt(1/4 + 1/8) = 5.5 %, whatever so few say of their own spread."""
-    monkeypatch.setattr(sys.modules["recur.theory.tied"], "STEPS", 512)  # one program the less
+    monkeypatch.setattr(
+        sys.modules["recur.theory.tied_weights"], "STEPS", 512
+    )  # one program the less
     cell = cells.named(name)
     for prior in SIMULATED[name]:
         keys = jax.random.split(KEY, NETWORKS.networks)

@@ -6,17 +6,18 @@ are natural logarithms (nats), so they stay finite where the quantities themselv
 float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
 """
 
-from recur.analysis.fixed_points import OUTCOMES, Points, describe_points, distinct, fixed_points
-from recur.analysis.gain import log_gain
+from recur.analysis.equilibria import OUTCOMES, Points, describe_points, distinct, fixed_points
+from recur.analysis.gate_openness import openness
 from recur.analysis.gradients import gradient_norms
-from recur.analysis.jacobian import (
-    SingularValues,
-    input_output,
-    log_singular_values,
-    singular_value_details,
+from recur.analysis.gradients_by_lag import (
+    Verdict,
+    gradient_by_lag,
+    gradient_map,
+    quantiles,
+    verdict,
 )
-from recur.analysis.lags import Verdict, gradient_by_lag, gradient_map, quantiles, verdict
-from recur.analysis.lyapunov import (
+from recur.analysis.linear_stability import Stability, modes, stability
+from recur.analysis.lyapunov_exponents import (
     Lyapunov,
     entropy_rate,
     finite_growth,
@@ -26,9 +27,14 @@ from recur.analysis.lyapunov import (
     lyapunov_details,
 )
 from recur.analysis.matrix_free import Density, singular_density, top_log_singular_values
-from recur.analysis.openness import openness
-from recur.analysis.stability import Stability, modes, stability
-from recur.analysis.vectors import InputDirections, input_directions, one_step_spectra
+from recur.analysis.perturbation_gain import log_gain
+from recur.analysis.singular_values import (
+    SingularValues,
+    input_output,
+    log_singular_values,
+    singular_value_details,
+)
+from recur.analysis.singular_vectors import InputDirections, input_directions, one_step_spectra
 
 __all__ = [
     "log_gain",

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect
-from recur.analysis.flat import Step, finite_or_nan, flatten, log_norm, precise, pullback
+from recur.analysis.numerics.flat_state import (
+    Step,
+    finite_or_nan,
+    flatten,
+    log_norm,
+    precise,
+    pullback,
+)
 from recur.core import Body, Tree
 
 

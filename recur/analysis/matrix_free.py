@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect
-from recur.analysis.flat import flatten, integer, log_norm, precise
+from recur.analysis.numerics.flat_state import flatten, integer, log_norm, precise
 from recur.core import Body, Tree
 
 AGREE = 0.01  # nats, and relative: to which a value is known

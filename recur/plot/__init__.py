@@ -28,15 +28,15 @@ except ImportError as error:
     ) from error
 
 from recur.plot.bands import band
-from recur.plot.eigenvalues import eigenvalues
-from recur.plot.fixed_points import fixed_points
-from recur.plot.gates import gates
+from recur.plot.gate_openness import gates
 from recur.plot.gradients import gradient_map, gradient_norms
-from recur.plot.input_output import input_output
-from recur.plot.lyapunov import lyapunov, lyapunov_convergence
-from recur.plot.phase_diagram import phase_diagram
+from recur.plot.lyapunov_exponents import lyapunov, lyapunov_convergence
+from recur.plot.phases import phase_diagram
+from recur.plot.reach import input_output
+from recur.plot.state_space import fixed_points
 from recur.plot.style import COLOURS, decades
-from recur.plot.trainability import trainability
+from recur.plot.trained_lengths import trainability
+from recur.plot.unit_circle import eigenvalues
 
 __all__ = [
     "input_output",

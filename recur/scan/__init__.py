@@ -1,7 +1,7 @@
 """From cells to time: `run` over a sequence, and the bodies that analyses take."""
 
-from recur.scan.bodies import Tied, tied, untied
-from recur.scan.checks import (
+from recur.scan.indices import inside, or_nan, require_index, require_integers
+from recur.scan.input_checks import (
     check,
     check_finite,
     describe,
@@ -11,9 +11,9 @@ from recur.scan.checks import (
     number_of_steps,
     require_float,
 )
-from recur.scan.indices import inside, or_nan, require_index, require_integers
-from recur.scan.passes import run, states, total, truncated
-from recur.scan.plan import Plan, plan
+from recur.scan.one_step import Tied, tied, untied
+from recur.scan.over_time import run, states, total, truncated
+from recur.scan.planning import Plan, plan
 from recur.scan.ragged import known_present, present, require_lengths
 
 __all__ = [

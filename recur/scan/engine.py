@@ -24,11 +24,11 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from recur.core import Tree, Unitwise, hidden
-from recur.scan.held import as_given, wide
-from recur.scan.pieces import in_pieces, joined
-from recur.scan.plan import Plan
-from recur.scan.slopes import combine, slopes
+from recur.scan.chunks import in_pieces, joined
+from recur.scan.parameter_precision import as_given, wide
+from recur.scan.planning import Plan
 from recur.scan.sums import Sums, remaining, summed, sums_of
+from recur.scan.update_derivatives import combine, slopes
 
 
 def trajectory(

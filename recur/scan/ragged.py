@@ -9,8 +9,8 @@ from jax import Array
 
 from recur import expect
 from recur.core import Tree
-from recur.scan.checks import are_numbers, input_array
 from recur.scan.indices import inside, known
+from recur.scan.input_checks import are_numbers, input_array
 
 TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for xs (..., T, d)"
 

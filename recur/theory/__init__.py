@@ -8,10 +8,10 @@ nats per step. What cannot be done raises ValueError with the reason.
 """
 
 from recur.theory import closed, spectrum
-from recur.theory.critical import critical, critical_minimal, slowest
-from recur.theory.field import MeanField, Squares, timescale
-from recur.theory.tied import signal_tied, tied
-from recur.theory.untied import Signal, signal_untied, untied
+from recur.theory.critical_priors import critical, critical_minimal, slowest
+from recur.theory.mean_field import MeanField, Squares, timescale
+from recur.theory.redrawn_weights import Signal, signal_untied, untied
+from recur.theory.tied_weights import signal_tied, tied
 
 __all__ = [
     "MeanField",

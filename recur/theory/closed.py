@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 
 from recur import expect
 from recur.core import Prior, gaussian
-from recur.theory.field import MeanField, Squares, check_inputs
+from recur.theory.mean_field import MeanField, Squares, check_inputs
 from recur.theory.quadrature import gauss, mean, mean_of_pair, safe_sqrt
 
 HALVINGS = 45  # of the space between two points

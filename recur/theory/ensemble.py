@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 
 from recur.core import Prior, Recurrence, Tree, Unitwise, hidden
-from recur.theory.roles import Roles, roles
-from recur.theory.wide import NoTheory, Wide
+from recur.theory.preactivations import Roles, roles
+from recur.theory.wide_matrix import NoTheory, Wide
 
 Product = Callable[[int, Array], Array]  # (which matrix, x (k, n)) -> x @ W (k, g*n)
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from recur.core import Tree
 from recur.theory.ensemble import Ensemble
-from recur.theory.field import Squares
+from recur.theory.mean_field import Squares
 
 
 class Derivatives(NamedTuple):

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from recur import expect
 from recur.core import Prior
 from recur.theory import closed
-from recur.theory.field import Squares
+from recur.theory.mean_field import Squares
 
 
 @expect.arguments(T=expect.count(1))

@@ -33,10 +33,10 @@ What else shall be small is a term of the loss:
         )
 """
 
-from recur.train.batches import value_and_grad
+from recur.train.data_parallel import value_and_grad
 from recur.train.descent import Loss, Sample, State, advance, finish, start, training
-from recur.train.devices import over_devices
-from recur.train.omega import omega
+from recur.train.gradient_norm_penalty import omega
+from recur.train.parallel_sweep import over_devices
 
 __all__ = [
     "State",

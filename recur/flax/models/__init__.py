@@ -16,8 +16,8 @@ line: `scan.tied(model.rnn.cell, model.rnn.values)`. They come in by `weights.wi
 from recur.flax.models.autoencoder import Autoencoder
 from recur.flax.models.beams import Found, beam_search
 from recur.flax.models.classifier import Classifier
-from recur.flax.models.ctc import ctc
-from recur.flax.models.ctc_decode import Decoded, ctc_decode, ctc_greedy
+from recur.flax.models.ctc_decoding import Decoded, ctc_decode, ctc_greedy
+from recur.flax.models.ctc_loss import ctc
 from recur.flax.models.encoder_decoder import AttentiveDecoder, EncoderDecoder
 from recur.flax.models.generator import Generator
 from recur.flax.models.hierarchical import HierarchicalAutoencoder

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect, scan
-from recur.flax.models.ctc import counted
+from recur.flax.models.ctc_loss import counted
 
 
 @expect.arguments(

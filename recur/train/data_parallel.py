@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from recur import expect
 from recur.core import Tree
-from recur.scan.shares import share_among, varies, vary
+from recur.scan.sharding import share_among, varies, vary
 
 
 @expect.arguments(loss=expect.function)

@@ -15,10 +15,10 @@ import numpy as np
 from jax import Array, lax
 
 from recur import expect, scan
-from recur.analysis.flat import flatten, precise
-from recur.analysis.frame import directions, transport
-from recur.analysis.push import push_forward
-from recur.analysis.qr import lq
+from recur.analysis.numerics.flat_state import flatten, precise
+from recur.analysis.numerics.orthonormal_frame import directions, transport
+from recur.analysis.numerics.qr import lq
+from recur.analysis.numerics.step_jacobian import push_forward
 from recur.compose.presence import steps_present
 from recur.core import Body, Tree
 

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from recur import expect, scan
 from recur.core import Recurrence, Tree, Unitwise, hidden, recurrence
-from recur.scan.shares import alike, shared
+from recur.scan.sharding import alike, shared
 
 
 @expect.arguments(loss=expect.function, cell=recurrence, params=expect.tree, state=expect.tree)

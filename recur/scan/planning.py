@@ -7,7 +7,7 @@ import numpy as np
 
 from recur import expect
 from recur.core import Recurrence, Tree, Unitwise, recurrence
-from recur.scan.checks import are_numbers, input_array
+from recur.scan.input_checks import are_numbers, input_array
 
 Engine = Literal["auto", "scan", "chunked"]
 Memory = Literal["mix", "states", "chunks", "sqrt"]

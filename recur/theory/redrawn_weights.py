@@ -20,11 +20,11 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from recur import expect
-from recur.analysis.flat import precise
+from recur.analysis.numerics.flat_state import precise
 from recur.core import Prior, Recurrence, Tree, gaussian, hidden, recurrence
 from recur.theory.closed import safe_sqrt
 from recur.theory.ensemble import Ensemble, ensemble
-from recur.theory.field import MeanField, check_inputs, cosines, timescale
+from recur.theory.mean_field import MeanField, check_inputs, cosines, timescale
 from recur.theory.perturbation import averages_of_squares, differentiate, propagate, squares
 from recur.theory.population import move, nudge, overlaps, start, stuck
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur.analysis.flat import affordable, log_norm
-from recur.analysis.qr import one_by_one, qr, singular_values
+from recur.analysis.numerics.flat_state import affordable, log_norm
+from recur.analysis.numerics.qr import one_by_one, qr, singular_values
 
 SWEEPS = 30  # a few suffice after a QR; the limit only ends a hopeless case (NaN)
 UNROLL = 4  # rounds of rotations; they are short

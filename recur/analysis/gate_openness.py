@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax import Array, lax
 
-from recur.analysis.flat import flatten
+from recur.analysis.numerics.flat_state import flatten
 from recur.core import Body, Tree
 from recur.jaxpr import evaluate
 

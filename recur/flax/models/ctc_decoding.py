@@ -21,7 +21,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from recur import expect, scan
-from recur.flax.models.ctc import NEVER, counted, require_blank
+from recur.flax.models.ctc_loss import NEVER, counted, require_blank
 
 
 class Decoded(NamedTuple):

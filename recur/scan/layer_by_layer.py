@@ -15,14 +15,21 @@ from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
 from recur.compose.skips import HighwaySkip, Residual
 from recur.core import Recurrence, Tree, hidden, require_params, require_recurrence, takes
-from recur.scan.bodies import tied
-from recur.scan.checks import check, describe, input_array, length, require_batch, require_float
+from recur.scan.chunks import in_pieces, joined
 from recur.scan.engine import trajectory
-from recur.scan.held import as_given, wide
-from recur.scan.pieces import in_pieces, joined
-from recur.scan.plan import Engine, Memory, Plan, plan
+from recur.scan.input_checks import (
+    check,
+    describe,
+    input_array,
+    length,
+    require_batch,
+    require_float,
+)
+from recur.scan.one_step import tied
+from recur.scan.parameter_precision import as_given, wide
+from recur.scan.planning import Engine, Memory, Plan, plan
 from recur.scan.ragged import present, require_flags
-from recur.scan.shares import alike
+from recur.scan.sharding import alike
 
 _log = logging.getLogger("recur.scan")
 

@@ -21,7 +21,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from recur import expect
-from recur.analysis.flat import Step, flatten, integer, precise
+from recur.analysis.numerics.flat_state import Step, flatten, integer, precise
 from recur.core import Body, Tree
 
 OUTCOMES = ("fixed", "slow", "moving", "lost")

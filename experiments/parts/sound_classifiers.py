@@ -14,7 +14,7 @@ from recur.cells import lstm, wave
 from recur.core import Tree
 
 
-class Listener(NamedTuple):
+class SoundClassifier(NamedTuple):
     """How it is drawn, what its outputs sum up to, and how it learns."""
 
     draw: Callable[[Array], Tree]  # key -> params
@@ -46,7 +46,7 @@ def energy(at: wave.Medium, rho: Array, xs: Array, pixels: Any = slice(None)) ->
     )[1]
 
 
-def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Listener:
+def through_a_material(at: wave.Medium, rate: optax.Schedule) -> SoundClassifier:
     """The wave, read at its probes: all pixels start halfway between the two speeds."""
 
     def power(rho: Array, xs: Array) -> Array:
@@ -56,10 +56,10 @@ def through_a_material(at: wave.Medium, rate: optax.Schedule) -> Listener:
         del key
         return jnp.full(at.n, 0.5)
 
-    return Listener(draw, power, optax.adam(rate), at.n)
+    return SoundClassifier(draw, power, optax.adam(rate), at.n)
 
 
-def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Listener:
+def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> SoundClassifier:
     """An LSTM and a linear readout, whose squares are summed over time as the probes' are."""
     n = width(lstm.cell, 1, parameters)
 
@@ -75,10 +75,10 @@ def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Liste
         )[1]
 
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    return Listener(draw, power, optimizer, count(lstm.cell, 1, n) + n * vowels)
+    return SoundClassifier(draw, power, optimizer, count(lstm.cell, 1, n) + n * vowels)
 
 
-def loss(listener: Listener, params: Tree, batch: tuple[Array, Array]) -> Array:
+def loss(listener: SoundClassifier, params: Tree, batch: tuple[Array, Array]) -> Array:
     """Mean -log of the right output's share in the power, nats."""
     xs, labels = batch
     logits = jnp.log(listener.power(params, xs) + 1e-12)

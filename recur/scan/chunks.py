@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from recur.core import Tree
-from recur.scan.checks import length
+from recur.scan.input_checks import length
 
 
 def in_pieces(

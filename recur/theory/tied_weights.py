@@ -1,8 +1,8 @@
 """Mean-field theory of any Unitwise cell with real, tied weights: one W for all time.
 
 The states of such a network depend on the past of W, as with redrawn weights they do not; how one
-network runs without drawing W is told in `recur.theory.memory`. Here several run until they have
-been measured for long enough, and their moments and exponents are averaged.
+network runs without drawing W is told in `recur.theory.revealed_weights`. Here several run until
+they have been measured for long enough, and their moments and exponents are averaged.
 """
 
 import warnings
@@ -16,13 +16,13 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur import expect
-from recur.analysis.flat import precise
+from recur.analysis.numerics.flat_state import precise
 from recur.core import Prior, Recurrence, gaussian, hidden, recurrence
 from recur.theory.ensemble import ensemble
-from recur.theory.field import MeanField, check_inputs, cosines, timescale
-from recur.theory.memory import Moments, Network, advance, complete, found, grow
+from recur.theory.mean_field import MeanField, check_inputs, cosines, timescale
 from recur.theory.population import nudge, stuck
-from recur.theory.untied import Signal, cosine
+from recur.theory.redrawn_weights import Signal, cosine
+from recur.theory.revealed_weights import Moments, Network, advance, complete, found, grow
 
 UNITS = 2048
 NETWORKS = 4  # independent: their spread gives the standard errors

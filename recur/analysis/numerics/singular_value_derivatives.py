@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis.qr import qr
+from recur.analysis.numerics.qr import qr
 from recur.core import Body, Tree
 
 Factor = Callable[[Tree, Array], Array]  # (now, W (k, D)) -> W F^T

@@ -9,10 +9,10 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from recur import scan
-from recur.analysis.flat import Step
-from recur.analysis.saturation import accurate
+from recur.analysis.numerics.flat_state import Step
+from recur.analysis.numerics.saturation import accurate
 from recur.core import Body, Tree, Unitwise, hidden
-from recur.scan.slopes import combine, slopes
+from recur.scan.update_derivatives import combine, slopes
 
 Push = Callable[[Array, Array, Tree], tuple[Array, Array]]  # (s, Q (k, m), x) -> (s, Q J^T)
 

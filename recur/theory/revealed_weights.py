@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from recur.analysis.flat import precise
+from recur.analysis.numerics.flat_state import precise
 from recur.core import Tree, hidden
 from recur.theory.ensemble import Ensemble
 from recur.theory.population import gaussian, inputs, overlaps, preactivation

@@ -17,9 +17,9 @@ import numpy as np
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis.flat import Step, affordable
-from recur.analysis.push import Push
-from recur.analysis.qr import lq, qr
+from recur.analysis.numerics.flat_state import Step, affordable
+from recur.analysis.numerics.qr import lq, qr
+from recur.analysis.numerics.step_jacobian import Push
 from recur.core import Tree
 
 STRETCH = 8  # steps that share a QR where that is safe

@@ -15,8 +15,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur import expect
-from recur.analysis.fixed_points import batch
-from recur.analysis.flat import finite_or_nan, precise
+from recur.analysis.equilibria import batch
+from recur.analysis.numerics.flat_state import finite_or_nan, precise
 from recur.core import Body, Tree
 from recur.eigenvalues import eigenvalues, eigenvectors
 

@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from recur.core import Tree
-from recur.scan.checks import describe, input_array
+from recur.scan.input_checks import describe, input_array
 
 Walk = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # (params, state, now) -> (state, outs)
 

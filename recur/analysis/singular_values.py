@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis import product
-from recur.analysis.flat import (
+from recur.analysis.gradients import trajectory
+from recur.analysis.numerics import matrix_product as product
+from recur.analysis.numerics.flat_state import (
     Step,
     finite_or_nan,
     flatten,
@@ -19,11 +20,16 @@ from recur.analysis.flat import (
     require_every_step,
     require_inputs,
 )
-from recur.analysis.gradients import trajectory
-from recur.analysis.push import Push, push_forward
-from recur.analysis.qr import lq, qr
-from recur.analysis.rounding import Round, compare, exact, rms
-from recur.analysis.sensitivity import Chain, differentiable, from_left, from_right, total_change
+from recur.analysis.numerics.qr import lq, qr
+from recur.analysis.numerics.rounding import Round, compare, exact, rms
+from recur.analysis.numerics.singular_value_derivatives import (
+    Chain,
+    differentiable,
+    from_left,
+    from_right,
+    total_change,
+)
+from recur.analysis.numerics.step_jacobian import Push, push_forward
 from recur.core import Body, Tree
 
 Pull = Callable[[Array, int, Array], tuple[Array, Array]]

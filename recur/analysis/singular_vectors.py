@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import scan
-from recur.analysis import product
-from recur.analysis.flat import (
+from recur.analysis.numerics import matrix_product as product
+from recur.analysis.numerics.flat_state import (
     Step,
     finite_or_nan,
     flatten,
@@ -18,9 +18,9 @@ from recur.analysis.flat import (
     require_every_step,
     require_inputs,
 )
-from recur.analysis.push import generic, push_forward
-from recur.analysis.qr import qr, singular_values
-from recur.analysis.rounding import Round, judge, rms, twice
+from recur.analysis.numerics.qr import qr, singular_values
+from recur.analysis.numerics.rounding import Round, judge, rms, twice
+from recur.analysis.numerics.step_jacobian import generic, push_forward
 from recur.core import Body, Tree
 
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from recur import expect
 from recur.core import Body, Tree
-from recur.scan.bodies import Tied
+from recur.scan.one_step import Tied
 
 
 @expect.arguments(xs=expect.arrays)

@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 
 from recur import expect
 from recur.core import Prior, Recurrence, gaussian, recurrence
-from recur.theory.field import MeanField, check_inputs
+from recur.theory.mean_field import MeanField, check_inputs
 from recur.theory.quadrature import mean
-from recur.theory.untied import untied
+from recur.theory.redrawn_weights import untied
 
 HALVINGS = 12  # of the interval: a 1/4096 of it remains
 MORE = 8  # halvings beyond those, where chi still differs between the ends

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from recur import expect, scan
-from recur.analysis.saturation import accurate
+from recur.analysis.numerics.saturation import accurate
 from recur.compose.presence import steps_present
 from recur.core import Body, Tree
 

@@ -10,12 +10,12 @@ from jax import Array, lax
 from recur import expect
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
-from recur.scan.checks import are_numbers, describe, length, number_of_steps
-from recur.scan.held import as_given, wide
-from recur.scan.pieces import in_pieces
-from recur.scan.plan import Engine, Memory
-from recur.scan.shares import shared
-from recur.scan.walk import ask, begin, walker
+from recur.scan.chunks import in_pieces
+from recur.scan.input_checks import are_numbers, describe, length, number_of_steps
+from recur.scan.layer_by_layer import ask, begin, walker
+from recur.scan.parameter_precision import as_given, wide
+from recur.scan.planning import Engine, Memory
+from recur.scan.sharding import shared
 
 
 def run(

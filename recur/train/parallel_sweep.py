@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from recur import expect
 from recur.core import Tree
-from recur.scan.shares import share_among
+from recur.scan.sharding import share_among
 
 
 @expect.arguments(function=expect.function)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect
-from recur.analysis.flat import flatten, log_norm, precise
+from recur.analysis.numerics.flat_state import flatten, log_norm, precise
 from recur.core import Body, Tree
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array, lax
 
 from recur import expect, scan
-from recur.analysis.flat import (
+from recur.analysis.gradients import position_of_output, trajectory
+from recur.analysis.numerics.flat_state import (
     Step,
     finite_or_nan,
     flatten,
@@ -25,7 +26,6 @@ from recur.analysis.flat import (
     pullback,
     require_every_step,
 )
-from recur.analysis.gradients import position_of_output, trajectory
 from recur.core import Body, Tree
 
 Losses = Callable[[Array], Array]  # hs (T, ..., n) -> (T,), the loss of each step from its own h

@@ -1,0 +1,1 @@
+"""What the analyses compute with: frames, products and factorisations that stay accurate."""
