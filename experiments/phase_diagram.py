@@ -30,7 +30,6 @@ from recur import plot as picture
 from recur.core import Prior
 
 CLOSED = {"vanilla": theory.closed.vanilla, "minimal.bare": theory.closed.minimal}
-KEEPS = {"gru": "update", "lstm": "forget", "cfn": "forget"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,11 @@ def prior(name: str, sigma_w: Array, mu_b: Array) -> Prior:
         return Prior(sigma_w, 0.025, mu_b, 0.0)
     if name == "minimal.bare":
         return Prior(sigma_w, 1.39, mu_b, 0.0)
-    gates = getattr(cells, name).GATES
-    return Prior(sigma_w, 1.0, jnp.zeros(len(gates)).at[gates.index(KEEPS[name])].set(mu_b), 0.0)
+    gates = cells.named(name).gates
+    if gates.keeps is None:
+        raise ValueError(f"{name} declares no gate that keeps its state: {gates}")
+    biases = jnp.zeros(len(gates.names)).at[gates.names.index(gates.keeps)].set(mu_b)
+    return Prior(sigma_w, 1.0, biases, 0.0)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from recur import analysis, cells, compose, generate, scan, tasks, theory
 from recur.cell_contract import check_cell
-from recur.core import Cell, Prior, Recurrence, Unitwise, hidden
+from recur.core import Cell, Gates, Prior, Recurrence, Unitwise, hidden
+from recur.gated_cells import GateParams, gated
 
 if TYPE_CHECKING:
     from recur import plot as plot
 
 __all__ = [
     "Cell",
+    "GateParams",
+    "Gates",
     "Prior",
     "Recurrence",
     "Unitwise",
@@ -19,6 +22,7 @@ __all__ = [
     "cells",
     "check_cell",
     "compose",
+    "gated",
     "generate",
     "hidden",
     "scan",

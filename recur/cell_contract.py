@@ -13,6 +13,8 @@ from jax.flatten_util import ravel_pytree
 
 from recur import expect, scan
 from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, gaussian, hidden, require_recurrence
+from recur.declared_gates import as_declared
+from recur.scan.sums import remaining, summed
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,10 @@ def _promises(
         yield "mix is linear", lambda: _linear(cell, sample)
         yield "update is unitwise", lambda: _unitwise(cell, sample, n)
         yield "engine", lambda: _engine(cell, sample)
+        if cell.sums:
+            yield "sums", lambda: _sums(cell, sample)
+    if isinstance(cell, Cell | Unitwise) and any(cell.gates[1:]):
+        yield "gates", lambda: as_declared(cell)
 
 
 def _judge(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
@@ -220,6 +226,15 @@ def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
             i, j = across[0]
             return False, f"unit {i} reads unit {j}: couple units in mix alone, or build a Cell"
     return True, "no unit reads another's state, r or z"
+
+
+def _sums(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
+    """update(r, z) = update(r + z, 0) at the leaves of r and z that are declared."""
+    params, state = sample.params, sample.state
+    r, z = cell.mix(params, hidden(state)), cell.drive(params, sample.x)
+    moved = summed(cell.sums, r, z), remaining(cell.sums, z)
+    ours, other = (cell.update(params, state, *parts) for parts in ((r, z), moved))
+    return _compare(ours, other, "where the declared sums are given for r, and 0 for z", 1)
 
 
 def _engine(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:

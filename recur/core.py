@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from recur import expect
+from recur.functions import modules, named
 
 Tree = Any  # a pytree of arrays
 Body = Callable[[Tree, Tree], tuple[Tree, Array]]  # (state, x) -> (state, h)
@@ -32,7 +33,24 @@ class Recurrence(Protocol):
         """(params, state, x) -> (state, h)."""
 
 
-@dataclass(frozen=True)
+class Gates(NamedTuple):
+    """What the author of a gated cell knows of its gates; each is a block of n biases in b.
+
+    `keeps` names the gate that leaves the state as it is where it opens (the update gate of a GRU),
+    `overwrites` the one that does so where it closes (the forget gate of an MGU). `writes` names a
+    gate of its own by which the input enters (the input gate of an LSTM).
+    """
+
+    names: tuple[str, ...] = ()
+    keeps: str | None = None
+    overwrites: str | None = None
+    writes: str | None = None
+
+
+NO_GATES = Gates()
+
+
+@dataclass(frozen=True, repr=False)
 class Cell:
     """Any recurrence: three pure functions.
 
@@ -40,19 +58,25 @@ class Cell:
     constant: hashable, equal to one that was made alike and to no other, so it is a static argument
     under `jit`, and pickled where its functions are. Those that a module has are; in place of a
     closure take `functions.Given`, as the cells here do.
-    With `takes`, it declares the type of its parameters as its own: see `require_params`.
+    With `takes`, it declares the type of its parameters as its own: see `require_params`; with
+    `gates`, what its gates do.
     """
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params
     start: Callable[..., Tree]  # (params, batch=()) -> state before the first input
     step: Callable[..., tuple[Tree, Array]]  # (params, state, x) -> (state, h)
     takes: Any = None  # the type of params, or a tuple of types, nested as params are; None: any
+    gates: Gates = NO_GATES
 
     def __post_init__(self) -> None:
         _declared.update(_types(self.takes))
+        _require_gates(self.gates)
+
+    def __repr__(self) -> str:
+        return _shown(self, "step", self.step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unitwise:
     """A recurrence whose units meet in one linear map and nowhere else.
 
@@ -61,8 +85,11 @@ class Unitwise:
     All that is derived in this package beyond `step` (fast passes, structured Jacobians, theory
     at infinite width) rests on three promises, which the tests check for every cell of ours:
     `drive` sees no state, `mix` is linear in h, and `update` acts on each unit by itself. As in a
-    `Cell`, features are the last axis, there may be any batch axes before it, or none, and `takes`
-    declares the type of the parameters.
+    `Cell`, features are the last axis, there may be any batch axes before it, or none, `takes`
+    declares the type of the parameters, and `gates` what the gates do.
+    With `sums`, `update` reads leaf i of r and leaf j of z by their sum alone, for each (i, j). The
+    backward pass then keeps the sum and does not compute z again, which is some 5 % of a step of
+    training. `gated` declares it.
     """
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params
@@ -71,15 +98,45 @@ class Unitwise:
     mix: Callable[..., Tree]  # (params, h) -> r, the only place where units meet
     update: Callable[..., Tree]  # (params, state, r, z) -> state, unit by unit
     takes: Any = None  # the type of params, or a tuple of types, nested as params are; None: any
+    gates: Gates = NO_GATES
+    sums: tuple[tuple[int, int], ...] = ()  # (leaf of r, leaf of z), read by their sum alone
 
     def __post_init__(self) -> None:
         _declared.update(_types(self.takes))
+        _require_gates(self.gates)
+
+    def __repr__(self) -> str:
+        return _shown(self, "update", self.update)
 
     def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
         """One step, in `lax.scan`'s own order: (params, state, x) -> (state, h)."""
         r = self.mix(params, hidden(state))
         state = self.update(params, state, r, self.drive(params, x))
         return state, hidden(state)
+
+
+def _require_gates(gates: Gates) -> None:
+    """Raise ValueError where a declaration names a gate that there is not, or keeps twice."""
+    names, *declared = gates
+    unknown = [gate for gate in declared if gate is not None and gate not in names]
+    if unknown:
+        raise ValueError(f"there is no gate {unknown[0]!r}; the gates are {', '.join(names)}")
+    if gates.keeps is not None and gates.overwrites is not None:
+        raise ValueError(
+            f"one gate keeps the state: by opening, keeps={gates.keeps!r}, or by closing, "
+            f"overwrites={gates.overwrites!r}; got both"
+        )
+
+
+def _shown(cell: Cell | Unitwise, role: str, function: Callable[..., Any]) -> str:
+    """A cell by the name that its module has for it, such as gru.cell, and its gates."""
+    gates = f"({', '.join(cell.gates.names)})" if cell.gates.names else ""
+    for module in (*modules(function), *modules(cell.init)):
+        for name, value in vars(module).items():
+            if value is cell:
+                place = module.__name__.rpartition(".")[2]
+                return f"{name}{gates}" if place == "__main__" else f"{place}.{name}{gates}"
+    return f"{type(cell).__name__}(init={named(cell.init)}, {role}={named(function)})"
 
 
 def require_recurrence(cell: Any) -> None:
@@ -118,6 +175,11 @@ def _types(takes: Any) -> Iterator[type]:
 def takes(cell: Any) -> Any:
     """What a recurrence declares that it takes: a type, or types nested as its parameters are."""
     return getattr(cell, "takes", None)
+
+
+def gates(cell: Any) -> Gates:
+    """What a recurrence declares of its gates; nothing where it has no such field."""
+    return getattr(cell, "gates", NO_GATES)
 
 
 def require_params(takes: Any, params: Tree) -> None:

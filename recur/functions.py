@@ -9,10 +9,11 @@ own functions are. JAX would copy jnp.tanh to something else, and cannot pickle 
 
 import copyreg
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from inspect import ismethod
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -32,9 +33,26 @@ class Given:
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "arguments", arguments)
 
-    def __call__(self, *rest: Any, **named: Any) -> Any:
+    def __call__(self, *rest: Any, **options: Any) -> Any:
         """The function of all its arguments."""
-        return self.function(*self.arguments, *rest, **named)
+        return self.function(*self.arguments, *rest, **options)
+
+    def __repr__(self) -> str:
+        return f"{named(self.function)}({', '.join(map(named, self.arguments))})"
+
+
+def named(value: Any) -> str:
+    """A function by its name, without an address; of others what Python prints."""
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def modules(function: Any) -> Iterator[ModuleType]:
+    """Those in which a function, and the functions it is given, are written."""
+    if isinstance(function, Given):
+        for part in (*function.arguments, function.function):
+            yield from modules(part)
+    elif isinstance(module := getattr(function, "__module__", None), str) and module in sys.modules:
+        yield sys.modules[module]
 
 
 def unbound(function: Callable[..., Any]) -> Callable[..., Any]:

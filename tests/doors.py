@@ -635,7 +635,7 @@ door(
 
 door("cells.named", {"name": "gru"}, name=[None, 3, "grru", ""])
 door(
-    "cells.vanilla.elman cells.lstm.long_short cells.gru.gated",
+    "cells.vanilla.elman cells.lstm.long_short cells.gru.with_candidate",
     {"phi": jnp.tanh},
     phi=[*FUNCTION, jax.nn.softmax],
 )

@@ -369,7 +369,9 @@ def test_gru_reset_before_against_numpy():
     run_both(cells.gru.reset_before, 3, 5, step)
 
 
-@pytest.mark.parametrize("make", [cells.vanilla.elman, cells.lstm.long_short, cells.gru.gated])
+@pytest.mark.parametrize(
+    "make", [cells.vanilla.elman, cells.lstm.long_short, cells.gru.with_candidate]
+)
 def test_a_phi_that_is_not_unitwise_is_refused(make):
     """A softmax, a norm, a sort, a unit that vanishes; what has a number for each unit passes."""
     for phi in (jax.nn.softmax, lambda a: a - a.mean(), lambda a: a[..., ::-1], jnp.sort):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import MADE, few_slow, some_slow
 
-from recur import Cell, Prior, Unitwise, cell_contract, cells, check_cell, scan
+from recur import Cell, Gates, Prior, Unitwise, cell_contract, cells, check_cell, scan
+from recur.declared_gates import as_declared
 
 SIMPLE = cells.vanilla.cell
 SLOW = some_slow({"gru", "mingru"}, "")  # lstm has all that they have, and a second array
@@ -21,8 +22,9 @@ def test_good_cells_pass(which):
     report = check_cell(cells.named(which))
     assert report.ok, report
     names = [check.name for check in report.checks]
-    structured = ["mix is linear", "update is unitwise", "engine"] * (which != "gru.reset_before")
-    assert names == ["constant", "state", "batch axes", "derivative", *structured]
+    structured = ["mix is linear", "update is unitwise", "engine", "sums"]
+    structured = {"gru.reset_before": [], "mingru": structured[:3]}.get(which, structured)
+    assert names == ["constant", "state", "batch axes", "derivative", *structured, "gates"]
     assert f"{len(names)} of {len(names)} promises kept" in str(report)
 
 
@@ -138,6 +140,12 @@ BROKEN = {
         (THREE_FAULTS, "unit 0 reads unit 4: couple units in mix alone, or build a Cell"),
     ],
     "engine": [(replaced(SIMPLE, drive=one_axis_is_another), "from a plain scan")],
+    "sums": [
+        (
+            replaced(SIMPLE, update=lambda p, h, r, z: jnp.tanh(r + z) + r),
+            "where the declared sums",
+        ),
+    ],
     "init and start": [(replaced(SIMPLE, init=lambda *a: 1 / 0), "raised ZeroDivisionError")],
 }
 
@@ -154,6 +162,21 @@ def test_each_broken_promise_is_named(promise, cell, message):
     assert not broken.ok
     assert re.search(message, broken.found), broken.found
     assert f"FAIL  {promise}" in str(report)
+
+
+def test_gates_that_do_not_do_what_is_declared():
+    """Of an LSTM; the gates as they are pass with every cell that has some."""
+    for what, found in (
+        ({"keeps": "input"}, "input open leaves 0.5 of the state, else 0.5; a gate that keeps"),
+        ({"overwrites": "forget"}, "forget closed leaves .* of the state, else 1"),
+        ({"writes": "forget"}, "forget lets .* closed .* nothing in where it is closed"),
+    ):
+        said = Gates(cells.lstm.GATES, **what)
+        ok, told = as_declared(replaced(cells.lstm.cell, gates=said))
+        assert not ok
+        assert re.search(found, told), told
+    ok, told = as_declared(replaced(cells.lstm.cell, gates=Gates(("a", "b"), "a")))
+    assert (ok, told) == (False, "2 gates are declared, and b has 4 numbers a unit")
 
 
 def test_what_is_no_cell_is_refused():

@@ -164,7 +164,7 @@ def test_the_gate_that_keeps_is_found(name):
     cell = cells.named(name)
     if name not in ROLES:
         with pytest.raises(
-            ValueError, match=r"no gate of this cell keeps .* Prior\(mu_b=one value"
+            ValueError, match=r"declares no gate that keeps its state.* Prior\(mu_b=one value"
         ):
             compose.forget_bias(cell)
         return
@@ -310,9 +310,9 @@ def shapes(cell, d, n):
         ),
         (
             lambda: compose.chrono(cells.wave.linear(SQUARE), 9),
-            r"gates of a cell are found by running it on d = 1.*n=1",
+            r"declares no gate that keeps its state",
         ),
-        (lambda: compose.chrono(compose.masked(cells.gru.cell), 9), r"this one does not run so"),
+        (lambda: compose.chrono(compose.layer_normed(cells.gru.cell), 9), "declares no gate"),
     ],
 )
 def test_bad_input(call, message):

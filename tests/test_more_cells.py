@@ -143,7 +143,7 @@ def test_gru_with_another_candidate_and_a_gate_that_writes():
         i, r = sigmoid(-(h @ W[0] + z[0])), sigmoid(h @ W[1] + z[1])
         return (1 - i) * h + i * np.maximum(r * (h @ W[2]) + z[2], 0)
 
-    agrees(cells.gru.gated(jax.nn.relu), step)
+    agrees(cells.gru.with_candidate(jax.nn.relu), step)
 
 
 def test_lstm_with_coupled_gates():

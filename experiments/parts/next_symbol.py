@@ -19,7 +19,7 @@ from jax import Array, lax
 from experiments.parts.sizes import count
 from recur import cells, scan
 from recur.compose import Stacked
-from recur.compose.gates import memory
+from recur.compose.gates import keeping, writing
 from recur.core import Cell, Recurrence, Tree, Unitwise
 from recur.flax.models import LanguageModel, sampled_cross_entropy
 
@@ -61,8 +61,10 @@ class Kind(NamedTuple):
             ],
         )
         assert isinstance(cell, Cell | Unitwise)  # as all that have a name
-        keep, write = memory(cell)
-        biases = {index: -sign for index, sign in write} | dict(keep)
+        biases = {}
+        if any(cell.gates[1:]):
+            write, keep = writing(cell), keeping(cell)
+            biases = ({write[0]: -write[1]} if write else {}) | dict([keep])
         for params in model.rnn.params:
             for index, bias in biases.items():
                 params.b[index * n : (index + 1) * n] = bias

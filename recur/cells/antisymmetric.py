@@ -15,7 +15,7 @@ from jax import Array
 from jax.nn import sigmoid
 
 from recur import expect
-from recur.core import Prior, Unitwise
+from recur.core import Gates, Prior, Unitwise
 from recur.functions import Given
 
 GATES = ("hidden",)
@@ -89,7 +89,7 @@ def euler(eps: float, gamma: float) -> Unitwise:
     """The cell with step eps and diffusion gamma. Raises ValueError unless eps > 0, gamma >= 0."""
     _check(eps, gamma)
     own = Given(update, float(eps), float(gamma))
-    return Unitwise(init, start, drive, mix, own, Params)
+    return Unitwise(init, start, drive, mix, own, Params, Gates(GATES))
 
 
 @expect.arguments(eps=expect.number(), gamma=expect.number())
@@ -97,7 +97,7 @@ def euler_gated(eps: float, gamma: float) -> Unitwise:
     """The gated cell with step eps and diffusion gamma. Raises ValueError as `euler` does."""
     _check(eps, gamma)
     own = Given(update_gated, float(eps), float(gamma))
-    return Unitwise(init_gated, start, drive_gated, mix, own, Gated)
+    return Unitwise(init_gated, start, drive_gated, mix, own, Gated, Gates(GATED, writes="update"))
 
 
 def _check(eps: float, gamma: float) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
-from recur.core import Prior, Unitwise
+from recur.core import Gates, Prior, Unitwise
 
 GATES = ("forget", "input")
 
@@ -58,4 +58,5 @@ def update(params: Params, h: Array, r: list[Array], z: tuple[Array, list[Array]
     return f * jnp.tanh(h) + i * embedded
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
+gates = Gates(GATES, keeps="forget", writes="input")
+cell = Unitwise(init, start, drive, mix, update, Params, gates, sums=((0, 1), (1, 2)))

@@ -5,7 +5,7 @@
     c = phi(r * (W_c h) + V_c x + b_c)             reset after the product
     h = u * h + (1 - u) * c
 
-`cell` has phi = tanh; `gated(phi)` takes any elementwise function.
+`cell` has phi = tanh; `with_candidate(phi)` takes any elementwise function.
 `cudnn` has c = tanh(r * (W_c h + b_h) + V_c x + b_c): the weights of cuDNN, PyTorch and Flax.
 `reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form and that of most texts, with
 two products a step.
@@ -27,16 +27,13 @@ from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
+from recur.gated_cells import GateParams, gated
 
 GATES = ("update", "reset", "candidate")
 
 
-class Params(NamedTuple):
+class Params(GateParams):
     """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of GATES."""
-
-    W: Array
-    V: Array
-    b: Array
 
 
 class Cudnn(NamedTuple):
@@ -48,74 +45,48 @@ class Cudnn(NamedTuple):
     b_h: Array
 
 
-class ResetBefore(NamedTuple):
+class ResetBefore(GateParams):
     """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of GATES; W_c acts on r * h."""
-
-    W: Array
-    V: Array
-    b: Array
-
-
-def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-    """Parameters drawn from the prior."""
-    return Params(*prior.draw(key, d, n, len(GATES)))
-
-
-def init_cudnn(key: Array, prior: Prior, d: int, n: int) -> Cudnn:
-    """Parameters drawn from the prior, with b_h = 0: `cell`'s own draw."""
-    W, V, b = prior.draw(key, d, n, len(GATES))
-    return Cudnn(W, V, b, jnp.zeros(n, b.dtype))
-
-
-def init_reset_before(key: Array, prior: Prior, d: int, n: int) -> ResetBefore:
-    """Parameters drawn from the prior: `cell`'s own draw."""
-    return ResetBefore(*init(key, prior, d, n))
-
-
-def start(params: Params | Cudnn | ResetBefore, batch: tuple[int, ...] = ()) -> Array:
-    """The zero state, (*batch, n)."""
-    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
-
-
-def drive(params: Params | Cudnn | ResetBefore, x: Array) -> list[Array]:
-    """V x + b of each gate."""
-    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
-
-
-def mix(params: Params | Cudnn, h: Array) -> list[Array]:
-    """W h of each gate."""
-    return jnp.split(h @ params.W, len(GATES), axis=-1)
 
 
 def update(
-    phi: Callable[[Array], Array], params: Params, h: Array, r: list[Array], z: list[Array]
+    phi: Callable[[Array], Array], h: Array, u: Array, r: Array, c: tuple[Array, Array]
 ) -> Array:
-    """u h + (1 - u) c."""
-    del params
-    u = sigmoid(r[0] + z[0])
-    c = phi(sigmoid(r[1] + z[1]) * r[2] + z[2])
-    return u * h + (1 - u) * c
+    """u h + (1 - u) phi(r (W_c h) + V_c x + b_c)."""
+    u, r, (mixed, driven) = sigmoid(u), sigmoid(r), c
+    return u * h + (1 - u) * phi(r * mixed + driven)
 
 
 @expect.arguments(phi=expect.function)
-def gated(phi: Callable[[Array], Array]) -> Unitwise:
+def with_candidate(phi: Callable[[Array], Array]) -> Unitwise:
     """The cell with this phi at the candidate; the same phi gives the same cell.
 
     Raises ValueError for a phi by which a unit reads another, such as a softmax.
     """
     require_elementwise(phi)
-    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
+    return gated(Params, Given(update, phi), GATES, keeps="update", apart=("candidate",))
+
+
+def init_cudnn(key: Array, prior: Prior, d: int, n: int) -> Cudnn:
+    """Parameters drawn from the prior, with b_h = 0: `cell`'s own draw."""
+    W, V, b = cell.init(key, prior, d, n)
+    return Cudnn(W, V, b, jnp.zeros(n, b.dtype))
 
 
 def update_cudnn(params: Cudnn, h: Array, r: list[Array], z: list[Array]) -> Array:
     """The form with a second bias, inside the reset."""
-    return cell.update(Params(*params[:3]), h, [r[0], r[1], r[2] + params.b_h], z)
+    return cell.update(params, h, [r[0], r[1], r[2] + params.b_h], z)
+
+
+def init_reset_before(key: Array, prior: Prior, d: int, n: int) -> ResetBefore:
+    """Parameters drawn from the prior: `cell`'s own draw."""
+    return ResetBefore(*cell.init(key, prior, d, n))
 
 
 def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, Array]:
     """The form whose reset comes before the product."""
     n = h.shape[-1]
-    z = drive(params, x)
+    z = cell.drive(params, x)
     r = jnp.split(h @ params.W[:, : 2 * n], 2, axis=-1)
     u = sigmoid(r[0] + z[0])
     c = jnp.tanh((sigmoid(r[1] + z[1]) * h) @ params.W[:, 2 * n :] + z[2])
@@ -123,6 +94,8 @@ def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, A
     return h, h
 
 
-cell = gated(jnp.tanh)
-cudnn = Unitwise(init_cudnn, start, drive, mix, update_cudnn, Cudnn)
-reset_before = Cell(init_reset_before, start, step_reset_before, ResetBefore)
+cell = with_candidate(jnp.tanh)
+cudnn = Unitwise(
+    init_cudnn, cell.start, cell.drive, cell.mix, update_cudnn, Cudnn, cell.gates, cell.sums
+)
+reset_before = Cell(init_reset_before, cell.start, step_reset_before, ResetBefore, cell.gates)

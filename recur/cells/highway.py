@@ -8,8 +8,6 @@
 Zilly et al. 2017, arXiv:1607.03474, equations 6-9, with the carry gate 1 - t.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
@@ -17,21 +15,19 @@ from jax.nn import sigmoid
 from recur import expect
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
+from recur.gated_cells import GateParams, gated
 
 GATES = ("candidate", "transform")
 
 
-class Params(NamedTuple):
+class Params(GateParams):
     """W (n, 2Ln) and b (2Ln,), the GATES of the first layer, of the second, ...; V (d, 2n)."""
 
-    W: Array
-    V: Array
-    b: Array
 
-
-def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-    """Parameters of one layer drawn from the prior."""
-    return Params(*prior.draw(key, d, n, len(GATES)))
+def update(h: Array, c: Array, t: Array) -> Array:
+    """(1 - t) h + t c, one layer."""
+    c, t = jnp.tanh(c), sigmoid(t)
+    return (1 - t) * h + t * c
 
 
 def init_deep(L: int, key: Array, prior: Prior, d: int, n: int) -> Params:
@@ -40,38 +36,16 @@ def init_deep(L: int, key: Array, prior: Prior, d: int, n: int) -> Params:
     return Params(W, V[:, : len(GATES) * n], b)
 
 
-def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
-    """The zero state, (*batch, n)."""
-    return jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
-
-
-def drive(params: Params, x: Array) -> list[Array]:
-    """V x + b of each gate."""
-    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
-
-
-def mix(params: Params, h: Array) -> list[Array]:
-    """W h of each gate."""
-    return jnp.split(h @ params.W, len(GATES), axis=-1)
-
-
-def update(params: Params, h: Array, r: list[Array], z: list[Array]) -> Array:
-    """(1 - t) h + t c, one layer."""
-    del params
-    c, t = jnp.tanh(r[0] + z[0]), sigmoid(r[1] + z[1])
-    return (1 - t) * h + t * c
-
-
 def step_deep(L: int, params: Params, h: Array, x: Array) -> tuple[Array, Array]:
     """L layers, one after the other."""
     b = jnp.split(params.b, L)
     b[0] = b[0] + x @ params.V
     for W, z in zip(jnp.split(params.W, L, axis=1), b, strict=True):
-        h = update(params, h, jnp.split(h @ W, 2, axis=-1), jnp.split(z, 2, axis=-1))
+        h = update(h, *jnp.split(h @ W + z, len(GATES), axis=-1))
     return h, h
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
+cell = gated(Params, update, GATES, overwrites="transform")
 
 
 @expect.arguments(L=expect.integer)
@@ -84,4 +58,4 @@ def deep(L: int) -> Cell | Unitwise:
         raise ValueError(f"a recurrent highway network has L >= 1 layers, got L={L}")
     if L == 1:
         return cell
-    return Cell(Given(init_deep, L), start, Given(step_deep, L), Params)
+    return Cell(Given(init_deep, L), cell.start, Given(step_deep, L), Params)

@@ -152,6 +152,6 @@ def taught(params: Form, xs: Array, ys: Array) -> Array:
     return jnp.tanh(before @ params.W + drive(params, xs))
 
 
-cell = Unitwise(Init(), start, drive, mix, update, Params)
+cell = Unitwise(Init(), start, drive, mix, update, Params, sums=((0, 0),))
 squashed = Cell(Init(Squashed), start, step, Squashed)
 softmax = Cell(Init(Softmax), start, step, Softmax)

@@ -34,25 +34,18 @@ from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Cell, Prior, Unitwise
 from recur.functions import Given
+from recur.gated_cells import GateParams, gated
 
 GATES = ("input", "forget", "candidate", "output")
 COUPLED = ("forget", "candidate", "output")
 
 
-class Params(NamedTuple):
+class Params(GateParams):
     """W (n, 4n), V (d, 4n), b (4n,), the gates in the order of GATES."""
 
-    W: Array
-    V: Array
-    b: Array
 
-
-class Coupled(NamedTuple):
+class Coupled(GateParams):
     """W (n, 3n), V (d, 3n), b (3n,), the gates in the order of COUPLED."""
-
-    W: Array
-    V: Array
-    b: Array
 
 
 class Peephole(NamedTuple):
@@ -80,63 +73,10 @@ class State(NamedTuple):
     c: Array
 
 
-def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-    """Parameters drawn from the prior."""
-    return Params(*prior.draw(key, d, n, len(GATES)))
-
-
-def init_peephole(key: Array, prior: Prior, d: int, n: int) -> Peephole:
-    """The gates drawn from the prior, the peepholes with sigma 1."""
-    gates, peepholes = jax.random.split(key)
-    W, V, b = prior.draw(gates, d, n, len(GATES))
-    return Peephole(W, V, b, jax.random.normal(peepholes, (3 * n,), b.dtype))
-
-
-def init_peephole_full(key: Array, prior: Prior, d: int, n: int) -> PeepholeFull:
-    """Parameters drawn from the prior, U as W."""
-    gates, memory = jax.random.split(key)
-    W, V, b = prior.draw(gates, d, n, len(GATES))
-    U, _, _ = prior.draw(memory, d, n, len(GATES))
-    return PeepholeFull(W, V, b, U)
-
-
-def init_coupled(key: Array, prior: Prior, d: int, n: int) -> Coupled:
-    """Parameters drawn from the prior, one value for each gate of COUPLED."""
-    return Coupled(*prior.draw(key, d, n, len(COUPLED)))
-
-
-def start(params: Params | Peephole | PeepholeFull | Coupled, batch: tuple[int, ...] = ()) -> State:
-    """The zero state, h and c (*batch, n)."""
-    zeros = jnp.zeros((*batch, params.W.shape[0]), params.W.dtype)
-    return State(zeros, zeros)
-
-
-def drive(params: Params | Peephole, x: Array) -> list[Array]:
-    """V x + b of each gate."""
-    return jnp.split(x @ params.V + params.b, len(GATES), axis=-1)
-
-
-def mix(params: Params | Peephole, h: Array) -> list[Array]:
-    """W h of each gate."""
-    return jnp.split(h @ params.W, len(GATES), axis=-1)
-
-
-def drive_coupled(params: Coupled, x: Array) -> list[Array]:
-    """V x + b of each gate of COUPLED."""
-    return jnp.split(x @ params.V + params.b, len(COUPLED), axis=-1)
-
-
-def mix_coupled(params: Coupled, h: Array) -> list[Array]:
-    """W h of each gate of COUPLED."""
-    return jnp.split(h @ params.W, len(COUPLED), axis=-1)
-
-
 def update(
-    phi: Callable[[Array], Array], params: Params, state: State, r: list[Array], z: list[Array]
+    phi: Callable[[Array], Array], state: State, i: Array, f: Array, g: Array, o: Array
 ) -> State:
     """c = f c + i phi(g), h = o phi(c)."""
-    del params
-    i, f, g, o = (a + b for a, b in zip(r, z, strict=True))
     c = sigmoid(f) * state.c + sigmoid(i) * phi(g)
     return State(sigmoid(o) * phi(c), c)
 
@@ -148,7 +88,20 @@ def long_short(phi: Callable[[Array], Array]) -> Unitwise:
     Raises ValueError for a phi by which a unit reads another, such as a softmax.
     """
     require_elementwise(phi)
-    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
+    return gated(Params, Given(update, phi), GATES, keeps="forget", writes="input", state=State)
+
+
+def update_coupled(state: State, f: Array, g: Array, o: Array) -> State:
+    """c = f c + (1 - f) g."""
+    c = sigmoid(f) * state.c + sigmoid(-f) * jnp.tanh(g)
+    return State(sigmoid(o) * jnp.tanh(c), c)
+
+
+def init_peephole(key: Array, prior: Prior, d: int, n: int) -> Peephole:
+    """The gates drawn from the prior, the peepholes with sigma 1."""
+    gates, peepholes = jax.random.split(key)
+    W, V, b = cell.init(gates, prior, d, n)
+    return Peephole(W, V, b, jax.random.normal(peepholes, (3 * n,), b.dtype))
 
 
 def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Array]) -> State:
@@ -159,24 +112,32 @@ def update_peephole(params: Peephole, state: State, r: list[Array], z: list[Arra
     return State(sigmoid(o + P_o * c) * jnp.tanh(c), c)
 
 
+def init_peephole_full(key: Array, prior: Prior, d: int, n: int) -> PeepholeFull:
+    """Parameters drawn from the prior, U as W."""
+    gates, memory = jax.random.split(key)
+    W, V, b = cell.init(gates, prior, d, n)
+    U, _, _ = cell.init(memory, prior, d, n)
+    return PeepholeFull(W, V, b, U)
+
+
 def step_peephole_full(params: PeepholeFull, state: State, x: Array) -> tuple[State, Array]:
     """The form in which the old memory enters all four: units meet in U as well as in W."""
     pre = state.h @ params.W + state.c @ params.U + x @ params.V + params.b
     i, f, g, o = jnp.split(pre, len(GATES), axis=-1)
-    c = sigmoid(f) * state.c + sigmoid(i) * jnp.tanh(g)
-    h = sigmoid(o) * jnp.tanh(c)
-    return State(h, c), h
-
-
-def update_coupled(params: Coupled, state: State, r: list[Array], z: list[Array]) -> State:
-    """c = f c + (1 - f) g."""
-    del params
-    f, g, o = (a + b for a, b in zip(r, z, strict=True))
-    c = sigmoid(f) * state.c + sigmoid(-f) * jnp.tanh(g)
-    return State(sigmoid(o) * jnp.tanh(c), c)
+    state = update(jnp.tanh, state, i, f, g, o)
+    return state, state.h
 
 
 cell = long_short(jnp.tanh)
-peephole = Unitwise(init_peephole, start, drive, mix, update_peephole, Peephole)
-peephole_full = Cell(init_peephole_full, start, step_peephole_full, PeepholeFull)
-coupled = Unitwise(init_coupled, start, drive_coupled, mix_coupled, update_coupled, Coupled)
+coupled = gated(Coupled, update_coupled, COUPLED, keeps="forget", state=State)
+peephole = Unitwise(
+    init_peephole,
+    cell.start,
+    cell.drive,
+    cell.mix,
+    update_peephole,
+    Peephole,
+    cell.gates,
+    cell.sums,
+)
+peephole_full = Cell(init_peephole_full, cell.start, step_peephole_full, PeepholeFull, cell.gates)

@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.nn import sigmoid
 
 from recur import expect
-from recur.core import Prior, Unitwise, require_params
+from recur.core import Gates, Prior, Unitwise, require_params
 
 GATES = ("update", "candidate")
 
@@ -109,4 +109,4 @@ def solve(A: Array, B: Array, h: Array) -> tuple[Array, Array]:
     return hs[-1], hs
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
+cell = Unitwise(init, start, drive, mix, update, Params, Gates(GATES, overwrites="update"))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import sigmoid
 
-from recur.core import Prior, Unitwise
+from recur.core import Gates, Prior, Unitwise
 
 GATES = ("update",)
 
@@ -84,5 +84,6 @@ def update(params: Params | Bare, h: Array, r: Array, z: tuple[Array, Array]) ->
     return u * h + (1 - u) * embedded
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
-bare = Unitwise(init_bare, start, drive_bare, mix, update, Bare)
+gates = Gates(GATES, keeps="update")
+cell = Unitwise(init, start, drive, mix, update, Params, gates, sums=((0, 1),))
+bare = Unitwise(init_bare, start, drive_bare, mix, update, Bare, gates, sums=((0, 1),))

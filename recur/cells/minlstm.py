@@ -16,7 +16,7 @@ from jax import Array
 from jax.nn import log_sigmoid, sigmoid
 
 from recur.cells import mingru
-from recur.core import Prior, Unitwise
+from recur.core import Gates, Prior, Unitwise
 
 GATES = ("forget", "input", "candidate")
 
@@ -73,4 +73,5 @@ def parallel(params: Params, xs: Array, state: Array | None = None) -> tuple[Arr
     return mingru.solve(A, B, start(params, xs.shape[1:-1]) if state is None else state)
 
 
-cell = Unitwise(init, start, drive, mix, update, Params)
+gates = Gates(GATES, overwrites="input")  # f / (f + i): only i = 0 keeps all
+cell = Unitwise(init, start, drive, mix, update, Params, gates)

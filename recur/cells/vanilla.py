@@ -67,7 +67,7 @@ def elman(phi: Callable[[Array], Array]) -> Unitwise:
     Raises ValueError for a phi by which a unit reads another, such as a softmax.
     """
     require_elementwise(phi)
-    return Unitwise(init, start, drive, mix, Given(update, phi), Params)
+    return Unitwise(init, start, drive, mix, Given(update, phi), Params, sums=((0, 0),))
 
 
 cell = elman(jnp.tanh)

@@ -7,6 +7,7 @@ Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a res
 a masked step. A `Unitwise` stays one: the flag travels in z, and `update` chooses unit by unit.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jax import Array
 
 from recur import expect
 from recur.compose.presence import tell
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, recurrence, takes
+from recur.core import Cell, Recurrence, Tree, Unitwise, gates, hidden, recurrence, takes
 from recur.functions import Given, unbound
 
 
@@ -28,9 +29,9 @@ def masked(cell: Recurrence) -> Any:
     around the cell) is zero there. A step raises ValueError for an x without such a mask.
     """
     if isinstance(cell, Unitwise):
-        drive, update = Given(_masked_drive, cell), Given(_masked_update, cell)
-        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
-    return Cell(unbound(cell.init), unbound(cell.start), Given(_masked_step, cell), takes(cell))
+        return replace(cell, drive=Given(_masked_drive, cell), update=Given(_masked_update, cell))
+    step = Given(_masked_step, cell)
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
 
 
 @expect.arguments(cell=recurrence)
@@ -42,8 +43,9 @@ def resetting(cell: Recurrence) -> Any:
     """
     if isinstance(cell, Unitwise):
         drive, update = Given(_resetting_drive, cell), Given(_resetting_update, cell)
-        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
-    return Cell(unbound(cell.init), unbound(cell.start), Given(_resetting_step, cell), takes(cell))
+        return replace(cell, drive=drive, update=update, sums=())
+    step = Given(_resetting_step, cell)
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
 
 
 def beside(name: str, x: Tree) -> tuple[Tree, Tree]:
@@ -108,16 +110,16 @@ def _where(number: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(number != 0, a, b), new, old)
 
 
-def _masked_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Array, Tree]:
+def _masked_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Tree, Array]:
     mask, x = flagged("mask", x)
     z = cell.drive(params, clean(tell(mask), x))
-    return _number(mask, z), z
+    return z, _number(mask, z)
 
 
 def _masked_update(
-    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Array, Tree]
+    cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Tree, Array]
 ) -> Tree:
-    mask, z = z
+    z, mask = z
     return _where(mask, cell.update(params, state, r, z), state)
 
 

@@ -6,6 +6,7 @@
 Gal and Ghahramani 2016, arXiv:1512.05287; zoneout, Krueger et al. 2017, arXiv:1606.01305.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jax.typing import ArrayLike
 
 from recur import expect
 from recur.compose.masks import beside, follow
-from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, recurrence, takes
+from recur.core import Cell, Recurrence, Tree, Unitwise, gates, hidden, recurrence, takes
 from recur.functions import Given, unbound
 
 
@@ -32,7 +33,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
             f"recurrent_dropout takes a Unitwise cell, whose recurrent product is known; got "
             f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
         )
-    return Cell(cell.init, cell.start, Given(_dropping_step, cell), takes(cell))
+    return Cell(cell.init, cell.start, Given(_dropping_step, cell), cell.takes, cell.gates)
 
 
 @expect.arguments(cell=recurrence)
@@ -44,10 +45,9 @@ def zoneout(cell: Recurrence) -> Any:
     which gives the expected step. A `Unitwise` cell stays one. Raises ValueError for other shapes.
     """
     if isinstance(cell, Unitwise):
-        drive, update = Given(_zoneout_drive, cell), Given(_zoneout_update, cell)
-        return Unitwise(cell.init, cell.start, drive, cell.mix, update, cell.takes)
+        return replace(cell, drive=Given(_zoneout_drive, cell), update=Given(_zoneout_update, cell))
     step = Given(_zoneout_step, cell)
-    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell))
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
 
 
 def _dropping_step(
@@ -62,13 +62,13 @@ def _dropping_step(
 
 def _zoneout_drive(cell: Unitwise, params: Tree, x: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
     keep, x = beside("keep", x)
-    return keep, cell.drive(params, x)
+    return cell.drive(params, x), keep
 
 
 def _zoneout_update(
     cell: Unitwise, params: Tree, state: Tree, r: Tree, z: tuple[Tree, Tree]
 ) -> Tree:
-    keep, z = z
+    z, keep = z
     return _blend(keep, state, cell.update(params, state, r, z))
 
 

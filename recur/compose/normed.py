@@ -93,7 +93,7 @@ def learned_start(cell: Recurrence) -> Any:
         drive, mix, update = (
             Given(_of_cell, function) for function in (cell.drive, cell.mix, cell.update)
         )
-        return Unitwise(init, _learned_start, drive, mix, update, own)
+        return Unitwise(init, _learned_start, drive, mix, update, own, sums=cell.sums)
     return Cell(init, _learned_start, Given(_of_cell, unbound(cell.step)), own)
 
 

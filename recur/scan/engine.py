@@ -27,7 +27,7 @@ from recur.core import Tree, Unitwise, hidden
 from recur.scan.chunks import in_pieces, joined
 from recur.scan.parameter_precision import as_given, wide
 from recur.scan.planning import Plan
-from recur.scan.sums import Sums, remaining, summed, sums_of
+from recur.scan.sums import Sums, remaining, summed
 from recur.scan.update_derivatives import combine, slopes
 
 
@@ -38,7 +38,7 @@ def trajectory(
 
     The derivative goes through time in pieces of `plan.chunk` steps, the last one shorter where T
     is no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again;
-    where `update` reads mix(h) + drive(x) and neither alone, it is the sum that is kept.
+    where the cell declares that `update` reads a sum of both, it is the sum that is kept.
     """
     axes = hidden(state).ndim - 1
     batches = [s.shape[:axes] for s in jax.tree.leaves(state)]
@@ -84,12 +84,12 @@ def _(cell: Unitwise, plan: Plan, primals: tuple, tangents: tuple) -> tuple[tupl
     params, state, xs = primals
     dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
     if plan.keep_mix:
-        sums = sums_of(cell, params, state, jax.tree.map(lambda a: a[0], xs))
+        sums = cell.sums
         final, (ss, rs) = _forward(
             cell, plan, params, state, xs, lambda state, r, z: (state, summed(sums, r, z))
         )
     else:
-        (final, ss), rs, sums = _trajectory(cell, plan, params, state, xs), None, {}
+        (final, ss), rs, sums = _trajectory(cell, plan, params, state, xs), None, ()
     ds = jax.tree.map(
         lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
     )
