@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from importlib.metadata import version as version_of
+from importlib import import_module
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 project = "recur"
 author = "The recur developers"
 copyright = f"2026, {author}"
-version = release = version_of("recur")
+version = release = import_module("recur").__version__
 
 extensions = [
     "myst_nb",

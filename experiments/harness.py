@@ -40,6 +40,7 @@ import rich.table
 import tyro
 from matplotlib.figure import Figure
 
+import recur
 from experiments import lock
 from experiments.data import cache
 from experiments.origin import (
@@ -352,14 +353,18 @@ def describe(config: Config, module: ModuleType | None = None) -> dict[str, Any]
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    versions = {name: version(name) for name in ("recur", "jax", "flax", "optax")}
+    versions = {name: version(name) for name in ("jax", "flax", "optax")}
     file = module and module.__file__  # an experiment may lie elsewhere
     code = code_version(*[Path(file)] if file else [])
     return {
         "config": flags(config),
         "code": code,
         "runs": [fingerprint(origin(flags(config), code))],
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {
+            "python": platform.python_version(),
+            "recur": recur.__version__,
+            **versions,
+        },
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "commit": commit,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recur import core
+import recur
 
 ASIDE = (
     "results",
@@ -32,13 +32,13 @@ def fingerprint(origin: Mapping[str, str]) -> str:
 
 def code_version(*more: Path) -> str:
     """The version of recur and a hash of its source files, those of experiments, and `more`."""
-    roots = [Path(core.__file__).parent, Path(__file__).parent]
+    roots = [Path(recur.__file__).parent, Path(__file__).parent]
     files = [(path.relative_to(root.parent), path) for root in roots for path in root.rglob("*.py")]
     files += [(Path(path.name), path) for path in more]
     hash = hashlib.sha256()
     for name, path in sorted(files):
         hash.update(f"{name.as_posix()}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return f"{version('recur')}+{hash.hexdigest()[:12]}"
+    return f"{recur.__version__}+{hash.hexdigest()[:12]}"
 
 
 def version(package: str) -> str:

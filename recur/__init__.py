@@ -9,7 +9,13 @@ from recur.core import Cell, Gates, Prior, Recurrence, Unitwise, hidden
 from recur.gated_cells import GateParams, gated
 
 if TYPE_CHECKING:
+    from recur import checkpoint as checkpoint
+    from recur import flax as flax
     from recur import plot as plot
+    from recur import train as train
+
+__version__ = "0.1.0"  # here alone: the wheel, the site and the records of experiments read it
+LATER = ("checkpoint", "flax", "plot", "train")  # imported on first use: they need more than JAX
 
 __all__ = [
     "Cell",
@@ -32,11 +38,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`recur.plot` on first use: it needs matplotlib, which importing recur does without."""
-    if name == "plot":
-        return import_module("recur.plot")
+    """`recur.train` and the others of LATER, of which importing recur does without."""
+    if name in LATER:
+        return import_module(f"recur.{name}")
     raise AttributeError(f"module 'recur' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "plot"])
+    return sorted({*globals(), *LATER})

@@ -28,7 +28,7 @@ ORDER = [
     "analysis",
     "theory",
     "plot",
-    "check",
+    "cell_contract",
     "tasks",
     "train",
     "checkpoint",

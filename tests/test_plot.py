@@ -382,7 +382,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delattr(recur, "plot")
-    with pytest.raises(ImportError, match=r"pip install 'recur\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'recur-jax\[plot\]'"):
         _ = recur.plot
 
 

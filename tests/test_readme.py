@@ -1,8 +1,6 @@
 """The README's examples are run as they stand; what it names, and what is installed, is there."""
 
-import importlib.resources
 import re
-import tomllib
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -57,10 +55,3 @@ def test_paths_that_the_readme_names_exist():
     assert linked
     for path in quoted + linked:
         assert (root / path).exists(), path
-
-
-def test_the_wheel_says_that_it_is_typed():
-    """`py.typed` was missing: type checkers took nothing from the hints of an installed recur."""
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
-    assert project["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["recur"]}
-    assert importlib.resources.files("recur").joinpath("py.typed").is_file()

@@ -15,7 +15,7 @@
 Each takes an optional `ax` and makes a figure of its own without one. Vertical axes of logarithms
 hold nats, as the analyses do, and are labelled with powers of ten. What is NaN or -inf is a gap,
 and a note in the axes counts both. `COLOURS` can be told apart by the colour-blind and in grey.
-Needs matplotlib: pip install 'recur[plot]'. For use outside jit.
+Needs matplotlib: pip install 'recur-jax[plot]'. For use outside jit.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ try:
     import_module("matplotlib")
 except ImportError as error:
     raise ImportError(
-        "recur.plot draws with matplotlib, which is not installed: pip install 'recur[plot]'"
+        "recur.plot draws with matplotlib, which is not installed: pip install 'recur-jax[plot]'"
     ) from error
 
 from recur.plot.bands import band
