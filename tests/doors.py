@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from recur import Prior, analysis, cells, scan, train
-from recur.flax import models, weights
+from recur import Prior, analysis, cells, scan, train, weights
+from recur.flax import models
 from recur.flax.cells import NnxCell
 
 D, N, T, B = 3, 4, 5, 2
@@ -601,11 +601,17 @@ door(
     model=[None, 3, PARAMS, jnp.tanh],
     params=[None, 3, LSTM_PARAMS, PARAMS._replace(W=normal(7, 3 * N))],
 )
-door("flax.weights.torch_lstm", {"state": wide(4)}, state=[*MAPPINGS, wide(3)])
-door("flax.weights.torch_gru", {"state": wide(3)}, state=[*MAPPINGS, wide(4)])
-door("flax.weights.torch_rnn", {"state": wide(1)}, state=[*MAPPINGS, wide(4)])
+door("weights.torch_lstm", {"state": wide(4)}, state=[*MAPPINGS, wide(3)])
+door("weights.torch_gru", {"state": wide(3)}, state=[*MAPPINGS, wide(4)])
+door("weights.torch_rnn", {"state": wide(1)}, state=[*MAPPINGS, wide(4)])
+PROJECTED = {
+    "weight_ih": normal(4 * N, D),
+    "weight_hh": normal(4 * N, 2),
+    "weight_hr": normal(2, N),
+}
+door("weights.torch_projected_lstm", {"state": PROJECTED}, state=[*MAPPINGS, wide(4)])
 door(
-    "flax.weights.torch_layers",
+    "weights.torch_layers",
     {"one": weights.torch_rnn, "state": {f"{name}_l0": a for name, a in wide(1).items()}},
     one=FUNCTION,
     state=MAPPINGS,
@@ -620,18 +626,47 @@ FLAX_GRU = {
     "dense_h": {"kernel": normal(N, 3 * N)},
 }
 door(
-    "flax.weights.flax_lstm",
+    "weights.flax_lstm",
     {"weights": FLAX, "phi": jnp.tanh},
     weights=[*MAPPINGS, SIMPLE],
     phi=FUNCTION,
 )
-door("flax.weights.flax_gru", {"weights": FLAX_GRU}, weights=[*MAPPINGS, SIMPLE])
+door("weights.flax_gru", {"weights": FLAX_GRU}, weights=[*MAPPINGS, SIMPLE])
 door(
-    "flax.weights.flax_simple",
+    "weights.flax_simple",
     {"weights": SIMPLE, "phi": jnp.tanh},
     weights=[*MAPPINGS, FLAX],
     phi=FUNCTION,
 )
+
+
+def columns(gates, *bias):
+    """As Keras keeps them."""
+    return [normal(D, gates * N), normal(N, gates * N), normal(*bias, gates * N)]
+
+
+for name, good in (
+    ("simple", columns(1)),
+    ("lstm", columns(4)),
+    ("gru", columns(3, 2)),
+    ("gru_reset_before", columns(3)),
+):
+    wrong = [*MAPPINGS, columns(5), good[:1], [a.T for a in good], [*good[:2], "x"]]
+    door(f"weights.keras_{name}", {"weights": good}, weights=wrong)
+EQUINOX = {"weight_ih": normal(4 * N, D), "weight_hh": normal(4 * N, N), "bias": normal(4 * N)}
+EQUINOX_GRU = wide(3) | {"bias": normal(3 * N), "bias_n": normal(N)}
+door("weights.equinox_lstm", {"cell": EQUINOX}, cell=[*MAPPINGS, wide(3)])
+door("weights.equinox_gru", {"cell": EQUINOX_GRU}, cell=[*MAPPINGS, EQUINOX])
+HAIKU = {"w": normal(D + N, 4 * N), "b": normal(4 * N)}
+HAIKU_GRU = {"w_i": normal(D, 3 * N), "w_h": normal(N, 3 * N), "b": normal(3 * N)}
+HAIKU_VANILLA = {"linear": {"w": normal(D, N), "b": normal(N)}, "linear_1": {"w": normal(N, N)}}
+door(
+    "weights.haiku_lstm",
+    {"params": HAIKU},
+    params=[*MAPPINGS, {"w": HAIKU["w"].T, "b": HAIKU["b"]}],
+)
+door("weights.haiku_gru", {"params": HAIKU_GRU}, params=[*MAPPINGS, HAIKU])
+door("weights.haiku_vanilla", {"params": HAIKU_VANILLA}, params=[*MAPPINGS, HAIKU])
 
 door("cells.named", {"name": "gru"}, name=[None, 3, "grru", ""])
 door(

@@ -27,7 +27,7 @@ import pytest
 import recur
 from recur import scan
 
-ROOTS = ("", "train", "checkpoint", "flax.models", "flax.cells", "flax.weights")
+ROOTS = ("", "train", "checkpoint", "flax.models", "flax.cells", "flax.weights", "weights")
 HOLDERS = {"Cell", "Unitwise", "Recurrence", "Tied", "Task", "Init", "Loss", "Sample"}
 EQUATIONS = re.compile("(init|start|drive|mix|update|step|affine|solve|identity)(_|$)")
 METHODS = {

@@ -143,6 +143,7 @@ ROLES = {
     "lstm": (1, 1, (0, 1)),
     "lstm.peephole": (1, 1, (0, 1)),
     "lstm.peephole_full": (1, 1, (0, 1)),
+    "lstm.projected": (1, 1, (0, 1)),
     "lstm.coupled": (0, 1, None),
     "gru": (0, 1, None),
     "gru.cudnn": (0, 1, None),

@@ -32,6 +32,7 @@ ORDER = [
     "tasks",
     "train",
     "checkpoint",
+    "weights",
     "flax",
     "experiments",
     "benchmarks",
@@ -42,6 +43,8 @@ ONLY = {
     "orbax": {"checkpoint"},
     "flax": {"flax", "experiments", "benchmarks"},
     "matplotlib": {"plot", "experiments", "benchmarks"},
+    # what recur.weights reads, it does not import
+    **{name: {"benchmarks"} for name in ("torch", "keras", "haiku", "equinox")},
 }
 
 

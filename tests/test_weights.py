@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from recur import Prior, cells, scan
+from recur import Prior, cells, scan, weights
 from recur.compose import Bidirectional, Stacked
-from recur.flax import weights
+from recur.flax import weights as flax_weights
 from recur.flax.cells import from_linen, from_nnx
 from recur.flax.models import Classifier, Embedded, EncoderDecoder, Tagger
 
@@ -154,7 +154,7 @@ def test_torch_weights_go_into_a_model():
         drawn = Classifier(network, D, N, 2, rngs=nnx.Rngs(0))
         before = jax.tree.leaves(drawn)
         part = {name.removeprefix("rnn."): a for name, a in state.items() if "rnn." in name}
-        model = weights.with_params(drawn, weights.torch_layers(weights.torch_lstm, part))
+        model = flax_weights.with_params(drawn, weights.torch_layers(weights.torch_lstm, part))
         model.readout.kernel[...] = state["fc.weight"].T.astype(np.float32)
         model.readout.bias[...] = state["fc.bias"].astype(np.float32)
         assert all(a is b for a, b in zip(before, jax.tree.leaves(drawn), strict=True))
@@ -173,16 +173,16 @@ def test_with_params_fills_the_one_recurrence_and_refuses_what_does_not_fit():
 
     tagger = zeros(lambda rngs: Embedded(Tagger(lstm, D, N, 2, rngs=rngs), 7, D, rngs=rngs))
     params, other = filled(lstm), filled(gru)
-    model = weights.with_params(tagger, params)
+    model = flax_weights.with_params(tagger, params)
     assert isinstance(model, Embedded)
     assert isinstance(model.model, Tagger)
     np.testing.assert_array_equal(model.model.rnn.values.W, params.W)
-    rnn = weights.with_params(tagger.model.rnn, params)
+    rnn = flax_weights.with_params(tagger.model.rnn, params)
     np.testing.assert_array_equal(rnn.values.V, params.V)
 
     def refused(message, model, params):
         with pytest.raises(ValueError, match=message):
-            weights.with_params(model, params)
+            flax_weights.with_params(model, params)
 
     refused(r"gru.Params, which another cell takes; this one takes lstm.Params", tagger, other)
     refused(r"W=\(4, 16\).* got Params\(W=\(5, 16\)", tagger, params._replace(W=np.ones((5, 16))))
@@ -231,11 +231,11 @@ def test_weights_that_do_not_fit_say_so():
     good = torch_state(4, D)
     with pytest.raises(ValueError, match=r"missing: bias_hh; unknown: none\. Of a larger model"):
         weights.torch_lstm({name: a for name, a in good.items() if name != "bias_hh_l0"})
-    with pytest.raises(ValueError, match=r"unknown: weight_hr"):
+    with pytest.raises(ValueError, match=r"weight_hr, a projection .*torch_projected_lstm"):
         weights.torch_lstm(good | {"weight_hr_l0": np.zeros((2, N))})
     with pytest.raises(ValueError, match=r"one layer is asked for, got \['_l0', '_l1'\]"):
         weights.torch_lstm(good | torch_state(4, N, "_l1"))
-    with pytest.raises(ValueError, match=r"a GRU of these sizes has weight_ih of shape \(3, 12\)"):
+    with pytest.raises(ValueError, match=r"has weight_ih of shape \(3n, d\).* an LSTM of 4 units"):
         weights.torch_gru(good)
     with pytest.raises(ValueError, match=r"weight_hh is a matrix; got shape \(4,\)"):
         weights.torch_lstm(good | {"weight_hh_l0": np.zeros(4)})
@@ -255,3 +255,100 @@ def test_weights_that_do_not_fit_say_so():
         jax.eval_shape(
             lambda: weights.flax_simple(nnx.SimpleCell(D, N, residual=True, rngs=nnx.Rngs(0)))
         )
+
+
+def columns(gates, *bias):
+    """V, W and b, the gates in columns."""
+    return [np.zeros((D, gates * N)), np.zeros((N, gates * N)), np.zeros((*bias, gates * N))]
+
+
+def rows(gates, suffix=""):
+    """V and W of PyTorch and Equinox, the gates in rows."""
+    V, W, _ = columns(gates)
+    return {f"weight_ih{suffix}": V.T, f"weight_hh{suffix}": W.T}
+
+
+HAIKU_LSTM = {"w": np.zeros((D + N, 4 * N)), "b": np.zeros(4 * N)}
+DENSE = dict(zip(("dense_i/kernel", "dense_h/kernel", "dense_i/bias"), columns(3), strict=True))
+WRONG = {  # what the error says of weights that another reader takes
+    "transposed": (
+        weights.keras_lstm,
+        list(rows(4).values()),
+        "LSTM of 4 units with a row .* as Py",
+    ),
+    "turned": (
+        weights.torch_gru,
+        dict(zip(rows(3), columns(3), strict=False)),
+        "a column .* Keras",
+    ),
+    "another kind": (weights.equinox_lstm, rows(3), r"\(4n, d\).* shapes of a GRU of 4 units"),
+    "neither": (
+        weights.keras_gru,
+        [np.zeros((2, 9)), np.zeros((4, 8))],
+        r"got \(2, 9\) and \(4, 8\)",
+    ),
+    "one bias": (weights.keras_gru, columns(3), r"\(2, 12\); got \(12,\).*keras_gru_reset_before"),
+    "two biases": (
+        weights.keras_gru_reset_before,
+        columns(3, 2),
+        r"got \(2, 12\).*use keras_gru\.",
+    ),
+    "both ways": (weights.keras_lstm, columns(4) * 2, r"weights\[:3\] and weights\[3:\]"),
+    "an h5 file": (weights.keras_lstm, {"0": 1.0, "3": 2.0}, "unknown: 0, 3"),
+    "a part": (
+        weights.keras_simple,
+        {
+            "rnn": dict(zip(("kernel", "recurrent_kernel"), columns(1), strict=False)),
+            "out": {"kernel": 0.0},
+        },
+        "at rnn: hand over that part",
+    ),
+    "two parts": (weights.flax_gru, {"a": DENSE, "b": DENSE, "c": 0.0}, "at a and b: .* one of"),
+    "Flax to Haiku": (weights.haiku_gru, DENSE, "names of Flax: see flax_"),
+    "Haiku to Flax": (weights.flax_gru, {"w_i": 0.0, "w_h": 0.0, "b": 0.0}, "names of Haiku"),
+    "Keras to PyTorch": (weights.torch_lstm, {"recurrent_kernel": 0.0, "kernel": 0.0}, "of Keras"),
+    "PyTorch to Equinox": (weights.equinox_gru, rows(3) | {"bias_hh": 0.0}, "names of PyTorch:"),
+    "Equinox to PyTorch": (weights.torch_gru, rows(3) | {"bias_n": 0.0}, "names of Equinox"),
+    "turned w": (
+        weights.haiku_lstm,
+        HAIKU_LSTM | {"w": HAIKU_LSTM["w"].T},
+        r"\(d \+ n, 4n\).*: transpose",
+    ),
+    "a projection": (weights.torch_projected_lstm, rows(4), "missing: weight_hr"),
+    "its size": (
+        weights.torch_projected_lstm,
+        rows(4) | {"weight_hr": np.zeros((2, N))},
+        r"weight_hh of shape \(16, 2\); got \(16, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_layout_is_found_by_its_shapes_and_named(fault):
+    read, given, message = WRONG[fault]
+    with pytest.raises(ValueError, match=message):
+        read(given)
+
+
+def test_what_stands_around_the_arrays_of_one_cell_may_come_with_them():
+    """An RNN around a cell, its state, a nested dict, the names of Keras and those of its files."""
+    arrays = {
+        "gru_cell": dict(zip(("kernel", "recurrent_kernel", "bias"), columns(3, 2), strict=True))
+    }
+    V, W, b = columns(3, 2)
+
+    @jax.jit
+    def everything():
+        module = nnx.GRUCell(D, N, rngs=nnx.Rngs(0))
+        simple = nnx.RNN(nnx.SimpleCell(D, N, activation_fn=nnx.relu, rngs=nnx.Rngs(0)))
+        with pytest.raises(ValueError, match="this SimpleCell has activation_fn"):
+            weights.flax_simple(simple)
+        state = nnx.state(module, nnx.Param)
+        return (
+            [weights.flax_gru(form) for form in (module, nnx.RNN(module), state, {"cell": state})],
+            [weights.keras_gru(form) for form in ([V, W, b], arrays, {"0": V, "1": W, "2": b})],
+        )
+
+    for forms in everything():
+        for form in forms[1:]:
+            jax.tree.map(np.testing.assert_array_equal, form, forms[0])

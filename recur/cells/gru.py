@@ -17,6 +17,7 @@ Cho et al. 2014, arXiv:1406.1078; the reset-after form and i, arXiv:1412.3555 an
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -95,7 +96,5 @@ def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, A
 
 
 cell = with_candidate(jnp.tanh)
-cudnn = Unitwise(
-    init_cudnn, cell.start, cell.drive, cell.mix, update_cudnn, Cudnn, cell.gates, cell.sums
-)
+cudnn = replace(cell, init=init_cudnn, update=update_cudnn, takes=Cudnn)
 reset_before = Cell(init_reset_before, cell.start, step_reset_before, ResetBefore, cell.gates)

@@ -17,12 +17,17 @@ Two forms let the gates see the memory, and both are called peephole:
     `peephole_full`   full, all four: U c of the old memory is added in i, f, g and o, so that
                       c enters beside h and x; U (n, 4n)
 
+`projected` has an output of another size than its memory: h = (o * tanh(c)) P, with P (n, p) and
+W (p, 4n).
+
 Hochreiter and Schmidhuber 1997, Neural Computation 9:1735; the forget gate, Gers et al. 2000;
-diagonal peepholes, Gers et al. 2002, JMLR 3:115; coupled gates, Greff et al. 2017,
-arXiv:1503.04069. The full form is that of lectures, which write W [x, h, c] for every gate.
+diagonal peepholes, Gers et al. 2002, JMLR 3:115; projection, Sak et al. 2014, arXiv:1402.1128;
+coupled gates, Greff et al. 2017, arXiv:1503.04069. The full form is that of lectures, which write
+W [x, h, c] for every gate.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -50,6 +55,15 @@ class Coupled(GateParams):
 
 class Peephole(NamedTuple):
     """W (n, 4n), V (d, 4n), b (4n,); P (3n,) from the memory to input, forget and output gate."""
+
+    W: Array
+    V: Array
+    b: Array
+    P: Array
+
+
+class Projected(NamedTuple):
+    """W (p, 4n), V (d, 4n), b (4n,), the gates as in GATES; P (n, p) from n units to p outputs."""
 
     W: Array
     V: Array
@@ -128,16 +142,29 @@ def step_peephole_full(params: PeepholeFull, state: State, x: Array) -> tuple[St
     return state, state.h
 
 
+def init_projected(key: Array, prior: Prior, d: int, n: int) -> Projected:
+    """Parameters drawn from the prior, with as many outputs as units, P (n, n) of sigma 1."""
+    gates, outputs = jax.random.split(key)
+    W, V, b = cell.init(gates, prior, d, n)
+    return Projected(W, V, b, Prior().draw(outputs, d, n)[0])
+
+
+def start_projected(params: Projected, batch: tuple[int, ...] = ()) -> State:
+    """The zero state, h (*batch, p) and c (*batch, n)."""
+    n, p = params.P.shape
+    return State(*(jnp.zeros((*batch, size), params.W.dtype) for size in (p, n)))
+
+
+def step_projected(params: Projected, state: State, x: Array) -> tuple[State, Array]:
+    """The form whose output is projected before it is fed back."""
+    i, f, g, o = jnp.split(state.h @ params.W + x @ params.V + params.b, len(GATES), axis=-1)
+    h, c = update(jnp.tanh, state, i, f, g, o)
+    h = h @ params.P
+    return State(h, c), h
+
+
 cell = long_short(jnp.tanh)
 coupled = gated(Coupled, update_coupled, COUPLED, keeps="forget", state=State)
-peephole = Unitwise(
-    init_peephole,
-    cell.start,
-    cell.drive,
-    cell.mix,
-    update_peephole,
-    Peephole,
-    cell.gates,
-    cell.sums,
-)
+peephole = replace(cell, init=init_peephole, update=update_peephole, takes=Peephole)
 peephole_full = Cell(init_peephole_full, cell.start, step_peephole_full, PeepholeFull, cell.gates)
+projected = Cell(init_projected, start_projected, step_projected, Projected, cell.gates)

@@ -1,0 +1,77 @@
+"""Weights of Haiku: the parameters of one module, as hk.transform gives them. Gates are in columns.
+
+`params` may be the dict of the module alone, as in params["lstm/linear"], or a mapping in which
+nothing else is. Haiku's VanillaRNN has phi = relu, so its weights are for `vanilla.relu`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from recur import expect
+from recur.cells import gru, lstm, vanilla
+from recur.weights.arrays import (
+    by_path,
+    reordered,
+    require_matrices,
+    require_names,
+    require_shape,
+    taken,
+)
+
+_mapping = expect.instance(Mapping)
+
+
+@expect.arguments(params=_mapping)
+def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
+    """For `vanilla.relu`, from an hk.VanillaRNN: its parts linear, of the input, and linear_1.
+
+    Raises ValueError for weights that are missing, unknown or of a wrong shape.
+    """
+    named, what = by_path(params), "a VanillaRNN"
+    double = ["linear_1/b"] if "linear_1/b" in named else []
+    require_names(named, what, ["linear/w", "linear/b", "linear_1/w", *double], "Haiku")
+    V, W, *biases = taken(named, ["linear/w", "linear_1/w", "linear/b", *double])
+    n = require_matrices(what, 1, ("linear/w", V), ("linear_1/w", W))
+    for name, b in zip(["linear/b", *double], biases, strict=True):
+        require_shape(what, name, b, (n,))
+    return vanilla.Params(W, V, sum(biases[1:], biases[0]))
+
+
+@expect.arguments(params=_mapping)
+def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
+    """For `lstm.cell`, from an hk.LSTM. Raises ValueError as `haiku_vanilla` does.
+
+    Haiku adds 1 to the forget gate as it runs; here that 1 is in the bias.
+    """
+    named, what = by_path(params), "an LSTM"
+    require_names(named, what, ["w", "b"], "Haiku")
+    both, b = taken(named, ["w", "b"])
+    n = b.size // 4
+    rows, columns = both.shape if both.ndim == 2 else (0, 0)
+    if both.ndim != 2 or b.shape != (4 * n,) or columns != 4 * n or rows < n:
+        turned = both.ndim == 2 and rows == 4 * n
+        raise ValueError(
+            "an LSTM of Haiku has w of shape (d + n, 4n), the input's rows above the state's, and "
+            f"b (4n,); got {both.shape} and {b.shape}{': transpose w' if turned else ''}"
+        )
+    V, W = both[: rows - n], both[rows - n :]
+    b = b.at[2 * n : 3 * n].add(1)
+    order = (0, 2, 1, 3)  # Haiku has input, candidate, forget, output
+    return lstm.Params(*(reordered(a, order) for a in (W, V, b)))
+
+
+@expect.arguments(params=_mapping)
+def haiku_gru(params: Mapping[str, Any]) -> gru.ResetBefore:
+    """For `gru.reset_before`, from an hk.GRU. Raises ValueError as `haiku_vanilla` does.
+
+    Haiku's update gate writes, ours keeps: 1 - sigmoid(a) = sigmoid(-a).
+    """
+    named, what = by_path(params), "a GRU"
+    require_names(named, what, ["w_i", "w_h", "b"], "Haiku")
+    V, W, b = taken(named, ["w_i", "w_h", "b"])
+    n = require_matrices(what, 3, ("w_i", V), ("w_h", W))
+    require_shape(what, "b", b, (3 * n,))
+    sign = jnp.repeat(jnp.array([-1, 1, 1], b.dtype), n)
+    return gru.ResetBefore(W * sign, V * sign, b * sign)

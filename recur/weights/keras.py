@@ -1,0 +1,118 @@
+"""Weights of Keras: layer.get_weights(), or arrays by the names kernel, recurrent_kernel, bias.
+
+Gates are in columns, as here. Of a Bidirectional the first half of its weights is the way forward:
+
+    w = layer.get_weights()
+    params = BothWays(keras_lstm(w[:3]), keras_lstm(w[3:]))
+
+The group "layers/gru/cell/vars" of a .weights.h5 file is such a mapping, with names 0, 1 and 2.
+Weights do not say which activation stands beside them: these are for Keras's defaults, tanh and,
+at gates, the sigmoid; `vanilla.elman(phi)` and `lstm.long_short(phi)` take another activation.
+Keras has the batch first: turn inputs by xs.swapaxes(0, 1), and outputs back.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from recur.cells import gru, lstm, vanilla
+from recur.weights.arrays import (
+    by_path,
+    require_matrices,
+    require_names,
+    require_shape,
+    taken,
+)
+
+Weights = Sequence[ArrayLike] | Mapping[str, Any]
+NAMES = ("kernel", "recurrent_kernel", "bias")
+
+
+def keras_simple(weights: Weights) -> vanilla.Params:
+    """For `vanilla.cell`, from a SimpleRNN; without a bias, zeros.
+
+    Raises ValueError for weights that are missing, unknown or of a wrong shape, and TypeError for
+    what is neither a list of arrays nor a mapping.
+    """
+    V, W, b = _columns(weights, "a SimpleRNN", 1)
+    return vanilla.Params(W, V, _one_bias("a SimpleRNN", b, W))
+
+
+def keras_lstm(weights: Weights) -> lstm.Params:
+    """For `lstm.cell`, from an LSTM. Raises as `keras_simple` does."""
+    V, W, b = _columns(weights, "an LSTM", 4)
+    return lstm.Params(W, V, _one_bias("an LSTM", b, W))
+
+
+def keras_gru(weights: Weights) -> gru.Cudnn:
+    """For `gru.cudnn`, from a GRU with reset_after=True, which is Keras's default.
+
+    Its bias has two rows, of the input and of the state. Raises as `keras_simple` does.
+    """
+    V, W, b = _columns(weights, "a GRU", 3)
+    n = len(W)
+    b = jnp.zeros((2, 3 * n), W.dtype) if b is None else b
+    require_shape(
+        "a GRU with reset_after=True",
+        "bias",
+        b,
+        (2, 3 * n),
+        "One row is that of reset_after=False: use keras_gru_reset_before." if b.ndim == 1 else "",
+    )
+    outside = b[0] + b[1].at[2 * n :].set(0)
+    return gru.Cudnn(W, V, outside, b[1, 2 * n :])
+
+
+def keras_gru_reset_before(weights: Weights) -> gru.ResetBefore:
+    """For `gru.reset_before`, from a GRU with reset_after=False. Raises as `keras_simple` does.
+
+    Without a bias both forms of a GRU have the same shapes: the layer says which it is.
+    """
+    V, W, b = _columns(weights, "a GRU", 3)
+    two = b is not None and b.ndim == 2
+    advice = "Two rows are those of reset_after=True: use keras_gru." if two else ""
+    return gru.ResetBefore(W, V, _one_bias("a GRU with reset_after=False", b, W, advice))
+
+
+def _columns(weights: Weights, what: str, gates: int) -> tuple[Array, Array, Array | None]:
+    """V (d, gates*n), W (n, gates*n) and the bias, if any. Raises ValueError for others."""
+    named = _named(weights)
+    names = NAMES[: 3 if "bias" in named else 2]
+    require_names(named, what, names, "Keras")
+    V, W, *bias = taken(named, names)
+    require_matrices(what, gates, ("kernel", V), ("recurrent_kernel", W))
+    return V, W, bias[0] if bias else None
+
+
+def _named(weights: Weights) -> dict[str, Any]:
+    """Arrays by name, of a list in Keras's order or of a mapping."""
+    if isinstance(weights, Mapping):
+        named = by_path(weights)
+        if set(named) <= {"0", "1", "2"}:  # of an h5 file
+            named = {NAMES[int(name)]: a for name, a in named.items()}
+        return named
+    if not isinstance(weights, list | tuple) or isinstance(weights, str):
+        raise TypeError(
+            "weights are layer.get_weights(), a list of arrays, or a mapping of the names "
+            f"{', '.join(NAMES)} to arrays; got a {type(weights).__name__}"
+        )
+    if len(weights) not in (2, 3):
+        half = len(weights) // 2
+        halves = f"weights[:{half}] and weights[{half}:]"
+        both = f" Of a Bidirectional hand over {halves}." if len(weights) in (4, 6) else ""
+        raise ValueError(
+            f"one recurrent layer of Keras has {', '.join(NAMES)}, or the first two; got "
+            f"{len(weights)} arrays.{both} Of a model take one layer's."
+        )
+    return dict(zip(NAMES, weights, strict=False))
+
+
+def _one_bias(what: str, b: Array | None, W: Array, advice: str = "") -> Array:
+    """The bias (gates*n,), zeros where there is none."""
+    if b is None:
+        return jnp.zeros(W.shape[1], W.dtype)
+    require_shape(what, "bias", b, (W.shape[1],), advice)
+    return b
