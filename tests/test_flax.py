@@ -62,6 +62,72 @@ def test_an_nnx_cell_goes_to_an_analysis():
     np.testing.assert_allclose(np.exp(logs), expected, rtol=1e-4)  # float32
 
 
+def test_from_nnx_takes_what_users_hold_and_says_which_part_it_wants():
+    """A class, an instance, an RNN around one; of a model it names the cells in it."""
+    cell = from_nnx(nnx.LSTMCell)
+    module = filled(lambda: nnx.LSTMCell(3, N, rngs=nnx.Rngs(0)))
+    rnn = filled(lambda: nnx.RNN(nnx.LSTMCell(3, N, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)))
+    for given in (module, rnn):
+        assert from_nnx(given) == cell
+        assert jax.eval_shape(lambda p: scan.run(cell, p, XS)[1], given).shape == (6, 2, N)
+    bilstm = filled(
+        lambda: nnx.Bidirectional(
+            *(nnx.RNN(nnx.LSTMCell(3, N, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)) for _ in range(2)),
+            rngs=nnx.Rngs(0),
+        )
+    )
+    ours = filled(lambda: NnxCell(cells.gru.cell, 3, N, rngs=nnx.Rngs(0)))
+    for wrong, message in (
+        (bilstm, r"a Bidirectional with cells in it: .* backward_rnn.cell or forward_rnn.cell"),
+        (nnx.state(module), r"nnx.merge\(graphdef, state\) gives it; got a State"),
+        (filled(lambda: nnx.Linear(2, 2, rngs=nnx.Rngs(0))), "got a Linear with no cell in it"),
+        ({"kernel": XS}, "the parameters of an nnx cell are the module itself; got a dict"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            jax.eval_shape(lambda p: scan.run(cell, p, XS)[1], wrong)
+    for wrong, message in (
+        (nnx.RNN, r"class of a cell, such as nnx.LSTMCell; got RNN"),
+        (nnx.Linear, r"got Linear, which has no initialize_carry"),
+        (ours, r"take module.cell, with module.values"),
+        (nn.LSTMCell, "from_linen takes"),
+        (nn.LSTMCell(3), "from_linen takes"),
+        (None, "make is a function; got None"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            from_nnx(wrong)
+
+
+def test_from_linen_takes_what_users_hold_and_says_which_part_it_wants():
+    """Variables, parameters, those of an RNN; of a model it names the part that fits."""
+    cell = from_linen(nn.GRUCell(N))
+    variables = cell_parameters(cell)
+    params = variables["params"]
+    assert from_linen(nn.RNN(nn.GRUCell(N), reverse=True)) == cell
+
+    def shape(given):
+        return jax.eval_shape(lambda p: scan.run(cell, p, XS)[1], given).shape
+
+    around = {"cell": params}
+    for given in (variables, params, {"params": around}, around):
+        assert shape(given) == (6, 2, N)
+    other = cell_parameters(from_linen(nn.SimpleCell(N)))["params"]
+    one, two = {"enc": around, "out": other}, {"GRUCell_0": params, "GRUCell_1": params}
+    for wrong, message in (
+        ({"params": one}, r"GRUCell, hn, hr, .*got enc, out. Hand over params\['enc'\]\['cell'\]"),
+        (two, r"Hand over params\['GRUCell_0'\] or params\['GRUCell_1'\]"),
+        (other, r"iz; got h, i\."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(lambda p: cell.step(p, np.zeros(N, "f"), XS[0, 0]), wrong)
+    for wrong, message in (
+        (nn.GRUCell, r"module is a cell, GRUCell\(features=n\); got its class"),
+        (nnx.GRUCell, "from_nnx takes"),
+        (nn.Dense(3), r"linen cell, such as nn.LSTMCell\(n\), .*got Dense"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            from_linen(wrong)
+
+
 @pytest.mark.parametrize("make", [nn.LSTMCell, nn.GRUCell])
 def test_a_linen_cell_is_a_recur_cell(make):
     cell = from_linen(make(N))

@@ -117,6 +117,7 @@ def test_the_jacobian_of_a_stack_in_both_directions_is_that_of_autograd_there(x6
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries themselves
 @pytest.mark.parametrize("library", ["keras", "haiku", "equinox", "torch"])
 def test_weights_of_a_library_that_is_installed(library):
     """Its own objects, made anew: what the file has is not what it was told to have."""

@@ -1,6 +1,7 @@
 """Flax RNN cells as recur cells, and recur cells as Flax modules, for linen and nnx.
 
     cell = from_nnx(nnx.LSTMCell)                      a recur Cell: scan it, analyse it
+    cell = from_nnx(model.rnn)                         of a trained module
     cell = from_linen(nn.LSTMCell(n))
     module = NnxCell(cells.gru.cell, d, n, rngs=...)   usable in nnx.RNN and nnx.Bidirectional
     module = LinenCell(cells.gru.cell, n)              usable in nn.RNN and nn.Bidirectional
@@ -8,14 +9,14 @@
 An nnx module is a pytree, so it is its own parameters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import errors, nnx
 from flax import linen as nn
-from flax import nnx
 from jax import Array
 
 from recur import expect
@@ -24,14 +25,55 @@ from recur.core import Cell, Prior, Recurrence, Tree, gaussian, recurrence
 from recur.functions import Given
 
 
-@expect.arguments(make=expect.function)
-def from_nnx(make: Callable[..., nnx.RNNCellBase]) -> Cell:
-    """The recur Cell of an nnx cell; `make(d, n, rngs=...)` builds it, such as nnx.LSTMCell.
+def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -> Cell:
+    """The recur Cell of an nnx cell: of its class, such as nnx.LSTMCell, or of a module.
 
     Its parameters are the module itself, which is a pytree, so a trained module is analysed by
-    `scan.tied(from_nnx(nnx.LSTMCell), module)`. The prior is ignored: the module draws its own.
+    `scan.tied(from_nnx(module), module)`. An nnx.RNN stands for the cell in it, in both places; its
+    flags, such as reverse, are not of the step. `init` draws by `make(d, n, rngs=...)`, of a module
+    by its class with its defaults. The prior is ignored: the module draws its own.
+
+    Raises TypeError for what makes no cell, and for a larger model, with the cells in it.
     """
+    if isinstance(make, nn.Module) or (isinstance(make, type) and issubclass(make, nn.Module)):
+        raise TypeError("make is a cell of nnx; got one of linen, which from_linen takes")
+    if isinstance(make, nnx.Module):
+        make = type(_nnx_cell(make))
+    expect.function("make", make)
+    if isinstance(make, type) and issubclass(make, nnx.Module):
+        if issubclass(make, NnxCell):
+            raise TypeError(
+                "an NnxCell holds a recur cell: take module.cell, with module.values as parameters"
+            )
+        if not hasattr(make, "initialize_carry"):
+            raise TypeError(
+                f"make is the class of a cell, such as nnx.LSTMCell; got {make.__name__}, which "
+                "has no initialize_carry. Of an nnx.RNN or a larger model hand over the cell in it"
+            )
     return Cell(Given(_nnx_init, make), _nnx_start, _nnx_step)
+
+
+def _nnx_cell(params: Any) -> nnx.RNNCellBase:
+    """The cell, or that in an nnx.RNN. Raises TypeError for others, with the cells in them."""
+    if isinstance(params, nnx.RNN):
+        return params.cell
+    if hasattr(params, "initialize_carry"):
+        return params
+    if not isinstance(params, nnx.Module):
+        advice = ": nnx.merge(graphdef, state) gives it" if isinstance(params, nnx.State) else ""
+        raise TypeError(
+            f"the parameters of an nnx cell are the module itself{advice}; got a "
+            f"{type(params).__name__}"
+        )
+    within = [
+        ".".join(map(str, path))
+        for path, part in nnx.iter_modules(params)
+        if hasattr(part, "initialize_carry")
+    ]
+    raise TypeError(
+        f"the parameters of an nnx cell are the cell itself; got a {type(params).__name__} with "
+        + (f"cells in it: hand over its {' or '.join(within)}" if within else "no cell in it")
+    )
 
 
 def _nnx_init(
@@ -42,19 +84,37 @@ def _nnx_init(
 
 
 def _nnx_start(params: nnx.RNNCellBase, batch: tuple[int, ...] = ()) -> Tree:
-    return params.initialize_carry((*batch, 1), rngs=nnx.Rngs(0))
+    return _nnx_cell(params).initialize_carry((*batch, 1), rngs=nnx.Rngs(0))
 
 
 def _nnx_step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Array]:
-    return params(state, x)
+    return _nnx_cell(params)(state, x)
 
 
-@expect.arguments(module=expect.instance(nn.RNNCellBase))
-def from_linen(module: nn.RNNCellBase) -> Cell:
-    """The recur Cell of a linen cell of n features. The prior is ignored: it draws its own.
+def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
+    """The recur Cell of a linen cell of n features, or of that in an nn.RNN.
 
-    Its `init` raises ValueError for another n than the module's.
+    Its parameters are the variables of the cell, {"params": ...}, what is within them, or those of
+    an RNN around the cell; of a larger model's variables the error says which part is meant. The
+    prior is ignored: the module draws its own.
+
+    Raises TypeError for a module that is no cell. `init` raises ValueError for another n than the
+    module's.
     """
+    if isinstance(module, type) and issubclass(module, nn.RNNCellBase):
+        raise TypeError(f"module is a cell, {module.__name__}(features=n); got its class")
+    if isinstance(module, nnx.Module) or (
+        isinstance(module, type) and issubclass(module, nnx.Module)
+    ):
+        raise TypeError("module is a cell of linen; got one of nnx, which from_nnx takes")
+    if isinstance(module, nn.RNN):
+        module = module.cell
+    if not isinstance(module, nn.RNNCellBase):
+        raise TypeError(
+            "module is a linen cell, such as nn.LSTMCell(n), or an nn.RNN around one; got "
+            f"{expect.told(module)}. Of a larger model hand over the cell, and its part of the "
+            "variables as parameters"
+        )
     made = Linen(module)
     return Cell(Given(_linen_init, made), Given(_linen_start, made), Given(_linen_step, made))
 
@@ -97,8 +157,45 @@ def _linen_start(made: Linen, params: Tree, batch: tuple[int, ...] = ()) -> Tree
 
 
 def _linen_step(made: Linen, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Any]:
-    after, h = made.module.apply(params, state, x)
+    module, variables = made.module, _variables(made.module, params)
+    try:
+        after, h = module.apply(variables, state, x)
+    except (errors.ScopeParamNotFoundError, errors.ScopeCollectionNotFound) as error:
+        own = jax.eval_shape(module.init, jax.random.key(0), state, x)["params"]
+        names = jax.tree.structure(own)
+        within = [path for path, part in _parts(variables["params"]) if _alike(part, names)]
+        meant = " or ".join(f"params{path}" for path in within)
+        raise ValueError(
+            f"these are not the parameters of this {type(module).__name__}, {_listed(own)}; got "
+            f"{_listed(variables['params'])}. {f'Hand over {meant}' if meant else ''}".rstrip()
+        ) from error
     return after, h
+
+
+def _variables(module: nn.RNNCellBase, params: Tree) -> Tree:
+    """Variables of the cell, given as these, as its parameters alone or as those of an RNN."""
+    variables = params if "params" in params else {"params": params}
+    own = variables["params"]
+    around = set(own) == {"cell"} and isinstance(own["cell"], Mapping)
+    if around and not hasattr(module, "cell"):
+        return {**variables, "params": own["cell"]}
+    return variables
+
+
+def _parts(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """All mappings within a mapping, with the way to them."""
+    for name, part in tree.items():
+        if isinstance(part, Mapping):
+            yield f"{path}[{name!r}]", part
+            yield from _parts(part, f"{path}[{name!r}]")
+
+
+def _alike(part: Any, names: Any) -> bool:
+    return jax.tree.structure(dict(part)) == names
+
+
+def _listed(tree: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(tree))
 
 
 class NnxCell(nnx.RNNCellBase):
