@@ -15,6 +15,7 @@ from recur import expect, scan
 from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, gaussian, hidden, require_recurrence
 from recur.declared_gates import as_declared
 from recur.scan.sums import remaining, summed
+from recur.tables import Table, as_html, as_markdown
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Report:
         lines = [f"{'ok  ' if c.ok else 'FAIL'}  {c.name:<{wide}}  {c.found}" for c in self.checks]
         kept = sum(check.ok for check in self.checks)
         return "\n".join([*lines, f"{kept} of {len(lines)} promises kept"])
+
+    def _repr_html_(self) -> str:
+        return as_html([self._table()])
+
+    def _repr_markdown_(self) -> str:
+        return as_markdown([self._table()])
+
+    def _table(self) -> Table:
+        rows = [[check.name, "ok" if check.ok else "FAIL", check.found] for check in self.checks]
+        return ["promise", "kept", "found"], rows
 
 
 @expect.arguments(d=expect.count(1), n=expect.count(1), prior=expect.optional(gaussian))

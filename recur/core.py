@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from recur import expect
 from recur.functions import modules, named
+from recur.tables import tabled
 
 Tree = Any  # a pytree of arrays
 Body = Callable[[Tree, Tree], tuple[Tree, Array]]  # (state, x) -> (state, h)
@@ -227,6 +228,7 @@ def hidden(state: Tree) -> Array:
     return state[0] if hasattr(state, "_fields") else hidden(state[-1])
 
 
+@tabled()
 class Prior(NamedTuple):
     """The Gaussian ensemble that parameters are drawn from.
 

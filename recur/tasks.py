@@ -22,8 +22,10 @@ from jax.nn import one_hot
 from recur import expect, scan
 from recur.functions import Constant, Given
 from recur.scan.indices import whole
+from recur.tables import tabled
 
 
+@tabled()
 class Batch(NamedTuple):
     """Sequences, time first, and the answers wanted at their last K steps, and only there."""
 
@@ -31,6 +33,7 @@ class Batch(NamedTuple):
     targets: Array  # (K, B) classes, integers; or (K, B, k) numbers
 
 
+@tabled()
 class Baseline(NamedTuple):
     """What the best answer reaches that knows which step it is, and nothing of the inputs."""
 

@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 BELOW = {
     "recur.core",
     "recur.expect",
+    "recur.tables",
     "recur.jaxpr",
     "recur.cell_contract",
     "recur.functions",

@@ -23,11 +23,13 @@ from jax.flatten_util import ravel_pytree
 from recur import expect
 from recur.analysis.numerics.flat_state import Step, flatten, integer, precise
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 OUTCOMES = ("fixed", "slow", "moving", "lost")
 NEAR = 1e-3  # a fixed point at this distance, by Newton's next step, is the same point
 
 
+@tabled(speed="speed q", distance="distance to a fixed point", outcome=("outcome", OUTCOMES))
 class Points(NamedTuple):
     """P states at which the network (almost) stands still."""
 

@@ -27,6 +27,7 @@ from recur.analysis.numerics.flat_state import (
     require_every_step,
 )
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 Losses = Callable[[Array], Array]  # hs (T, ..., n) -> (T,), the loss of each step from its own h
 
@@ -101,6 +102,7 @@ def gradient_by_lag(
     return lax.scan(back, carry, (before, xs, g), reverse=True)[0][1]
 
 
+@tabled()
 class Verdict(NamedTuple):
     """What gradients do on their way back."""
 

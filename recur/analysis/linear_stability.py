@@ -19,8 +19,10 @@ from recur.analysis.equilibria import batch
 from recur.analysis.numerics.flat_state import finite_or_nan, precise
 from recur.core import Body, Tree
 from recur.eigenvalues import eigenvalues, eigenvectors
+from recur.tables import tabled
 
 
+@tabled(eigenvalues="eigenvalues", stable="stable", timescales="timescales")
 class Stability(NamedTuple):
     """The Jacobian dF/ds at P points, states of size m."""
 

@@ -21,10 +21,12 @@ from recur.analysis.numerics.qr import lq
 from recur.analysis.numerics.step_jacobian import push_forward
 from recur.compose.presence import steps_present
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 BLOCKS = 20  # of time, from which the standard error is taken: two errors then hold 94 %
 
 
+@tabled(exponents="exponents, nats per step", error="standard error", rounding="moved by rounding")
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 

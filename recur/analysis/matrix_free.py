@@ -18,10 +18,12 @@ from jax import Array, lax
 from recur import expect
 from recur.analysis.numerics.flat_state import flatten, integer, log_norm, precise
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 AGREE = 0.01  # nats, and relative: to which a value is known
 
 
+@tabled(logs="logs, nats", weights="weights")
 class Density(NamedTuple):
     """A measure of log singular values, nats: `weights` (P, M) at `logs` (P, M), summing to 1."""
 

@@ -31,10 +31,12 @@ from recur.analysis.numerics.singular_value_derivatives import (
 )
 from recur.analysis.numerics.step_jacobian import Push, push_forward
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 Pull = Callable[[Array, int, Array], tuple[Array, Array]]
 
 
+@tabled(logs="logs, nats", rounding="moved by rounding, nats")
 class SingularValues(NamedTuple):
     """Those of a long product, as natural logarithms."""
 

@@ -22,8 +22,10 @@ from recur.analysis.numerics.qr import qr, singular_values
 from recur.analysis.numerics.rounding import Round, judge, rms, twice
 from recur.analysis.numerics.step_jacobian import generic, push_forward
 from recur.core import Body, Tree
+from recur.tables import tabled
 
 
+@tabled(logs="logs, nats", inputs="unit vectors of the input")
 class InputDirections(NamedTuple):
     """The singular value decomposition of dh_T/dx_{T-lag} on its input side, k = min(n, m, d)."""
 

@@ -9,8 +9,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from recur import expect
+from recur.tables import tabled
 
 
+@tabled()
 class Squares(NamedTuple):
     """Mean and variance of the squared singular values of the one-step Jacobian d state'/d state.
 
@@ -22,6 +24,7 @@ class Squares(NamedTuple):
     orthogonal: Array
 
 
+@tabled()
 class MeanField(NamedTuple):
     """The stationary state of two copies of a network, driven by inputs of cosine Sigma.
 

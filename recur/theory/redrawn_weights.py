@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 from recur import expect
 from recur.analysis.numerics.flat_state import precise
 from recur.core import Prior, Recurrence, Tree, gaussian, hidden, recurrence
+from recur.tables import tabled
 from recur.theory.closed import safe_sqrt
 from recur.theory.ensemble import Ensemble, ensemble
 from recur.theory.mean_field import MeanField, check_inputs, cosines, timescale
@@ -35,6 +36,7 @@ ROUNDS = 8  # at most: 2^15 steps
 CORRELATED = 0.7  # correlation of neighbouring blocks above which they are too short
 
 
+@tabled()
 class Signal(NamedTuple):
     """Mean square of the hidden state and cosine of the two copies, step by step."""
 

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from recur import expect, scan
 from recur.core import Tree
+from recur.tables import tabled
 
 Loss = Callable[[Tree, Tree], Array]  # (params, batch) -> a number
 Sample = Callable[[Array], Tree]  # key -> batch
@@ -19,6 +20,7 @@ Sample = Callable[[Array], Tree]  # key -> batch
 _optimizer = expect.instance(optax.GradientTransformation)
 
 
+@tabled()
 class State(NamedTuple):
     """One network in training: all that its training is.
 
