@@ -3,8 +3,8 @@
     python tests/breaks.py --count 40 --seed 0
 
 A break changes one operator, comparison, number or sign of one module of recur/, or drops a term.
-It is made in a copy, where fast tests run up to the first failure: those whose names have the
-module's, then all of its files, then, without `--near`, all others. A break that nothing notices is
+It is made in a copy, where fast tests run up to the first failure: those of the files that are
+nearest to the module, then, without `--near`, all others. A break that nothing notices is
 printed at the end: the tests lack a claim, or the line does not matter.
 """
 
@@ -54,7 +54,7 @@ NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum",
 LEFT_OUT = (ast.Raise, ast.Assert, ast.JoinedStr, ast.AnnAssign, ast.ImportFrom)
 CALLS_LEFT_OUT = {"ValueError", "TypeError", "describe", "checkpoint", "key"}
 KEYWORDS_LEFT_OUT = {"strict", "unroll", "prevent_cse", "precision"}
-FILES_LEFT_OUT = {"plan.py", "__init__.py"}
+FILES_LEFT_OUT = {"planning.py", "__init__.py"}
 
 
 class Break(NamedTuple):
@@ -151,14 +151,31 @@ def chosen(count: int, seed: int) -> list[Break]:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files of a module, the nearest first: of its name, its folders, and that name it."""
-    names = [f"{path.parent.name}_{path.stem}", path.stem, *reversed(path.parts[1:-1])]
-    files = [ROOT / "tests" / f"test_{name}.py" for name in names]
-    word = re.compile(rf"\b{path.stem}\b")
-    said = {file: len(word.findall(file.read_text())) for file in ROOT.glob("tests/test_*.py")}
-    files = [*filter(Path.exists, files), *sorted(filter(said.get, said), key=lambda f: -said[f])]
-    files += sorted(ROOT.glob(f"tests/test_{path.parent.name}_*.py"))
-    return [f"tests/{file.name}" for file in dict.fromkeys(files)][:NEAR]
+    """The test files of a module: of its name, that call what it defines, and of its folders."""
+    defined = [
+        node.name
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    layer = path.parts[1].removesuffix(".py")
+    call = (
+        rf"\b({layer}|recur|{path.parent.name}|{path.stem})(\.| import )({'|'.join(defined)})\b"
+        rf"|\b(cells|{path.parent.name})(\.| import ){path.stem}\b"
+    )
+    names = [f"{path.parent.name}_{path.stem}", path.stem]
+    files = [ROOT / "tests" / f"test_{name}.py" for name in names] + that_say(call)
+    files += [ROOT / "tests" / f"test_{name}.py" for name in reversed(path.parts[1:-1])]
+    files += sorted(ROOT.glob(f"tests/test_{layer}_*.py")) + that_say(rf"\b{layer}\.")
+    return [f"tests/{file.name}" for file in dict.fromkeys(files) if file.exists()][:NEAR]
+
+
+def that_say(pattern: str) -> list[Path]:
+    """The test files that say it, the one that says it most first."""
+    said = {
+        file: len(re.findall(pattern, file.read_text()))
+        for file in sorted(ROOT.glob("tests/test_*.py"))
+    }
+    return sorted(filter(said.get, said), key=lambda file: -said[file])
 
 
 def noticed(one: Break, near: bool) -> tuple[str, float]:
@@ -174,8 +191,7 @@ def noticed(one: Break, near: bool) -> tuple[str, float]:
         one.apply(Path(place))
         own = tests_of(one.path)
         others = [f"tests/{p.name}" for p in sorted((ROOT / "tests").glob("test_*.py"))]
-        turns = [["-k", one.path.stem, *own], own, [file for file in others if file not in own]]
-        for turn in turns[: 2 if near else 3]:
+        for turn in [own, [file for file in others if file not in own]][: 1 if near else 2]:
             command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", *turn]
             command += ["-o", f"cache_dir={ROOT / '.pytest_cache'}", "--no-header", "--tb=no"]
             try:
