@@ -33,7 +33,6 @@ import numpy as np
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from experiments import data, harness
 from experiments.parts import last_state, timescales
@@ -199,6 +198,8 @@ def reached(result: Result) -> np.ndarray:
 
 def rho(result: Result) -> np.ndarray:
     """Spearman's rank correlation of xi and the longest T trained, (C, 3)."""
+    from scipy.stats import spearmanr  # half a second to import
+
     return np.array(
         [
             [spearmanr(xi, long).statistic for xi in theories]

@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import os
+import random
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see recur/analysis/numerics/qr.py
 FASTER = (
@@ -19,7 +20,6 @@ import numpy as np
 import programs
 import pytest
 from programs import (  # noqa: F401
-    pytest_addoption,
     pytest_runtest_protocol,
     pytest_runtest_teardown,
     pytest_terminal_summary,
@@ -31,6 +31,17 @@ from recur.analysis.numerics import matrix_product as product
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(100_000, 20, 50)  # JAX makes many objects, few of them in cycles
 UNROLLED = product.UNROLL
+
+
+def pytest_addoption(parser):
+    programs.pytest_addoption(parser)
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in another order")
+
+
+@pytest.hookimpl(trylast=True)  # after those that share a fixture are brought together
+def pytest_collection_modifyitems(config, items):
+    if config.option.shuffle is not None:
+        random.Random(config.option.shuffle).shuffle(items)
 
 
 def pytest_configure(config):
@@ -66,6 +77,11 @@ def some_slow(slow, long):
         *(pytest.param(name, marks=pytest.mark.long) for name in long.split()),
     ]
 
+
+LONG_RUNS = [  # in steps
+    pytest.param(10_000, marks=pytest.mark.slow),
+    pytest.param(100_000, marks=pytest.mark.long),
+]
 
 FEW = ("cfn", "gru", "lstm.peephole", "minimal", "vanilla")  # gates, two arrays, no gates
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MADE, draw, few_slow, normal
+from conftest import LONG_RUNS, MADE, draw, few_slow, normal, some_slow
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -58,7 +58,7 @@ def plain_function(d, n, steps=T):
     return body, state, normal(steps, d, seed=5)
 
 
-FOREIGN = [flax_lstm, plain_function]
+FOREIGN = [pytest.param(flax_lstm, marks=pytest.mark.slow), plain_function]
 
 
 # --- against dense Jacobians ----------------------------------------------------------------------
@@ -135,7 +135,7 @@ def check_dense(body, replace, state, xs):
     np.testing.assert_allclose(norms, expected, atol=1e-10)  # float64 rounding
 
 
-@pytest.mark.parametrize("name", ["gru.reset_before", "vanilla.relu"])
+@pytest.mark.parametrize("name", ["gru.reset_before", *some_slow({"vanilla.relu"}, "")])
 def test_some_cells_against_dense_jacobians(cell, sizes, x64):
     check_cell_against_dense(cell, sizes)
 
@@ -162,7 +162,7 @@ def test_foreign_bodies_against_dense_jacobians(make, x64):
     check_dense(body, replace, state, xs)
 
 
-@pytest.mark.parametrize("make", [pytest.param(flax_lstm, marks=pytest.mark.slow), plain_function])
+@pytest.mark.parametrize("make", FOREIGN)
 def test_foreign_exponents_maps_and_fixed_points(make, x64):
     body, state, xs = make(3, 4)
     start, unravel = ravel_pytree(state)
@@ -204,7 +204,7 @@ def test_foreign_exponents_maps_and_fixed_points(make, x64):
     np.testing.assert_allclose(product, np.abs(np.linalg.det(J)), rtol=1e-8)
 
 
-@pytest.mark.parametrize(("d", "n"), [(7, 2), (1, 1)])
+@pytest.mark.parametrize(("d", "n"), [(7, 2), pytest.param(1, 1, marks=pytest.mark.slow)])
 def test_the_output_may_be_narrower_than_the_input(d, n, x64):
     """Against dh_T/dx_{T-lag} = D_T W' ... D_{T-lag} V' with D_t = diag(1 - h_t^2), by NumPy."""
     body, h, xs = network(cells.vanilla.cell, d, n)
@@ -236,7 +236,7 @@ def test_spectra_of_a_batch_of_batches():
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vmap_equals_one_by_one(x64):
     body, state, xs = network(cells.lstm.cell, 3, 4)
     many = jax.tree.map(lambda s: jnp.stack([s, -s, 2 * s]), state)
@@ -465,7 +465,7 @@ def test_a_hundred_thousand_steps(rate):
     np.testing.assert_allclose(norms[0] - norms[-1], expected, **tolerance)
 
 
-@pytest.mark.parametrize("steps", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", LONG_RUNS)
 def test_many_steps_of_a_network(steps):
     body, state, xs = network(cells.lstm.cell, 2, 2, steps)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw, normal
+from conftest import LONG_RUNS, draw, normal
 from jax import lax
 
 from recur import analysis, cells, compose, scan
@@ -121,7 +121,7 @@ def test_preserved_is_less_than_tenfold(factor, word):
     assert analysis.verdict(logs).word == word
 
 
-@pytest.mark.parametrize("steps", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", LONG_RUNS)
 def test_long_sequences_stay_finite(steps):
     cell, params, state, _ = setup("gru")
     body = scan.tied(cell, params)

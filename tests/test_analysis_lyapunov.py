@@ -146,7 +146,7 @@ def test_random_network_against_mean_field(g, expected):
     assert -0.019 < found.exponents[0] - expected < 0.007
 
 
-@pytest.mark.parametrize("which", ["minimal", "cfn"])
+@pytest.mark.parametrize("which", ["minimal", *some_slow({"cfn"}, "")])
 def test_cells_without_chaos(which):
     """MinimalRNN and CFN decay without input, whatever the weights (arXiv:1612.06212 for CFN).
 
@@ -590,6 +590,7 @@ def test_flossing_gradient_against_finite_differences(x64):
     np.testing.assert_allclose(exact, (above - below) / (2 * eps), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_flossing_brings_the_exponents_to_zero():
     cell = cells.vanilla.cell
     params, xs = draw(cell, 2, 8, Prior(0.5, 0.3), seed=3), normal(50, 2)
@@ -693,7 +694,9 @@ def test_the_error_is_that_of_independent_steps():
         assert abs(found.exponents[0] - 0.1) < 4 * found.error[0]
 
 
-@pytest.mark.parametrize("every", [None, 1, 5, 7])
+@pytest.mark.parametrize(
+    "every", [None, 5, *[pytest.param(n, marks=pytest.mark.slow) for n in (1, 7)]]
+)
 def test_steady_growth_has_no_error(every):
     """x -> .9 x: what a block of time without a QR holds is not taken for no growth."""
     factors = np.full((23, 1, 1), 0.9, "f")
@@ -765,7 +768,8 @@ def test_growth_that_returns_after_a_quiet_stretch():
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("every", [None, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [None, 2])
 def test_batches_by_vmap(every, x64):
     body, state, xs = network(cells.gru.cell, 3, 3, 12)
     many = np.stack([xs, xs[::-1]])

@@ -20,7 +20,9 @@ def network(which, d, n):
     return body, jax.jit(body.cell.start)(body.params)
 
 
-@pytest.mark.parametrize(("which", "d", "n"), [("lstm", 3, 4), ("gru", 6, 4)])
+@pytest.mark.parametrize(
+    ("which", "d", "n"), [pytest.param("lstm", 3, 4, marks=pytest.mark.slow), ("gru", 6, 4)]
+)
 def test_input_directions_against_a_dense_decomposition(which, d, n, x64):
     body, state = network(which, d, n)
     lags = (0, 3)

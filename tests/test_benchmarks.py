@@ -250,7 +250,7 @@ def test_exponents_of_a_state_of_two_arrays_are_refused(tmp_path):
         lyapunov.main(lyapunov.Config(n=4, T=3, cell="lstm"), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_spectra_and_frames_race(tmp_path):
     jacobian.main(jacobian.Config(n=8, d=3, T=64, rounds=1), tmp_path)
     records, summary = published(tmp_path)

@@ -14,7 +14,7 @@ from recur import Cell, Gates, Prior, Unitwise, cell_contract, cells, check_cell
 from recur.declared_gates import as_declared
 
 SIMPLE = cells.vanilla.cell
-SLOW = some_slow({"gru", "mingru"}, "")  # lstm has all that they have, and a second array
+SLOW = some_slow({"mingru"}, "")  # lstm has all that it has, and a second array
 
 
 @pytest.mark.parametrize("which", [*SLOW, "lstm", "gru.reset_before"])

@@ -324,7 +324,7 @@ def test_total_needs_no_future():
 
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import AxisType, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from recur import Prior, cells, scan, train
 jax.config.update("jax_enable_x64", True)
 assert jax.device_count() == 2
@@ -346,6 +346,10 @@ mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))  # and under JAX
 split = jax.shard_map(lambda p, batch: jax.lax.pmean(loss(p, batch), "b"), mesh=mesh,
                       in_specs=(P(), (P(None, "b"), P("b"))), out_specs=P())
 jax.tree.map(same, jax.jit(jax.grad(split, (0, 1)))(params, (xs, ys)), gradients)
+own = jax.make_mesh((2,), ("b",))  # its axes are Explicit
+put = lambda a, *axes: jax.device_put(a, NamedSharding(own, P(*axes)))
+batch = put(xs, None, "b"), put(ys, "b")
+jax.tree.map(same, jax.jit(jax.grad(loss))(params, batch), gradients[0])
 for axes, batch in (((1, 0), (xs[:, :3], ys[:3])), ((-2, 0), (xs, ys))):
     try:
         train.value_and_grad(loss, axes)(params, batch)

@@ -374,7 +374,7 @@ def end(process, seconds=None):
 @pytest.mark.parametrize(
     ("saves", "any_moment", "steps"),
     [
-        pytest.param(2, 0, 50, marks=pytest.mark.slow, id="2"),
+        pytest.param(1, 0, 50, marks=pytest.mark.slow, id="1"),
         pytest.param(12, 8, 600, marks=pytest.mark.long, id="20"),
     ],
 )

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import some_slow
 from flax import nnx
 from killing import require_resumed
 
@@ -279,7 +278,8 @@ def test_a_killed_classifier_resumes_to_the_same_end(signals, tmp_path):
     require_resumed(partial(classify.run, config), tmp_path)
 
 
-@pytest.mark.parametrize("cell", some_slow({"minimal"}, "gru"))
+@pytest.mark.long
+@pytest.mark.parametrize("cell", ["minimal", "gru"])
 def test_japanese_vowels_are_recognised(cell, record):
     config = classify.Config(cells=(cell,), seeds=1)
     result = classify.run(config, record)

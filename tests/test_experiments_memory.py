@@ -25,7 +25,7 @@ def test_temporal_order_resumes_to_the_same_end(tmp_path, monkeypatch):
     assert np.isfinite(result.errors).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_methods_differ_by_their_term_alone(tmp_path):
     """Without its weight Omega changes nothing, nor does a clip that is never reached."""
 

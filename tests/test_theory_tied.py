@@ -103,7 +103,7 @@ def test_what_has_not_converged_says_so(monkeypatch):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_drifts_goes_on_and_minimal_bare_has_another_term(monkeypatch):
     """After 1024 steps Q is .00072, and in the end .00081: networks in NumPy, with V_ii = 0, from
     their own sixth relaxation time on. With V_ii they have sigma_v^2 R^2/n more, ten times as much
