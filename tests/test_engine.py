@@ -93,7 +93,15 @@ def one_sequence():
     return cell, point, jax.device_get(graded(partial(plain, cell))(*point)[0])
 
 
-@pytest.mark.parametrize(("chunk", "batch"), [(1, ()), (4, (1,)), (6, (1, 1)), (9, ())])
+@pytest.mark.parametrize(
+    ("chunk", "batch"),
+    [
+        pytest.param(1, (), marks=pytest.mark.slow),
+        (4, (1,)),
+        pytest.param(6, (1, 1), marks=pytest.mark.slow),
+        (9, ()),
+    ],
+)
 def test_any_chunk_and_one_sequence_alone(chunk, batch, x64):
     """A chunk may leave steps over, or be longer than all; batch axes of one are no others."""
     cell, (params, state, xs), expected = one_sequence()
@@ -111,7 +119,7 @@ def four_sequences():
     return cell, point, jax.device_get(graded(partial(plain, cell))(*point)[0][1])
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, *[pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)]])
 def test_gradient_in_one_argument_alone(which, x64):
     """The other tangents are symbolic zeros, and take another way through the rule."""
     cell, point, expected = four_sequences()
@@ -225,10 +233,18 @@ def masked_loss_of_the_plain_scan(name, reverse):
     return jax.device_get(masked_loss(name, reverse, engine="scan"))
 
 
+WAYS = [("gru", False), ("lstm", True), ("highway.deep", False)]
+FAST = [("gru", False, "sqrt"), ("lstm", True, "mix")]
+
+
 @pytest.mark.parametrize(
-    ("name", "reverse"), [("gru", False), ("lstm", True), ("highway.deep", False)]
+    ("name", "reverse", "memory"),
+    [
+        pytest.param(*way, memory, marks=() if (*way, memory) in FAST else pytest.mark.slow)
+        for way in WAYS
+        for memory in ("mix", "states", "sqrt")
+    ],
 )
-@pytest.mark.parametrize("memory", ["mix", pytest.param("states", marks=pytest.mark.slow), "sqrt"])
 def test_run_with_masks_and_resets(name, reverse, memory, short_chunks, x64):
     """Whatever the engine and the memory: results and gradients of the plain scan."""
     engine = "chunked" if isinstance(build(name), Unitwise) else "auto"
@@ -292,7 +308,7 @@ class Summed:
         return jax.device_get(cls.gradient(summed))
 
 
-@pytest.mark.parametrize("piece", [None, 4])
+@pytest.mark.parametrize("piece", [pytest.param(None, marks=pytest.mark.slow), 4])
 def test_total_is_the_loss_of_all_outputs(piece, x64):
     """A readout piece by piece, its own gradient too; lengths and a piece that is left over."""
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import some_slow
 from flax import nnx
 
 from experiments import data
@@ -81,7 +82,7 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("name", VECTOR_MODELS)
+@pytest.mark.parametrize("name", ["attention", "tagger", *some_slow({"last", "ends", "mean"}, "")])
 def test_ragged_batches_of_vectors_equal_each_alone(name):
     xs = np.where(PADDED[..., None], np.nan, XS)
 
@@ -107,7 +108,7 @@ def test_ragged_batches_of_vectors_equal_each_alone(name):
     assert not gradient[1][PADDED].any()
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", ["encoder-decoder", *some_slow({"attention"}, "")])
 def test_ragged_sources_equal_each_alone(name):
     targets = np.random.default_rng(1).integers(K, size=(3, B), dtype=np.int32)
 
@@ -543,7 +544,7 @@ def test_the_language_model_ties_its_embeddings_and_sees_the_past_alone():
     assert (abs(changed[3] - logits[3]) > 1e-4).any()
 
 
-@pytest.mark.parametrize("name", ["generator", *READERS])
+@pytest.mark.parametrize("name", ["attention", *some_slow({"generator", "encoder-decoder"}, "")])
 def test_what_is_written_is_what_the_teacher_would_have_followed(name):
     @jax.jit
     def everything(model):
@@ -564,7 +565,7 @@ def test_what_is_written_is_what_the_teacher_would_have_followed(name):
     assert ((sampled >= 0) & (sampled < K)).all()
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", ["attention", *some_slow({"encoder-decoder"}, "")])
 def test_beam_search_finds_what_a_list_of_all_beginnings_does(name):
     """5 beams against the search over a list; 27 in that list against all 81 sequences. Ragged
     sources, one of them broken: it has no answer."""
@@ -750,7 +751,10 @@ def growths(rnn, xs):
     return gain, analysis.log_singular_values(body, start, xs)
 
 
-@pytest.mark.parametrize("name", MODELS)
+OTHERS = {"tagger", "language", "encoder", "decoder", "planner"}
+
+
+@pytest.mark.parametrize("name", ["classifier", *some_slow(OTHERS, "")])
 def test_the_recurrence_of_a_model_goes_to_an_analysis(name):
     make, of = MODELS[name]
     rnn = of(filled(make))
@@ -760,6 +764,7 @@ def test_the_recurrence_of_a_model_goes_to_an_analysis(name):
     assert gain[-1] < logs[0] + 1e-4  # no vector grows by more than the first singular value
 
 
+@pytest.mark.slow
 def test_models_are_pytrees_that_vmap_and_grad_take_whole():
     def make(key):
         return Embedded(Tagger(DEEP, D, N, K, rngs=nnx.Rngs(key)), K, D, rngs=nnx.Rngs(key))
@@ -808,6 +813,7 @@ def sentences():
     return out
 
 
+@pytest.mark.slow
 def test_the_order_example_takes_a_recurrence():
     """Arrive Taipei on November 2, leave Taipei on November 2: the tag of Taipei by its context."""
     corpus = sentences()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import some_slow
 
 from recur import Prior, cells, scan
 from recur.compose import Bidirectional, HighwaySkip, Residual, Stacked, learned_start
@@ -144,9 +145,8 @@ def compare(network, there, reset=None, reverse=False, **how):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, expected)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("stacked", marks=pytest.mark.slow), "stacked bidirectional"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stacked", "stacked bidirectional"])
 def test_holes_and_documents_equal_each_document_alone(name, x64):
     assert (documents() & ~holes()).any()  # a reset counts also on a masked step
     compare(NETWORKS[name], holes(), documents(), mask=holes())
@@ -313,7 +313,7 @@ def test_every_cell_takes_masks_and_resets(cell, params, sizes):
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
 
 
-@pytest.mark.parametrize("name", ["unitwise", "stacked", "stacked bidirectional"])
+@pytest.mark.parametrize("name", ["unitwise", "stacked bidirectional", *some_slow({"stacked"}, "")])
 def test_states_that_share_a_ragged_batch(name, x64):
     """Three starts of each sequence: each pair is as if run alone, beyond 32 steps, too."""
     network, steps = NETWORKS[name], 40

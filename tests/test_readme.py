@@ -32,17 +32,22 @@ def run(*examples):
     return names
 
 
-def test_the_first_example_runs(capsys):
-    names = run(EXAMPLES[0])
+def test_the_first_example_has_its_shapes(capsys):
+    """It is traced and not compiled, but for the check of the cell, which reads values."""
+    example, check = EXAMPLES[0], "print(check_cell(cell))"
+    assert check in example
+    names = {}
+    jax.eval_shape(lambda: names.update(run(example.replace(check, ""))))
     assert names["hs"].shape == (100, 32)
-    assert "nan" not in capsys.readouterr().out
-    assert np.isfinite(names["hs"]).all()
+    shapes = re.findall(r"float32\[([\d,]*)\]", capsys.readouterr().out)
+    assert shapes == ["32", "4,8", "100", "4"]  # what `measure` returns
 
 
 @pytest.mark.slow
 def test_all_examples_run_and_one_learns(capsys):
     names = run(*EXAMPLES)
     assert len(EXAMPLES) == 3
+    assert np.isfinite(names["hs"]).all()
     assert "nan" not in capsys.readouterr().out
     assert names["losses"][-1] < names["task"].baseline.loss / 10  # it has learnt to remember
 
