@@ -145,6 +145,22 @@ door(
 door("analysis.log_gain", {"key": KEY, **ALONG})
 door("analysis.input_output", {**ALONG, "lags": [0, 1]}, lags=[None, 3, [], [9], [-1], [1.5], "12"])
 door("analysis.input_directions", {**ALONG, "lag": 1})
+MAPPED = {"network": lambda xs: jnp.tanh(xs) @ PARAMS.V, "xs": XS, "t": 2}
+MAPS = [*FUNCTION, lambda xs: (xs, xs), lambda xs: xs.sum(), lambda xs: xs @ xs]
+door("analysis.network_jacobian", MAPPED, network=MAPS, t=INDEX)
+door(
+    "analysis.network_input_output",
+    {**MAPPED, "lags": [-1, 1]},
+    network=[*MAPS, lambda xs: xs[:2]],
+    t=INDEX,
+    lags=[None, 3, [], [9], [-9], [1.5], "12"],
+)
+door(
+    "analysis.network_gradient_norms",
+    {"loss": loss, "network": MAPPED["network"], "xs": XS},
+    loss=[*FUNCTION, losses],
+    network=MAPS,
+)
 door("analysis.top_log_singular_values", {"key": KEY, **ALONG, "k": 2, "products": 3})
 door("analysis.singular_density", {"key": KEY, **ALONG, "products": 3, "probes": 2})
 door("analysis.gradient_norms", {"loss": loss, **ALONG}, loss=[*FUNCTION, losses])

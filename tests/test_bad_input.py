@@ -127,7 +127,16 @@ def legitimate(name, argument, value):
     )
 
 
-MUST = {(f"analysis.input_{what}", "xs", "int64") for what in ("output", "directions")}
+MUST = {
+    (f"analysis.{name}", "xs", "int64")
+    for name in (
+        "input_output",
+        "input_directions",
+        "network_jacobian",
+        "network_input_output",
+        "network_gradient_norms",
+    )
+}
 
 
 def alike(one, two):

@@ -1,9 +1,10 @@
 """From bodies to numbers: what the Jacobians along a trajectory say.
 
 Every function takes a body `(state, x) -> (state, h)`: `scan.tied(cell, params)`, a Flax cell, or
-any function. Each follows one trajectory; `jax.vmap` over states and inputs gives a batch. Results
-are natural logarithms (nats), so they stay finite where the quantities themselves do not. In
-float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
+any function; those named `network_...` take a whole map of sequences, xs -> hs. Each follows one
+trajectory; `jax.vmap` over states and inputs gives a batch. Results are natural logarithms (nats),
+so they stay finite where the quantities themselves do not. In float32 a step's own relative
+rounding is 1e-7: set `jax_enable_x64` for small singular values.
 """
 
 from recur.analysis.equilibria import OUTCOMES, Points, describe_points, distinct, fixed_points
@@ -35,6 +36,11 @@ from recur.analysis.singular_values import (
     singular_value_details,
 )
 from recur.analysis.singular_vectors import InputDirections, input_directions, one_step_spectra
+from recur.analysis.whole_networks import (
+    network_gradient_norms,
+    network_input_output,
+    network_jacobian,
+)
 
 __all__ = [
     "log_gain",
@@ -45,6 +51,9 @@ __all__ = [
     "input_directions",
     "InputDirections",
     "one_step_spectra",
+    "network_jacobian",
+    "network_input_output",
+    "network_gradient_norms",
     "top_log_singular_values",
     "singular_density",
     "Density",

@@ -17,6 +17,14 @@ from recur.compose.presence import tell_any, told
 from recur.compose.skips import HighwaySkip, Residual, width
 from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
 
+NO_STEP = (
+    "Bidirectional maps whole sequences and has no single step, since its backward pass starts at "
+    "the end. So no state is carried forward, and what follows one has no meaning here: Lyapunov "
+    "exponents, fixed points, singular values of d state_T / d state_0. To run it by scan.run is "
+    "to map a sequence; analysis.network_input_output and its neighbours take such a map, "
+    "lambda xs: scan.run(cell, params, xs)[1]. Or take one of its two cells"
+)
+
 
 class PerLayer(NamedTuple):
     """An input of a stack with something for each layer: layer i takes (noise[i], its input).
@@ -140,10 +148,7 @@ class Bidirectional:
     def step(self, params: Tree, state: Tree, x: Tree) -> tuple[Tree, Array]:
         """Raises ValueError: the backward pass needs the end of the sequence first."""
         del params, state, x
-        raise ValueError(
-            "Bidirectional maps whole sequences and has no single step, since its backward pass "
-            "starts at the end; run it by scan.run, or take one of its two cells"
-        )
+        raise ValueError(NO_STEP)
 
     def width(self, n: int) -> int:
         """The size of both outputs side by side."""

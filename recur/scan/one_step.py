@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jax import Array
 
 from recur import expect
+from recur.compose.layers import NO_STEP, causal
 from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence, require_params, takes
 
 
@@ -24,9 +25,12 @@ class Tied:
 def tied(cell: Recurrence, params: Tree) -> Tied:
     """The body (state, x) -> (state, h) of a network: the same parameters at every step.
 
-    Raises ValueError for parameters of a type that another cell takes.
+    Raises ValueError for parameters of a type that another cell takes, and for a `Bidirectional`
+    layer, which has no step.
     """
     require_params(takes(cell), params)
+    if not causal(cell):
+        raise ValueError(NO_STEP)
     return Tied(cell, params)
 
 

@@ -81,7 +81,25 @@ def _factor(a: Array) -> tuple[Array, Array]:
     return Q, R
 
 
-@one_by_one
+@jax.custom_jvp
 def singular_values(a: Array) -> Array:
-    """All of a (m, n), descending."""
+    """All of a (m, n), descending; differentiable once, in both modes, where they differ."""
+    return _values(a)
+
+
+@singular_values.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """ds_i = u_i' dA v_i."""
+    U, s, V = _svd(primals[0])
+    return s, jnp.sum(U * (tangents[0] @ V.T), axis=0)
+
+
+@one_by_one
+def _values(a: Array) -> Array:
     return jnp.linalg.svd(a, compute_uv=False)
+
+
+@one_by_one
+def _svd(a: Array) -> tuple[Array, Array, Array]:
+    U, s, V = jnp.linalg.svd(a, full_matrices=False)
+    return U, s, V

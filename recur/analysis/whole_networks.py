@@ -1,0 +1,159 @@
+"""Whole networks: dh_t/dx_s of any map of sequences, xs (T, ..., d) -> hs (S, ..., n).
+
+A stack of layers, a network that reads both ways, a model of another library: what is known of it
+is its outputs and its derivative, so the Jacobian is dense and taken by reverse mode. The lag t - s
+has a sign: a network that reads backward too depends on later inputs, of lags below 0.
+
+Floats have a range, and here nothing is renormalised on the way. So each Jacobian is found twice,
+from outputs as they are and from rotated ones, with inputs moved by one rounding. By how much the
+two differ is what rounding does to it. A cotangent of NaN finds the inputs from which no path leads
+to h_t: only these have a derivative of exactly zero; other zeros have left the range.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from recur import expect, scan
+from recur.analysis.numerics import matrix_product as product
+from recur.analysis.numerics.flat_state import finite_or_nan, integers, log_norm, precise
+from recur.analysis.numerics.qr import singular_values
+from recur.analysis.numerics.rounding import COARSE, SWAMPED
+
+Network = Callable[[Array], Array]  # xs (T, ..., d) -> hs (S, ..., n)
+
+
+@expect.arguments(network=expect.function, t=expect.integer)
+@precise
+def network_jacobian(network: Network, xs: Array, t: int) -> Array:
+    """dh_t/dx_s for every s = 0 .. T-1, (T, n, d).
+
+    `network` maps xs (T, ..., d) to outputs hs (S, ..., n), such as
+    `lambda xs: scan.run(cell, params, xs)[1]`; axes between time and features are taken with the
+    features, so give it one sequence and `vmap` over more. n backward passes side by side, with
+    memory for T n d numbers. NaN where h_t is not finite. `t` may be traced, and then gives NaN
+    outside 0 .. S-1.
+
+    Raises ValueError for inputs that are not float32 or float64, for t outside 0 .. S-1, and where
+    the network does not take xs or returns no floating-point array with time first.
+    """
+    n = _require(network, xs, t)[1]
+    return _rows(network, xs, t, jnp.eye(n, dtype=xs.dtype))
+
+
+@expect.arguments(network=expect.function, t=expect.integer)
+@precise
+def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int]) -> Array:
+    """Logs of the singular values of dh_t/dx_{t-lag}, (len(lags), min(n, d)); nats.
+
+    What `input_output` is for a body, here for the map `network` of `network_jacobian`, and at any
+    time t. A lag below 0 means a later input. Descending; NaN where there is no step t - lag, and
+    where 16 roundings move a value by a nat or more. -inf where no path leads from x_{t-lag} to
+    h_t. Values below 1e-37 are beyond float32 and NaN: double inputs and parameters there.
+    Twice the cost of `network_jacobian`. Differentiable where singular values differ.
+
+    Raises ValueError where the outputs have another number of steps than the inputs, for lags
+    beyond +-(T-1), and as `network_jacobian` does; TypeError for lags that are no integers.
+    """
+    S, n = _require(network, xs, t)
+    T, lags = len(xs), integers("lags", lags)
+    if S != T:
+        raise ValueError(
+            f"lags are between outputs and inputs of the same steps, and this network returns {S} "
+            f"outputs for {T} inputs: take network_jacobian"
+        )
+    if not lags or max(map(abs, lags)) >= T:
+        raise ValueError(f"lags are a list of steps within +-(T-1) = +-{T - 1}, got {lags}")
+    at = t - jnp.asarray(lags)
+    there = (at >= 0) & (at < T)
+    at = jnp.where(there, at, 0)
+    J = _rows(network, xs, t, jnp.eye(n, dtype=xs.dtype))[at]
+    apart, reached = lax.stop_gradient(_rounding(network, xs, t, at, J))
+    values = jax.vmap(singular_values)(J)
+    known = values * (SWAMPED / COARSE) > apart[:, None]
+    logs = jnp.where(known, jnp.log(jnp.where(known, values, 1)), jnp.nan)
+    logs = jnp.where(reached[:, None], logs, -jnp.inf)
+    return jnp.where(there[:, None], logs, jnp.nan)
+
+
+@expect.arguments(loss=expect.function, network=expect.function)
+@precise
+def network_gradient_norms(loss: Callable[[Array], Array], network: Network, xs: Array) -> Array:
+    """log |dloss/dx_t| for every input, (T,), from two backward passes; nats.
+
+    `loss` maps all outputs of the `network` to a number. -inf where no path leads from x_t to the
+    loss; NaN where an output or the gradient is not finite, and where the gradient has left the
+    range of floats. Raises ValueError where the loss is not one number and as `network_jacobian`.
+    """
+    _require(network, xs, 0)
+    hs, pull = jax.vjp(network, xs)
+    shape = jax.eval_shape(loss, hs).shape
+    if shape != ():
+        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
+    direct = finite_or_nan(jax.grad(loss)(hs), hs)
+    probe = jnp.where(direct == 0, 0, jnp.nan).astype(hs.dtype)
+    gradient, reached = jax.vmap(lambda v: pull(v)[0].reshape(len(xs), -1))(
+        jnp.stack([direct, probe])
+    )
+    logs = log_norm(gradient, axis=1)[0]
+    unknown = jnp.isnan(reached).any(axis=1) & (logs < jnp.log(jnp.finfo(hs.dtype).tiny))
+    return jnp.where(unknown, jnp.nan, logs)
+
+
+def _rounding(network: Network, xs: Array, t: int, at: Array, J: Array) -> tuple[Array, Array]:
+    """By how much rounding changes each J = dh_t/dx_at, (L,), and whether any path leads there."""
+    pure, closed_over = jax.closure_convert(network, xs)
+    xs, closed_over, J = lax.stop_gradient((xs, closed_over, J))
+    info, n = jnp.finfo(xs.dtype), J.shape[1]
+    moved = xs * (1 + info.eps * jax.random.rademacher(jax.random.key(0), xs.shape, xs.dtype))
+    turn = product.orthogonal(n, xs.dtype)
+    probes = jnp.concatenate([turn, jnp.full((1, n), jnp.nan, xs.dtype)])
+    rows = _rows(lambda xs: pure(xs, *closed_over), moved, t, probes)[at]
+    apart = jnp.linalg.norm(J - turn.T @ rows[:, :n], axis=(1, 2))
+    return jnp.maximum(apart, info.tiny), jnp.isnan(rows[:, n]).any(axis=1)
+
+
+def _rows(network: Network, xs: Array, t: int, V: Array) -> Array:
+    """v' dh_t/dx_s for every s and each row v of V, (T, len(V), d)."""
+    hs, pull = jax.vjp(network, xs)
+    h = scan.or_nan(scan.inside(jnp.asarray(t), len(hs)), hs[t])
+
+    def one(v: Array) -> Array:
+        cotangent = jnp.zeros_like(hs).at[t].set(v.reshape(h.shape).astype(h.dtype))
+        return pull(cotangent)[0].reshape(len(xs), -1)
+
+    return finite_or_nan(jax.vmap(one, out_axes=1)(V), h)
+
+
+def _require(network: Network, xs: Any, t: int) -> tuple[int, int]:
+    """The number of outputs S and the size n of each. Raises ValueError for what does not fit."""
+    scan.require_float(xs)
+    if len(jax.tree.leaves(xs)) != 1 or not hasattr(xs, "shape") or 0 in xs.shape:
+        raise ValueError(
+            "xs is one array of inputs (T, ..., d), none of these 0; what else the network takes, "
+            f"such as a mask, belongs into the function: got {expect.told(xs)}"
+        )
+    if jnp.finfo(xs.dtype).bits < 32:
+        raise ValueError(f"singular values take float32 or float64, but xs holds {xs.dtype}: cast")
+    try:
+        hs = jax.eval_shape(network, xs)
+    except Exception as error:  # whatever the network raised, say what it was given
+        raise ValueError(
+            f"the network does not take xs {expect.told(xs)}. It is a function of one array "
+            "(T, ..., d), such as lambda xs: scan.run(cell, params, xs)[1]; of an nnx model "
+            "lambda xs: nnx.clone(model)(xs[None])[0], since a model may change itself\n"
+            f"Its own error: {error}"
+        ) from error
+    floating = hasattr(hs, "dtype") and jnp.issubdtype(hs.dtype, jnp.floating)
+    if not floating or hs.ndim < 2 or 0 in hs.shape:
+        raise ValueError(
+            "the network returns its outputs hs (S, ..., n), one floating-point array with time "
+            f"first; it returned {expect.told(hs)}. Of scan.run take [1]"
+        )
+    if not isinstance(t, jax.core.Tracer) and not 0 <= t < hs.shape[0]:
+        raise ValueError(f"t is the number of an output, 0 .. {hs.shape[0] - 1}; got {t}")
+    return hs.shape[0], math.prod(hs.shape[1:])
