@@ -54,7 +54,7 @@ def equations_as_written(app, what, name, obj, options, lines: list[str]) -> Non
     """Show a paragraph that is indented, an equation or a table, line by line as it stands."""
     del app, what, name, obj, options
     out: list[str] = []
-    section = False
+    section = example = False
     for i, line in enumerate(lines):
         blank_before = i > 0 and not lines[i - 1].strip()
         indented = line.startswith("    ") and line.strip()
@@ -62,7 +62,8 @@ def equations_as_written(app, what, name, obj, options, lines: list[str]) -> Non
             section = bool(SECTIONS.match(line)) or line.startswith("..") or line.endswith("::")
         if indented and blank_before and not section and not _inside(out):
             out += ["::", ""]
-        out.append(line if indented and not section else _plain(line))
+        example = line.lstrip().startswith(">>> ") or (example and bool(line.strip()))
+        out.append(line if example or (indented and not section) else _plain(line))
     lines[:] = out
 
 

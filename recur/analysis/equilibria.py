@@ -33,10 +33,10 @@ NEAR = 1e-3  # a fixed point at this distance, by Newton's next step, is the sam
 class Points(NamedTuple):
     """P states at which the network (almost) stands still."""
 
-    states: Tree  # leaves (P, ...)
-    speed: Array  # (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
-    distance: Array | None = None  # (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|; NaN: not taken
-    outcome: Array | None = None  # (P,) index into OUTCOMES of how the search ended
+    states: Tree  #: leaves (P, ...)
+    speed: Array  #: (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
+    distance: Array | None = None  #: (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|, or NaN
+    outcome: Array | None = None  #: (P,) index into OUTCOMES of how the search ended
 
     @property
     def fixed(self) -> Array:
@@ -57,23 +57,42 @@ def fixed_points(
     rate: float = 0.5,
     forward: int = 0,
 ) -> Points:
-    """Where B starts end that seek a standstill under a constant input.
+    """Where the network stands still under a constant input: the ends of B searches.
 
-    `states` holds the B starts on a leading axis and x is one input, (d,). First the network runs
-    for `forward` steps, which leads to attractors alone. Then come `descent` steps of gradient
-    descent on q, O(m n) each, from the given rate, which halves where q would grow; then at most
-    `newton` Newton steps, O(m^3) each, halved likewise; they end when all have settled, after one
-    more O(m^3) that measures the distance. Starts that meet give the same point again: see
-    `distinct`. `describe_points` says how the search ended.
+    First the network runs for `forward` steps, which leads to attractors alone. Then gradient
+    descent on q = |F(s) - s|^2 / 2, O(m n) a step; then Newton steps, O(m^3) each, until all have
+    settled, and one more O(m^3) that measures the distance. Steps are halved where q would grow.
+    Starts that meet give the same point again: see `distinct`. `describe_points` says how the
+    search ended. Sussillo and Barak 2013, Neural Computation 25:626.
 
-    An outcome is an index into OUTCOMES. *fixed*: a fixed point is within NEAR. *slow*: no step
-    makes q much smaller, and no fixed point is that near; so it is where an eigenvalue is 1 up to
-    rounding, as beside a line of fixed points. *moving*: q still halved in the second half of the
-    Newton steps; without any the distance is NaN and this is all that is known. *lost*: the state
-    is not finite.
+    Args:
+        body: One step, (state, x) -> (state, h).
+        states: B starts, arrays (B, ...), m numbers each.
+        x: One input, (d,).
+        descent: Steps of gradient descent.
+        newton: Newton steps at most.
+        rate: First rate of the descent, > 0.
+        forward: Steps that the network runs first.
 
-    Raises ValueError where the body does not fit or a number is out of range, TypeError for numbers
-    of steps that are no integers.
+    Returns:
+        B points. An outcome is an index into OUTCOMES. *fixed*: a fixed point is within NEAR.
+        *slow*: no step makes q much smaller, and no fixed point is that near; so it is where an
+        eigenvalue is 1 up to rounding, as beside a line of fixed points. *moving*: q still halved
+        in the second half of the Newton steps; without Newton steps the distance is NaN and this is
+        all that is known. *lost*: the state is not finite.
+
+    Raises:
+        ValueError: The body does not fit, or a number is out of range.
+        TypeError: A number of steps is no integer.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.tanh(2 * h + x)
+        ...     return h, h
+        >>> starts = jnp.array([[-1.0], [0.1], [1.0]])
+        >>> points = jax.jit(analysis.fixed_points, static_argnums=0)(body, starts, jnp.zeros(1))
+        >>> print(jnp.sort(points.states[:, 0]), points.fixed)
+        [-0.958  0.     0.958] [ True  True  True]
     """
     step, s, unravel = batch(body, states, x)
     descent, newton = integer("descent", descent), integer("newton", newton)
@@ -102,8 +121,26 @@ def fixed_points(
 def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Points:
     """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
 
-    Slow points are among them; `Points.fixed` says which are not. Warns, with `describe_points`,
-    where none is left. For use outside jit: how many there are depends on the numbers.
+    Slow points are among them; `Points.fixed` says which are not. For use outside jit: how many
+    there are depends on the numbers. Warns, with `describe_points`, where none is left.
+
+    Args:
+        points: Of `fixed_points`.
+        speed: The largest q.
+        distance: The least Euclidean distance of two states.
+
+    Returns:
+        The points that are kept, as many as there are.
+
+    Raises:
+        ValueError: speed or distance is negative or not finite.
+        TypeError: points are no Points.
+
+    Example:
+        >>> states, speed = jnp.array([[0.0], [1.0], [1.0]]), jnp.array([1e-12, 0.0, 1e-14])
+        >>> print(analysis.distinct(analysis.Points(states, speed)).states)
+        [[1.]
+         [0.]]
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(points.states)]
     s = np.concatenate([a.reshape(len(a), math.prod(a.shape[1:])) for a in leaves], axis=1)
@@ -122,6 +159,20 @@ def describe_points(points: Points) -> str:
     """How the search of each start ended, how fast the network still is there, and what to do.
 
     For use outside jit.
+
+    Args:
+        points: Of `fixed_points`.
+
+    Returns:
+        One line of text.
+
+    Raises:
+        TypeError: points are no Points.
+
+    Example:
+        >>> found = jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(2), jnp.array([0, 0])
+        >>> print(analysis.describe_points(analysis.Points(*found)))
+        2 starts: 2 fixed, |F(s) - s| from 0 to 0
     """
     q = np.asarray(points.speed)
     if points.outcome is None:

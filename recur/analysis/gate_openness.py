@@ -11,12 +11,30 @@ from recur.jaxpr import evaluate
 
 
 def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
-    """The value of every logistic sigmoid of a step, along a trajectory: a list of (T, ...).
+    """How far the gates are open: every logistic sigmoid of a step, along a trajectory.
 
-    In the order in which a step computes them: forget, input, output for `lstm.cell`, update
-    and reset for a GRU. A sigmoid inside a loop within a step is not seen, and neither is a gate of
-    another function. Raises ValueError where there is none, and where the body cannot be scanned
-    over xs.
+    Sigmoids inside a loop within a step are not seen, nor are gates made of another function.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step.
+        xs: Inputs (T, ..., d).
+
+    Returns:
+        A list of arrays (T, ...), values in 0 .. 1, in the order in which a step computes them:
+        forget, input, output for `lstm.cell`, update and reset for a GRU.
+
+    Raises:
+        ValueError: There is no sigmoid, or the body cannot be scanned over xs.
+
+    Example:
+        >>> def body(h, x):
+        ...     u = jax.nn.sigmoid(x)
+        ...     h = u * h + (1 - u) * jnp.tanh(x)
+        ...     return h, h
+        >>> [gate] = analysis.openness(body, jnp.zeros(1), jnp.array([[-2.0], [0.0], [2.0]]))
+        >>> print(gate[:, 0])
+        [0.119 0.5   0.881]
     """
     flatten(body, state, xs)  # its errors
 

@@ -21,14 +21,36 @@ from recur.core import Body, Tree
 @expect.arguments(loss=expect.function)
 @precise
 def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: Tree) -> Array:
-    """log |dloss/dh_t| for every t, (T,), from one backward pass; nats.
+    """How strongly each output acts on the loss: |dloss/dh_t| for every t, from one backward pass.
 
-    `loss` maps all outputs hs (T, ..., n) to a number. The derivative is the total one: what a
-    perturbation of h_t does to the loss through this output and through all later steps. The
-    cotangent is renormalised at each step, so it neither vanishes nor overflows; -inf where it is
-    exactly zero, NaN where a state, an output or a cotangent on the way is not finite. Raises
-    ValueError where the body cannot be scanned over xs, or returns an output that is no part of
-    its new state.
+    The derivative is the total one: what a perturbation of h_t does to the loss through this output
+    and through all later steps. The cotangent is renormalised at each step, so it neither vanishes
+    nor overflows.
+
+    Args:
+        loss: hs (T, ..., n) -> a number.
+        body: One step, (state, x) -> (state, h), where h is an array of the new state.
+        state: The state before the first step.
+        xs: Inputs (T, ..., d).
+
+    Returns:
+        log |dloss/dh_t| (T,), nats. -inf where it is exactly zero, NaN where a state, an output or
+        a cotangent on the way is not finite.
+
+    Raises:
+        ValueError: The body cannot be scanned over xs, it returns an output that is no part of its
+            new state, or the loss is not one number.
+        TypeError: The loss is no function.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = 0.5 * h + x
+        ...     return h, h
+        >>> def loss(hs):
+        ...     return hs[-1, 0]
+        >>> norms = jax.jit(analysis.gradient_norms, static_argnums=(0, 1))
+        >>> print(norms(loss, body, jnp.zeros(1), jnp.zeros((4, 1))))  # -lag log 2
+        [-2.079 -1.386 -0.693  0.   ]
     """
     step, start = flatten(body, state, xs)
     where = position_of_output(body, state, xs)

@@ -35,13 +35,37 @@ Losses = Callable[[Array], Array]  # hs (T, ..., n) -> (T,), the loss of each st
 @expect.arguments(losses=expect.function)
 @precise
 def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -> Array:
-    """log |dloss_t / dh_{t-lag}| for every t and lag = 0 .. lags, (T, lags + 1); nats.
+    """How far back the loss of each step reaches: |dloss_t / dh_{t-lag}| for every t and lag.
 
-    `losses` maps outputs hs (T, ..., n) to the loss of each step, (T,), which must depend on that
-    step's output alone. NaN where t < lag, -inf for an exact zero. One backward pass carries
-    lags + 1 cotangents, each renormalised. Raises ValueError for lags outside 0 .. T-1, for losses
-    of another shape, for a body with a mask, and as `gradient_norms` does; TypeError where lags is
-    no integer.
+    One backward pass carries lags + 1 cotangents, each renormalised.
+
+    Args:
+        losses: hs (T, ..., n) -> the loss of each step (T,), which depends on that step's output
+            alone.
+        body: One step, (state, x) -> (state, h), without a mask; h is an array of the new state.
+        state: The state before the first step.
+        xs: Inputs (T, ..., d).
+        lags: The furthest lag, within 0 .. T-1.
+
+    Returns:
+        Natural logarithms (T, lags + 1). NaN where t < lag, -inf for an exact zero.
+
+    Raises:
+        ValueError: lags is outside 0 .. T-1, the losses have another shape, the body has a mask, or
+            as in `gradient_norms`.
+        TypeError: lags is no integer, or losses no function.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = 0.5 * h + x
+        ...     return h, h
+        >>> def losses(hs):
+        ...     return hs.sum(axis=-1)
+        >>> measure = jax.jit(analysis.gradient_map, static_argnums=(0, 1, 4))
+        >>> print(measure(losses, body, jnp.zeros(1), jnp.zeros((3, 1)), 2))  # -lag log 2
+        [[ 0.       nan    nan]
+         [ 0.    -0.693    nan]
+         [ 0.    -0.693 -1.386]]
     """
     step, start = flatten(body, state, xs)
     require_every_step(body, state, xs)
@@ -71,10 +95,38 @@ def gradient_by_lag(
     xs: Tree,
     lags: int,
 ) -> Tree:
-    """The terms of dE/dparams by lag, E the sum of the losses: leaves (lags + 1, *shape).
+    """What each lag adds to dE/dparams, where E is the sum of the losses.
 
-    `network` maps params to a body, such as `partial(scan.tied, cell)`; the state is held fixed.
-    With lags = T - 1 the terms add up to the whole gradient. Raises as `gradient_map` does.
+    Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, equations 3 to 5.
+
+    Args:
+        losses: hs (T, ..., n) -> the loss of each step (T,), which depends on that step's output
+            alone.
+        network: params -> a body, such as `partial(scan.tied, cell)`.
+        params: A pytree of arrays.
+        state: The state before the first step, held fixed.
+        xs: Inputs (T, ..., d).
+        lags: The furthest lag, within 0 .. T-1; with T - 1 the terms add up to the whole gradient.
+
+    Returns:
+        A tree like params, leaves (lags + 1, *shape).
+
+    Raises:
+        ValueError: As in `gradient_map`.
+        TypeError: As in `gradient_map`.
+
+    Example:
+        >>> def network(w):
+        ...     def body(h, x):
+        ...         h = w * h + x
+        ...         return h, h
+        ...     return body
+        >>> def losses(hs):
+        ...     return hs.sum(axis=-1)
+        >>> w, xs = jnp.array(0.5), jnp.ones((3, 1))
+        >>> terms = analysis.gradient_by_lag(losses, network, w, jnp.zeros(1), xs, lags=2)
+        >>> print(terms, terms.sum())  # E = 3 + 2 w + w^2, so dE/dw = 3
+        [2.5 0.5 0. ] 3.0
     """
     step, start = flatten(network(params), state, xs)
     require_every_step(network(params), state, xs)
@@ -106,8 +158,8 @@ def gradient_by_lag(
 class Verdict(NamedTuple):
     """What gradients do on their way back."""
 
-    word: str  # "vanish", "explode", "preserve", or "unknown" after an overflow
-    rate: float  # nats per step back
+    word: str  #: "vanish", "explode", "preserve", or "unknown" after an overflow
+    rate: float  #: nats per step back
 
     def __str__(self) -> str:
         return f"gradients {self.word}: {self.rate:+.4f} nats per step back"
@@ -115,12 +167,24 @@ class Verdict(NamedTuple):
 
 @expect.arguments(logs=expect.floats)
 def verdict(logs: Array) -> Verdict:
-    """Whether gradients vanish, explode or are preserved, from `gradient_map` (..., lags + 1).
+    """Whether gradients vanish, explode or are preserved. For use outside jit.
 
-    The rate is the slope of the median over steps (and trajectories) against the lag; preserved
-    means that it changes them less than tenfold over all lags. An exact zero vanishes at -inf.
-    Where the network overflows the word is "unknown" and the rate NaN. For use outside jit. Raises
-    ValueError for fewer than two lags.
+    Args:
+        logs: Of `gradient_map`, (..., lags + 1); nats.
+
+    Returns:
+        A word, and the slope of the median over steps (and trajectories) against the lag, in nats
+        per step. "preserve": the slope changes gradients less than tenfold over all lags. An exact
+        zero vanishes at -inf. Where the network overflows the word is "unknown" and the rate NaN.
+
+    Raises:
+        ValueError: There are fewer than two lags.
+        TypeError: The logs are no array of floats.
+
+    Example:
+        >>> logs = jnp.log(0.5) * jnp.arange(5.0)
+        >>> print(analysis.verdict(logs[None]))
+        gradients vanish: -0.6931 nats per step back
     """
     if logs.shape[-1] < 2:
         raise ValueError(
@@ -140,11 +204,27 @@ def verdict(logs: Array) -> Verdict:
 
 @expect.arguments(logs=expect.floats, q=expect.real)
 def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Array:
-    """Quantiles over the first axis, a batch, of logs that may be -inf or NaN (no such step).
+    """Quantiles over a batch of logs that may be -inf or NaN, where there is no such step.
 
-    (B, ...) -> (len(q), ...). The nearest order statistic: between -inf and a number is no mean.
-    The last axis is that of lags, of which lag 0 always exists: a member of the batch with NaN at
-    every lag has overflowed, and makes the quantiles NaN. Raises ValueError for q outside 0 .. 1.
+    They are the nearest order statistics: -inf and a number have no mean.
+
+    Args:
+        logs: (B, ...), such as those of `gradient_map`. The last axis is that of lags. Lag 0 always
+            exists, so a member with NaN at every lag has overflowed, and makes the quantiles NaN.
+        q: Fractions within 0 .. 1.
+
+    Returns:
+        (len(q), ...), in the units of the logs.
+
+    Raises:
+        ValueError: A fraction is outside 0 .. 1.
+        TypeError: The logs are no array of floats, or q holds no real numbers.
+
+    Example:
+        >>> logs = jnp.array([[0.0, -jnp.inf], [1.0, -2.0], [2.0, jnp.nan]])
+        >>> print(analysis.quantiles(logs, q=[0.5, 1.0]))
+        [[  1. -inf]
+         [  2.  -2.]]
     """
     if not ((np.asarray(q) >= 0) & (np.asarray(q) <= 1)).all():
         raise ValueError(f"quantiles are fractions within 0 .. 1, got {q}")

@@ -26,22 +26,44 @@ from recur.tables import tabled
 class Stability(NamedTuple):
     """The Jacobian dF/ds at P points, states of size m."""
 
-    eigenvalues: Array  # (P, m) complex; descending in modulus, or slowest first by `modes`
-    stable: Array  # (P,) whether all lie inside the unit circle
-    timescales: Array  # (P, m) time in which a mode changes by a factor e: dt / |log|eigenvalue||
-    right: Array | None = None  # (P, m, m) r_i of length 1 in row i; None where not computed
-    left: Array | None = None  # (P, m, m) l_i in row i; NaN where rounding swamps it
+    eigenvalues: Array  #: (P, m) complex; descending in modulus, or slowest first by `modes`
+    stable: Array  #: (P,) whether all lie inside the unit circle
+    timescales: Array  #: (P, m) time in which a mode changes by a factor e: dt / |log|eigenvalue||
+    right: Array | None = None  #: (P, m, m) r_i of length 1 in row i; None where not computed
+    left: Array | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
 
 
 @expect.arguments(states=expect.arrays, x=expect.arrays, dt=expect.scalar)
 @precise
 def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
-    """Eigenvalues, stability and time scales at P states (leaves (P, ...)), input x (d,) held.
+    """Is a standstill stable, and how fast do deviations from it change?
 
-    Time scales are in steps, or in seconds where `dt` is the length of a step in seconds. An
-    eigenvalue on the unit circle has time scale inf. Differentiable. On a TPU the host finds the
-    eigenvalues, so there the program cannot be exported. Raises ValueError where the body does not
-    fit and for a dt that is not positive.
+    Differentiable. On a TPU the host finds the eigenvalues, so there the program cannot be
+    exported.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+        states: P states, arrays (P, ...), m numbers each.
+        x: The input that is held, (d,).
+        dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+
+    Returns:
+        Eigenvalues of dF/ds by descending modulus, whether each point is stable, and time scales;
+        an eigenvalue on the unit circle has time scale inf.
+
+    Raises:
+        ValueError: The body does not fit, or dt is not positive.
+        TypeError: The states or x are no arrays, or dt no number.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.tanh(2 * h + x)
+        ...     return h, h
+        >>> points = jnp.array([[0.0], [0.9575]])
+        >>> found = jax.jit(analysis.stability, static_argnums=0)(body, points, jnp.zeros(1))
+        >>> print(found.eigenvalues.real, found.stable)
+        [[2.   ]
+         [0.166]] [False  True]
     """
     _require_length(dt)
     found = lax.map(lambda J: finite_or_nan(eigenvalues(J), J), _jacobians(body, states, x))
@@ -54,10 +76,33 @@ def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stabili
 def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
     """`stability` with right and left eigenvectors, the slowest mode first, growing or fading.
 
-    Vectors run over the flat state: the leaves of a state one after the other. Each right vector
-    has its largest component real and positive. A left vector is NaN where it is not known: where
-    modes coincide, so that one rounding of J moves the eigenvalue by 1 % of |J| or more. Not
-    differentiable; the eigenvalues of `stability` are. Raises as `stability` does.
+        J r_i = lambda_i r_i,    l_i J = lambda_i l_i,    l_i . r_j = 1 if i = j else 0
+
+    Not differentiable; the eigenvalues of `stability` are.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+        states: P states, arrays (P, ...), m numbers each.
+        x: The input that is held, (d,).
+        dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+
+    Returns:
+        Also `right` and `left`, (P, m, m), vectors in rows over the flat state: the leaves of a
+        state one after the other. Each right vector has length 1 and its largest component real and
+        positive. A left vector is NaN where it is not known: where modes coincide, so that one
+        rounding of J moves the eigenvalue by 1 % of |J| or more.
+
+    Raises:
+        ValueError: The body does not fit, or dt is not positive.
+        TypeError: The states or x are no arrays, or dt no number.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([0.5, 0.9]) * h + x
+        ...     return h, h
+        >>> found = jax.jit(analysis.modes, static_argnums=0)(body, jnp.zeros((1, 2)), jnp.zeros(2))
+        >>> print(found.timescales[0], found.right[0, 0].real)  # -1 / log(.9), -1 / log(.5)
+        [9.491 1.443] [0. 1.]
     """
     _require_length(dt)
 

@@ -30,14 +30,12 @@ BLOCKS = 20  # of time, from which the standard error is taken: two errors then 
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 
-    exponents: Array  # (k,) nats per step, descending; a masked step is none
-    error: Array  # (k,) standard error of their mean, from BLOCKS blocks of time
-    history: (
-        Array  # (S, k) the estimate after each step, in the order of the frame; NaN before a QR
-    )
-    dimension: Array  # () Kaplan and Yorke's; NaN where k < m are too few to tell
-    entropy: Array  # () entropy rate, nats per step; NaN where k < m are too few to tell
-    rounding: Array  # (k,) nats per step by which one rounding of states and directions moves them
+    exponents: Array  #: (k,) nats per step, descending; a masked step is none
+    error: Array  #: (k,) standard error of their mean, from BLOCKS blocks of time
+    history: Array  #: (S, k) the estimate after each step, in the frame's order; NaN before a QR
+    dimension: Array  #: () Kaplan and Yorke's; NaN where k < m are too few to tell
+    entropy: Array  #: () entropy rate, nats per step; NaN where k < m are too few to tell
+    rounding: Array  #: (k,) nats per step by which one rounding of states and directions moves them
 
 
 @expect.arguments(
@@ -55,20 +53,42 @@ def lyapunov(
     discard: int = 0,
     every: int | None = None,
 ) -> Array:
-    """The k largest Lyapunov exponents of a driven trajectory, (k,); nats per step, descending.
+    """The k largest Lyapunov exponents: how fast perturbations grow in the long run.
 
-    All m of them without `k`, m the size of the state. The first `discard` steps align the frame
-    and are not counted. A direction that dies out exactly has -inf. NaN stands for what is not
-    known: everything, once a state or a direction is not finite; and an exponent that rounding
-    moves by more than a tenth of itself and .01 nats (`lyapunov_details` tells by how much).
+    The frame is made orthonormal every `every` steps. Many steps between are cheap, but lose the
+    small exponents where directions part by more than the digits of a float. By default eight steps
+    share a QR while a probe shows that this loses nothing, and elsewhere each has its own: the
+    results are those of `every=1`. Under `vmap` both ways are computed, so take `every=1` there.
+    Differentiable where all exponents are finite and distinct. Benettin et al. 1980, Meccanica
+    15:9.
 
-    The frame is made orthonormal every `every` steps. Many of them are cheap, and lose the small
-    exponents where directions part by more than the digits of a float in between. By default eight
-    steps share a QR while a probe shows that this loses nothing, and each has its own elsewhere:
-    the results are those of `every=1`. Under `vmap` both ways are computed: take `every=1` there.
+    Args:
+        key: Draws the first frame.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        k: How many exponents, 1 .. m; all m where None.
+        discard: Steps that align the frame first and are not counted, 0 .. T-1.
+        every: Steps between two QRs; chosen along the way where None.
 
-    Differentiable where all exponents are finite and distinct. Raises ValueError for k, discard and
-    every out of range, and where the body does not fit state and xs.
+    Returns:
+        Exponents (k,), nats per step, descending. -inf for a direction that dies out exactly. All
+        NaN once a state or a direction is not finite. An exponent is NaN where rounding moves it by
+        more than a tenth of itself and .01 nats (`lyapunov_details` tells by how much).
+
+    Raises:
+        ValueError: k, discard or every is out of range, or the body does not fit state and xs.
+        TypeError: One of them is no integer, or the key is no key.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([2.0, 0.5]) * h + x
+        ...     return h, h
+        >>> @jax.jit
+        ... def spectrum(key, xs):
+        ...     return analysis.lyapunov(key, body, jnp.zeros(2), xs, discard=10, every=1)
+        >>> print(spectrum(jax.random.key(0), jnp.zeros((20, 2))))  # log 2, -log 2
+        [ 0.693 -0.693]
     """
     return lyapunov_details(key, body, state, xs, k, discard, every).exponents
 
@@ -89,7 +109,35 @@ def lyapunov_details(
     discard: int = 0,
     every: int | None = None,
 ) -> Lyapunov:
-    """`lyapunov` with its error, its history, the Kaplan-Yorke dimension and the entropy rate."""
+    """`lyapunov` with its error, its history, the Kaplan-Yorke dimension and the entropy rate.
+
+    Args:
+        key: Draws the first frame.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        k: How many exponents, 1 .. m; all m where None.
+        discard: Steps that align the frame first and are not counted, 0 .. T-1.
+        every: Steps between two QRs; chosen along the way where None.
+
+    Returns:
+        Exponents, nats per step, and what is known of them.
+
+    Raises:
+        ValueError: As in `lyapunov`.
+        TypeError: As in `lyapunov`.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([2.0, 0.4]) * h + x
+        ...     return h, h
+        >>> @jax.jit
+        ... def details(key, xs):
+        ...     return analysis.lyapunov_details(key, body, jnp.zeros(2), xs, discard=10, every=1)
+        >>> found = details(jax.random.key(0), jnp.zeros((20, 2)))
+        >>> print(f"{found.dimension:.3f} {found.entropy:.3f}")  # 1 + log 2 / log 2.5, log 2
+        1.756 0.693
+    """
     step, start = flatten(body, state, xs)
     m = start.size
     k = m if k is None else k
@@ -120,10 +168,23 @@ def lyapunov_details(
 
 @expect.arguments(exponents=expect.floats)
 def kaplan_yorke(exponents: Array) -> Array:
-    """Kaplan-Yorke dimension of all exponents, descending: j + (their first j)'s sum / |next|.
+    """Kaplan-Yorke dimension of an attractor: j + (sum of the first j exponents) / |the next|.
 
-    j is the largest number of them whose sum is not negative. Frederickson et al. 1983, J.
+    j is the largest number of exponents whose sum is not negative. Frederickson et al. 1983, J.
     Differential Equations 49:185.
+
+    Args:
+        exponents: All m of them, descending; (m,).
+
+    Returns:
+        The dimension, (), 0 .. m.
+
+    Raises:
+        TypeError: The exponents are no array of floats.
+
+    Example:
+        >>> print(f"{analysis.kaplan_yorke(jnp.array([0.9, 0.0, -14.5])):.2f}")  # Lorenz: 2.06
+        2.06
     """
     exponents = jnp.asarray(exponents)
     sums = jnp.cumsum(exponents)
@@ -136,9 +197,20 @@ def kaplan_yorke(exponents: Array) -> Array:
 
 @expect.arguments(exponents=expect.floats)
 def entropy_rate(exponents: Array) -> Array:
-    """Sum of the positive exponents of all, descending: a bound on the entropy rate (Pesin); nats.
+    """The sum of the positive exponents: a bound on the entropy rate (Pesin).
 
-    NaN where an exponent is that might be positive.
+    Args:
+        exponents: All m of them, descending; (m,), nats per step.
+
+    Returns:
+        The sum, (), nats per step. NaN where an exponent that might be positive is NaN.
+
+    Raises:
+        TypeError: The exponents are no array of floats.
+
+    Example:
+        >>> print(analysis.entropy_rate(jnp.array([0.5, 0.25, -1.0])))
+        0.75
     """
     exponents = jnp.asarray(exponents)
     j = jnp.sum(exponents > 0)
@@ -151,10 +223,37 @@ def entropy_rate(exponents: Array) -> Array:
 def flossing(
     key: Array, body: Body, state: Tree, xs: Tree, k: int, discard: int = 0, every: int = 1
 ) -> Array:
-    """Sum of squares of the k largest exponents, a loss; differentiable through the QR.
+    """The sum of squares of the k largest exponents, a loss: descending it lets gradients through.
 
-    Descending it pushes them to zero, so that gradients pass through the network: before training
-    or during it. Gradient flossing, arXiv:2312.17306, equation 6. Raises as `lyapunov` does.
+    It pushes the exponents to zero, before training or during it. Differentiable through the QR.
+    Gradient flossing, arXiv:2312.17306, equation 6.
+
+    Args:
+        key: Draws the first frame.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        k: How many exponents, 1 .. m.
+        discard: Steps that align the frame first and are not counted, 0 .. T-1.
+        every: Steps between two QRs.
+
+    Returns:
+        The loss, (), in squared nats per step.
+
+    Raises:
+        ValueError: As in `lyapunov`.
+        TypeError: As in `lyapunov`.
+
+    Example:
+        >>> def floss(w):
+        ...     def body(h, x):
+        ...         h = w * h + x
+        ...         return h, h
+        ...     return analysis.flossing(key, body, jnp.zeros(1), jnp.zeros((9, 1)), k=1)
+        >>> key = jax.random.key(0)
+        >>> loss, slope = jax.jit(jax.value_and_grad(floss))(2.0)
+        >>> print(f"{loss:.3f} {slope:.3f}")  # log(w)^2 and 2 log(w) / w
+        0.480 0.693
     """
     return jnp.sum(lyapunov(key, body, state, xs, k, discard, every) ** 2)
 
@@ -163,10 +262,34 @@ def flossing(
 def finite_growth(
     key: Array, body: Body, state: Tree, xs: Tree, k: int = 1, discard: int = 0
 ) -> Array:
-    """The k largest exponents without a derivative: from neighbours at a finite distance, (k,).
+    """The k largest exponents without a derivative, as a check of `lyapunov` and of a body.
 
-    A check of a body's derivative and of `lyapunov`. The 2k neighbours, at +-eps^(1/3) along an
-    orthonormal frame, are brought back to that distance at every step. Nats per step, descending.
+    The 2k neighbours, at +-eps^(1/3) along an orthonormal frame, are brought back to that distance
+    at every step.
+
+    Args:
+        key: Draws the first frame.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        k: How many exponents, 1 .. m.
+        discard: Steps that align the frame first and are not counted, 0 .. T-1.
+
+    Returns:
+        Exponents (k,), nats per step, descending.
+
+    Raises:
+        ValueError: k or discard is out of range, or the body does not fit state and xs.
+        TypeError: k or discard is no integer, or the key is no key.
+
+    Example:
+        >>> def body(h, x):  # the logistic map at r = 4 has the exponent log 2
+        ...     h = 4 * h * (1 - h)
+        ...     return h, h
+        >>> key, xs = jax.random.key(0), jnp.zeros((2000, 1))
+        >>> growth = jax.jit(analysis.finite_growth, static_argnums=1)
+        >>> print(abs(growth(key, body, jnp.array([0.3]), xs) - jnp.log(2)) < 0.02)
+        [ True]
     """
     step, start = flatten(body, state, xs)
     _require_range(k, start.size, discard, scan.length(xs), 1)

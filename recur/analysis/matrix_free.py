@@ -25,10 +25,10 @@ AGREE = 0.01  # nats, and relative: to which a value is known
 
 @tabled(logs="logs, nats", weights="weights")
 class Density(NamedTuple):
-    """A measure of log singular values, nats: `weights` (P, M) at `logs` (P, M), summing to 1."""
+    """A measure of log singular values: nodes and their weights."""
 
-    logs: Array  # NaN for what the rounding of the largest swallowed
-    weights: Array
+    logs: Array  #: (P, M), nats; NaN for what the rounding of the largest swallowed
+    weights: Array  #: (P, M), summing to 1
 
 
 @expect.arguments(key=expect.key)
@@ -36,15 +36,37 @@ class Density(NamedTuple):
 def top_log_singular_values(
     key: Array, body: Body, state: Tree, xs: Tree, k: int, products: int | None = None
 ) -> Array:
-    """Logs of the k largest singular values of d state_T / d state_0, (k,), descending; nats.
+    """The largest singular values of d state_T / d state_0, of states too large for a matrix.
 
-    Each is found twice, from two random vectors, and is NaN where the two differ by AGREE nats or
-    more: it has not converged, which more products mend. It is also NaN where eps of the largest,
-    its rounding, is more than AGREE of it, whatever the two say. Costs twice `products` (2k + 10
-    unless told, at most m) products with the Jacobians and with their transposes, O(T n^2) each,
-    and memory for T states.
-    Raises ValueError for k or products out of range and where the body does not fit, TypeError
-    where they are no integers.
+    Each is found twice, from two random vectors. Costs twice `products` products with the Jacobians
+    and with their transposes, O(T n^2) each, and memory for T states. Golub and Kahan 1965, SIAM J.
+    Numer. Anal. B 2:205.
+
+    Args:
+        key: Draws the two vectors.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        k: How many values.
+        products: Size of the Krylov space, k .. m; 2k + 10, at most m, where None.
+
+    Returns:
+        Natural logarithms (k,), descending. NaN where the two searches differ by AGREE nats or
+        more: the value has not converged, and more products help. NaN too where the rounding of the
+        largest, eps of it, is more than AGREE of the value.
+
+    Raises:
+        ValueError: k or products is out of range, or the body does not fit.
+        TypeError: k or products is no integer.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([1.5, 1.0, 0.5]) * h + x
+        ...     return h, h
+        >>> key, xs = jax.random.key(0), jnp.zeros((5, 3))
+        >>> top = jax.jit(analysis.top_log_singular_values, static_argnums=(1, 4))
+        >>> print(abs(top(key, body, jnp.zeros(3), xs, 2)))  # 5 log 1.5 and 0
+        [2.027 0.   ]
     """
     apply, total, m = _operator(key, body, state, xs)
     k = integer("k", k)
@@ -66,13 +88,38 @@ def top_log_singular_values(
 def singular_density(
     key: Array, body: Body, state: Tree, xs: Tree, products: int, probes: int = 8
 ) -> Density:
-    """Density of the singular values of d state_T / d state_0, by stochastic Lanczos quadrature.
+    """The density of the singular values of d state_T / d state_0, of large states.
 
-    Each of P = `probes` random vectors v gives M = `products` nodes with weights whose mean over v
-    is the spectral density; its histogram, weighted, is that of the m log singular values up to
-    O(1/sqrt(P m)), except in the tail: values orders of magnitude below the largest need as many
-    products as there are of them, and without are smeared upwards. Raises as
-    `top_log_singular_values` does. Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
+    By stochastic Lanczos quadrature: each of P random vectors gives M nodes with weights whose mean
+    over the vectors is the spectral density. The weighted histogram of the nodes is that of the m
+    log singular values up to O(1/sqrt(P m)), except in the tail: values orders of magnitude below
+    the largest need as many products as there are of them, and are smeared upwards without. Ubaru,
+    Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
+
+    Args:
+        key: Draws the vectors.
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, m numbers in all.
+        xs: Inputs (T, ..., d).
+        products: M, the nodes of each vector, 1 .. m.
+        probes: P, the number of vectors.
+
+    Returns:
+        Nodes, nats, and weights, (P, M) each.
+
+    Raises:
+        ValueError: products or probes is out of range, or the body does not fit.
+        TypeError: products or probes is no integer.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([1.5, 1.5, 0.5, 0.5]) * h + x
+        ...     return h, h
+        >>> key, xs = jax.random.key(0), jnp.zeros((5, 4))
+        >>> density = jax.jit(analysis.singular_density, static_argnums=(1, 4, 5))
+        >>> logs, weights = density(key, body, jnp.zeros(4), xs, 2, 4)
+        >>> print(logs[0], weights.shape)  # 5 log 1.5 and 5 log .5
+        [ 2.027 -3.466] (4, 2)
     """
     apply, total, m = _operator(key, body, state, xs)
     products, probes = integer("products", products), integer("probes", probes)
