@@ -6,7 +6,6 @@ import importlib
 import inspect
 import re
 from functools import cache
-from types import FunctionType
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +42,6 @@ UNDONE = {  # modules whose public names are not described in full yet: this set
     "recur.flax",
     "recur.generate",
     "recur.plot",
-    "recur.scan",
     "recur.tasks",
     "recur.theory",
     "recur.train",
@@ -112,7 +110,7 @@ def described(text):
     return {name.strip(" *") for head in heads for name in head.split(",")}
 
 
-def lacking_of_function(value, method=False):
+def lacking_of_function(value):
     """What the docstring of a function lacks."""
     node, _ = definition(inspect.unwrap(value))
     has = sections(value.__doc__)
@@ -126,26 +124,21 @@ def lacking_of_function(value, method=False):
         yield "Returns"
     if refuses(node) and "Raises" not in has:
         yield "Raises"
-    if not method and ">>> " not in has.get("Example", ""):
+    if ">>> " not in has.get("Example", ""):
         yield "Example"
 
 
 def lacking_of_type(value):
-    """What a type lacks: `#:` beside its fields, the arguments that it is made of, an example."""
+    """What a type lacks: `#:` beside fields, words for methods, its arguments, an example."""
     node, lines = definition(value)
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and not part.target.id.startswith("_"):
             around = lines[part.lineno - 2 : part.end_lineno]
             if not any("#: " in line for line in around[1:]) and "#: " not in around[0]:
                 yield f"#: {part.target.id}"
-        if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
-            member = inspect.getattr_static(value, part.name)
-            member = getattr(member, "__func__", member)
-            if isinstance(member, FunctionType):
-                lacks = lacking_of_function(member, method=True)
-                yield from (f"{part.name}: {what}" for what in lacks)
-            elif not ast.get_docstring(part):
-                yield part.name
+        method = isinstance(part, ast.FunctionDef) and not part.name.startswith("_")
+        if method and not ast.get_docstring(part):
+            yield part.name
     has = sections(value.__doc__)
     if any(getattr(part, "name", "") == "__init__" for part in node.body):
         takes = {*inspect.signature(value.__init__).parameters} - {"self"}

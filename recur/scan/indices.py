@@ -27,10 +27,25 @@ def known(values: Any) -> np.ndarray | None:
 def require_index(
     name: str, index: Any, size: int, what: str, there: np.ndarray | bool | None = True
 ) -> None:
-    """Raise ValueError unless these are integers, 0 .. size - 1 as far as they are known.
+    """Check that these are integers 0 .. size - 1, as far as they are known.
 
-    `what` names the things that they choose from, in the plural. `there`, of the shape of `index`,
-    says which of them are read at all; None where that is not known, and then none is checked.
+    Args:
+        name: What the error calls them.
+        index: Integers of any shape.
+        size: How many things they choose from.
+        what: What these things are, in the plural.
+        there: Booleans of the shape of `index`, which of them are read at all. None: that is not
+            known, and no value is checked.
+
+    Raises:
+        ValueError: They are no integers, or one that is known and read is out of range.
+        TypeError: They are no numbers.
+
+    Example:
+        >>> scan.require_index("labels", np.array([0, 5]), 5, "classes")
+        Traceback (most recent call last):
+            ...
+        ValueError: labels holds 5 at (1,) (1 such); 5 classes are numbered 0 .. 4: count from 0
     """
     dtype = jnp.result_type(index)
     if not jnp.issubdtype(dtype, jnp.integer):
@@ -51,7 +66,20 @@ def require_index(
 
 
 def require_integers(**counts: Any) -> None:
-    """Raise ValueError for a count that is no integer, such as T=20.0."""
+    """Check that counts are integers.
+
+    Args:
+        **counts: Counts by their names.
+
+    Raises:
+        ValueError: One is no integer.
+
+    Example:
+        >>> scan.require_integers(T=20.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: T is a whole number, an int; got 20.0
+    """
     for name, value in counts.items():
         try:
             expect.integer(name, value)
@@ -65,7 +93,19 @@ def whole(name: str, value: Any) -> None:
 
 
 def inside(index: Array, size: int) -> Array:
-    """Which of these integers are 0 .. size - 1."""
+    """Which of these integers are 0 .. size - 1.
+
+    Args:
+        index: Integers of any shape, also of 8 bits.
+        size: How many things they choose from.
+
+    Returns:
+        Booleans of the same shape.
+
+    Example:
+        >>> print(scan.inside(np.array([-1, 0, 4, 5]), 5))
+        [False  True  True False]
+    """
     index = jnp.asarray(index).astype(int)  # the labels of a file may be of 8 bits
     return (index >= 0) & (index < size)
 
@@ -73,7 +113,17 @@ def inside(index: Array, size: int) -> Array:
 def or_nan(valid: Array, values: Array) -> Array:
     """The values, NaN where they are not valid, as are their derivatives there.
 
-    The axes of `valid` are the first of `values`.
+    Args:
+        valid: Booleans; their axes are the first of `values`.
+        values: Floats.
+
+    Returns:
+        Like the values.
+
+    Example:
+        >>> print(scan.or_nan(np.array([True, False]), jnp.ones((2, 2))))
+        [[ 1.  1.]
+         [nan nan]]
     """
     valid = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
     # the factor is for derivatives; XLA makes 0 of NaN times a boolean, hence the term

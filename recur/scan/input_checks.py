@@ -14,13 +14,42 @@ from recur.scan.one_step import Tied
 
 @expect.arguments(xs=expect.arrays)
 def input_array(xs: Tree) -> Array:
-    """The input itself, where xs may be a tuple (masks, noise, input): its last array."""
+    """The input itself, where xs may be a tuple (masks, noise, input): its last array.
+
+    Args:
+        xs: A pytree of arrays.
+
+    Returns:
+        The last array.
+
+    Raises:
+        TypeError: xs holds no arrays.
+
+    Example:
+        >>> print(scan.input_array((np.ones(3, bool), jnp.zeros((3, 2)))).shape)
+        (3, 2)
+    """
     return jax.tree.leaves(xs)[-1]
 
 
 @expect.arguments(xs=expect.arrays)
 def length(xs: Tree) -> int:
-    """T, the length of the leading axis that all arrays of xs share."""
+    """T, the length of the leading axis that all arrays of xs share.
+
+    Args:
+        xs: A pytree of arrays (T, ...).
+
+    Returns:
+        T; of `jax.export` it may be symbolic.
+
+    Raises:
+        ValueError: The first axes differ, or xs holds Python's numbers in place of arrays.
+        TypeError: xs holds no arrays.
+
+    Example:
+        >>> print(scan.length((np.ones(3, bool), jnp.zeros((3, 2)))))
+        3
+    """
     require_arrays(xs)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
     leads = {shape[:1] for shape in shapes}
@@ -47,7 +76,22 @@ def require_arrays(xs: Tree) -> None:
 
 
 def number_of_steps(xs: Tree, what: str) -> int:
-    """T, where it has to be a number. Raises ValueError where it is symbolic; `what` needs it."""
+    """T, where it has to be a number.
+
+    Args:
+        xs: A pytree of arrays (T, ...).
+        what: What needs the number, for the error.
+
+    Returns:
+        T.
+
+    Raises:
+        ValueError: T is symbolic, or as in `length`.
+
+    Example:
+        >>> print(scan.number_of_steps(jnp.zeros((3, 2)), "a list of lags"))
+        3
+    """
     T = length(xs)
     if not are_numbers(T):
         raise ValueError(f"{what} needs T as a number; here it is {T}. Export this for a fixed T")
@@ -56,7 +100,21 @@ def number_of_steps(xs: Tree, what: str) -> int:
 
 @expect.arguments(xs=expect.tree)
 def require_float(xs: Tree) -> None:
-    """Raise ValueError unless the input array is floating point, (T, ..., d)."""
+    """Check that inputs are floating point, with time first and features last.
+
+    Args:
+        xs: Inputs (T, ..., d), or a tuple whose last array they are.
+
+    Raises:
+        ValueError: They are not.
+        TypeError: xs holds something else than numbers.
+
+    Example:
+        >>> scan.require_float(jnp.zeros(3))
+        Traceback (most recent call last):
+            ...
+        ValueError: xs has shape (3,); inputs are (T, ..., d), time first
+    """
     if not jax.tree.leaves(xs):
         raise ValueError("xs holds no array; pass inputs of shape (T, ..., d)")
     require_arrays(xs)
@@ -84,7 +142,23 @@ def require_batch(xs: Tree) -> None:
 
 @expect.arguments(body=expect.function, state=expect.tree, xs=expect.arrays)
 def check(body: Body, state: Tree, xs: Tree) -> None:
-    """Raise ValueError unless `body` can be scanned over xs from `state`. Costs one trace."""
+    """Check that a body can be scanned over inputs from a state. Costs one trace.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step.
+        xs: Inputs (T, ..., d).
+
+    Raises:
+        ValueError: T = 0, the step does not take them, or the state changes its type in a step.
+        TypeError: The body is no function, or state or xs hold something else than arrays.
+
+    Example:
+        >>> scan.check(lambda h, x: (h[:2], h), jnp.zeros(3), jnp.zeros((5, 2)))
+        Traceback (most recent call last):
+            ...
+        ValueError: the state changes its type in a step: float32[3] goes in and...
+    """
     if length(xs) == 0:
         raise ValueError("xs has T = 0 steps; there is nothing to run")
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
@@ -105,7 +179,18 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
 
 
 def describe(tree: Tree) -> str:
-    """Structure, shapes and dtypes of a pytree, as in `State(h=float32[3,8], c=float32[3,8])`."""
+    """Structure, shapes and dtypes of a pytree, in one line.
+
+    Args:
+        tree: A pytree of arrays or numbers.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> print(scan.describe({"W": jnp.zeros((3, 8)), "b": 1.0}))
+        {'W': float32[3,8], 'b': float32[]}
+    """
 
     def leaf(value: Any) -> str:
         dtype = jnp.result_type(value) if not hasattr(value, "dtype") else value.dtype
@@ -138,7 +223,21 @@ def _advice(body: Body, state: Tree, x: Tree) -> str:
 
 @expect.arguments(xs=expect.arrays)
 def first_nonfinite(xs: Tree) -> Array:
-    """The first step at which any array of xs (T, ...) is NaN or infinite, or -1. Traceable."""
+    """The first step at which an array of xs is NaN or infinite. May be traced.
+
+    Args:
+        xs: A pytree of arrays (T, ...).
+
+    Returns:
+        The step, an integer (); -1 where all is finite.
+
+    Raises:
+        TypeError: xs holds no arrays.
+
+    Example:
+        >>> print(scan.first_nonfinite(jnp.array([[1.0], [jnp.nan], [2.0]])))
+        1
+    """
     bad = jnp.zeros(length(xs), bool)
     for leaf in jax.tree.leaves(xs):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -148,9 +247,21 @@ def first_nonfinite(xs: Tree) -> Array:
 
 @expect.arguments(xs=expect.arrays)
 def check_finite(xs: Tree, name: str = "xs") -> None:
-    """Raise ValueError naming the first step and entry that is not finite; for use outside jit.
+    """Check that inputs, or results, are finite. For use outside jit: it reads the values.
 
-    An opt-in check for inputs and for results (`check_finite(hs, "hs")`): it reads the values.
+    Args:
+        xs: A pytree of arrays (T, ...).
+        name: What the error calls it.
+
+    Raises:
+        ValueError: An entry is not finite; it names the first step and entry.
+        TypeError: xs holds no arrays.
+
+    Example:
+        >>> scan.check_finite(jnp.array([[1.0], [jnp.inf]]), "hs")
+        Traceback (most recent call last):
+            ...
+        ValueError: hs is first not finite at step 1 of 2: entry (0,) of that step is inf...
     """
     step = int(first_nonfinite(xs))
     if step < 0:

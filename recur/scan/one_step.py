@@ -11,10 +11,18 @@ from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence, requ
 
 @dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
 class Tied:
-    """The body of a cell with fixed parameters; made by `tied`."""
+    """The body of a cell with fixed parameters; made by `tied`.
 
-    cell: Recurrence
-    params: Tree
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> body = scan.Tied(cells.vanilla.relu, params)
+        >>> state, h = body(jnp.zeros(1), jnp.ones(1))
+        >>> print(state, h)
+        [1.] [1.]
+    """
+
+    cell: Recurrence  #: the recurrence
+    params: Tree  #: its parameters
 
     def __call__(self, state: Tree, x: Tree) -> tuple[Tree, Array]:
         """One step."""
@@ -23,10 +31,25 @@ class Tied:
 
 @expect.arguments(cell=recurrence)
 def tied(cell: Recurrence, params: Tree) -> Tied:
-    """The body (state, x) -> (state, h) of a network: the same parameters at every step.
+    """The body of a network: one step with the same parameters every time.
 
-    Raises ValueError for parameters of a type that another cell takes, and for a `Bidirectional`
-    layer, which has no step.
+    Args:
+        cell: A recurrence.
+        params: Its parameters.
+
+    Returns:
+        (state, x) -> (state, h), as every analysis takes it.
+
+    Raises:
+        ValueError: The cell is no recurrence, or a `Bidirectional` layer, which has no step;
+                or another cell takes parameters of this type.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> body = scan.tied(cells.vanilla.relu, params)
+        >>> state, h = body(jnp.ones(1), jnp.ones(1))
+        >>> print(h)
+        [2.]
     """
     require_params(takes(cell), params)
     if not causal(cell):
@@ -36,10 +59,29 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
 
 @expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(0), n=expect.count(1))
 def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
-    """The body (state, (key, x)) -> (state, h) that draws fresh parameters at every step.
+    """The body that draws fresh parameters at every step: the ensemble of mean-field theory.
 
-    This is the ensemble of mean-field theory (arXiv:1806.05394). Scan it over
-    `(jax.random.split(key, T), xs)`.
+    arXiv:1806.05394.
+
+    Args:
+        cell: A recurrence.
+        prior: What the parameters are drawn from.
+        d: Inputs, 0 or more.
+        n: Units, 1 or more.
+
+    Returns:
+        (state, (key, x)) -> (state, h); scan it over `(jax.random.split(key, T), xs)`.
+
+    Raises:
+        ValueError: The cell is no recurrence, or d or n is out of range.
+        TypeError: The prior is no Prior, or d or n no integer.
+
+    Example:
+        >>> body = scan.untied(cells.vanilla.cell, Prior(sigma_w=2.0), d=1, n=3)
+        >>> keys, xs = jax.random.split(jax.random.key(0), 5), jnp.ones((5, 1))
+        >>> state, hs = jax.lax.scan(body, jnp.zeros(3), (keys, xs))
+        >>> print(hs.shape)
+        (5, 3)
     """
 
     def body(state: Tree, key_and_x: tuple[Array, Array]) -> tuple[Tree, Array]:

@@ -32,30 +32,47 @@ def run(
     engine: Engine = "auto",
     memory: Memory = "mix",
 ) -> tuple[Tree, Array]:
-    """Scan a cell over a sequence: xs (T, ..., d) -> (final state, hs (T, ..., n)).
+    """Scan a cell over a sequence: the state after the last step, and the output of every step.
 
-    Any batch axes lie between time and features. `state` defaults to `cell.start`; feeding the
-    final state of one piece of a sequence to the next equals one pass; states (S, ..., n) share
-    the inputs. With `reverse` the scan goes from the last input to the first, and hs[t] still
-    belongs to xs[t]. Where xs is a tuple (noise, input), the input is its last array, and each
-    begins with (T, ...). Layers (`Stacked`, `Bidirectional`, skips) run one after another, each in
-    its own scan.
+    Layers (`Stacked`, `Bidirectional`, skips) run one after another, each in its own scan. Feeding
+    the final state of one piece of a sequence to the next equals one pass. A step that is not there
+    never happens: the state is carried over it, hs is zero at it, and nothing in xs, not even NaN,
+    reaches a result or a gradient through it. The batch may be sharded over a mesh of any kind. The
+    numbers do not depend on that, nor on `engine` and `memory`, which say how they are computed:
+    see `plan`, and docs/performance.md. In bfloat16 the gradient of the parameters is still summed
+    over time in float32.
 
-    Sequences of different lengths: `lengths` (...) integers, or `mask` (T, ...) booleans, True
-    where a step is there. A step that is not there never happens: the state is carried over it,
-    hs is zero at it, and nothing in xs, not even NaN, reaches a result or a gradient through it.
-    The final state is that at each sequence's own end, from which `reverse` starts. `reset`
-    (T, ...) booleans, True where a new sequence begins: from the step before it to this one
-    nothing passes, in neither direction, and the state becomes `cell.start`.
+    Args:
+        cell: A recurrence or layers of them.
+        params: Its parameters.
+        xs: Inputs (T, ..., d), any batch axes between time and features. Of a tuple (noise, input)
+            the input is the last array, and each begins with (T, ...).
+        state: The state before the first step; `cell.start` where None. States (S, ..., n) share
+            the inputs.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        mask: Booleans (T, ...), True where a step is there; None: everywhere.
+        reset: Booleans (T, ...), True where a new sequence begins: the state becomes `cell.start`,
+            and nothing passes from the step before it, in neither direction.
+        reverse: Scan from the last input to the first; hs[t] still belongs to xs[t].
+        unroll: That of `lax.scan`, for the engine "scan".
+        engine: "auto", "scan" or "chunked".
+        memory: What the derivative keeps: "mix", "states", "chunks" or "sqrt".
 
-    The batch may be sharded over a mesh of any kind. The numbers do not depend on that, nor on how
-    they are computed, which `engine` and `memory` say: see `plan`, and docs/performance.md.
-    `unroll` is that of `lax.scan`, for the engine "scan". States and outputs have the dtype of the
-    parameters; in bfloat16 the gradient of these is summed over time in float32 all the same.
+    Returns:
+        The final state, that at each sequence's own end, and outputs hs (T, ..., n). Both have the
+        dtype of the parameters.
 
-    Raises ValueError, when traced, for T = 0, inputs that are not floating point, parameters of a
-    type that another cell takes, inputs or states that do not fit the parameters, and lengths,
-    masks or resets that do not fit the inputs.
+    Raises:
+        ValueError: T = 0, the inputs are not floating point, the parameters are of a type that
+            another cell takes, or inputs, states, lengths, masks or resets do not fit.
+
+    Example:
+        >>> one = jnp.eye(1)
+        >>> params = cells.vanilla.Params(W=one, V=one, b=jnp.zeros(1))  # h = relu(h + x), a sum
+        >>> xs, lengths = jnp.ones((4, 2, 1)), jnp.array([4, 2])
+        >>> state, hs = scan.run(cells.vanilla.relu, params, xs, lengths=lengths)
+        >>> print(state[:, 0], hs[:, 1, 0])
+        [4. 2.] [1. 2. 0. 0.]
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory)
     params, state, now = begin(cell, params, xs, state, how)
@@ -77,9 +94,23 @@ def states(
     engine: Engine = "auto",
     memory: Memory = "mix",
 ) -> Tree:
-    """The state after every step, structured as the state, arrays (T, ..., n); arguments of `run`.
+    """The state after every step; where a step is not there, the state carried over it.
 
-    At a step that is not there it is the state carried over it.
+    Args:
+        cell, params, xs, state, lengths, mask, reset: As in `run`.
+        reverse, unroll, engine, memory: As in `run`.
+
+    Returns:
+        Structured as the state, arrays (T, ..., n).
+
+    Raises:
+        ValueError: As in `run`.
+
+    Example:
+        >>> params = cells.lstm.Params(W=jnp.ones((1, 4)), V=jnp.ones((1, 4)), b=jnp.zeros(4))
+        >>> found = scan.states(cells.lstm.cell, params, jnp.ones((3, 1)))
+        >>> print(found.c[:, 0], found.h.shape)
+        [0.557 1.144 1.739] (3, 1)
     """
     how = ask(xs, lengths, mask, reset, reverse, unroll, engine, memory, every=True)
     params, state, now = begin(cell, params, xs, state, how)
@@ -103,9 +134,29 @@ def truncated(
 ) -> tuple[Tree, Array]:
     """`run` whose gradients stop every `truncate` steps, while the states go on.
 
-    Between steps k-1 and k, 2k-1 and 2k, ... of k = truncate no derivative passes, in neither
-    mode; the first and the last piece are open at the ends of the sequence. Raises ValueError for
-    k < 1 and for `Bidirectional` layers, which need the whole sequence.
+    Between steps k-1 and k, 2k-1 and 2k, ... of k = truncate no derivative passes, in neither mode.
+    The first and the last piece are open at the ends of the sequence.
+
+    Args:
+        cell, params, xs, state: As in `run`.
+        truncate: Steps of a piece, 1 or more.
+        lengths, mask, reset, unroll, engine, memory: As in `run`.
+
+    Returns:
+        The final state and hs (T, ..., n), the same as those of `run`.
+
+    Raises:
+        ValueError: truncate < 1, a layer is `Bidirectional`, which needs the whole sequence, or as
+            in `run`.
+        TypeError: truncate is no integer.
+
+    Example:
+        >>> one = jnp.eye(1)
+        >>> params = cells.vanilla.Params(W=one, V=one, b=jnp.zeros(1))  # h = relu(h + x), a sum
+        >>> def last(xs):
+        ...     return scan.truncated(cells.vanilla.relu, params, xs, truncate=2)[0][0]
+        >>> print(jax.grad(last)(jnp.ones((6, 1)))[:, 0])  # the cuts are after steps 1 and 3
+        [0. 0. 0. 0. 1. 1.]
     """
     if truncate < 1:
         raise ValueError(f"truncate is a number of steps, 1 or more; got {truncate}")
@@ -158,16 +209,36 @@ def total(
     engine: Engine = "auto",
     piece: int | None = None,
 ) -> tuple[Tree, Array]:
-    """The sum of a loss over time, never holding all outputs: -> (final state, total).
+    """The sum of a loss over time, never holding all outputs.
 
-    `read(hs, targets)` maps outputs (k, ..., n) and targets, arrays (k, ...), of k steps to a sum
-    over these steps; it is called for one piece of the sequence after the other. It is not told of
-    `lengths` or `mask`: at a step that is not there hs is zero, and what `read` says of that is
-    counted, so give it the mask as one of the targets. A derivative keeps the state at the start of
-    each piece, sqrt(T) steps long unless `piece` says otherwise, and computes the rest again:
-    memory of order sqrt(T), for one more pass. Other arguments and errors as in `run`; raises
-    ValueError for `Bidirectional` layers, which need the whole sequence, for piece < 1, and where
-    what `read` returns has another shape for another number of steps.
+    A derivative keeps the state at the start of each piece and computes the rest again: memory of
+    order sqrt(T), for one more pass.
+
+    Args:
+        read: (hs, targets) -> a sum over the steps of one piece, of outputs (k, ..., n) and targets
+            (k, ...). It is not told of `lengths` or `mask`: at a step that is not there hs is zero,
+            and what `read` says of that is counted, so give it the mask as one of the targets.
+        cell, params, xs: As in `run`.
+        targets: A pytree of arrays (T, ...).
+        state, lengths, mask, reset, engine: As in `run`.
+        piece: Steps of a piece; about sqrt(T) where None.
+
+    Returns:
+        The final state, and the sum, in the shape that `read` returns.
+
+    Raises:
+        ValueError: A layer is `Bidirectional`, which needs the whole sequence, piece < 1, `read`
+            returns another shape for another number of steps, or as in `run`.
+        TypeError: read is no function, targets no arrays, or piece no integer.
+
+    Example:
+        >>> one = jnp.eye(1)
+        >>> params = cells.vanilla.Params(W=one, V=one, b=jnp.zeros(1))  # h = relu(h + x), a sum
+        >>> def read(hs, targets):
+        ...     return jnp.sum((hs[:, 0] - targets) ** 2)
+        >>> xs, targets = jnp.ones((4, 1)), jnp.zeros(4)
+        >>> print(scan.total(read, cells.vanilla.relu, params, xs, targets)[1])  # 1 + 4 + 9 + 16
+        30.0
     """
     if not causal(cell):
         raise ValueError(

@@ -21,28 +21,43 @@ SEGMENT = 64  # steps of which "chunks" keeps one state
 class Plan(NamedTuple):
     """What `run` does with one cell: asked for by `plan`, the same for the same shapes."""
 
-    engine: Literal["scan", "chunked"]
-    chunk: int  # steps a piece of the derivative, where chunked
-    ahead: bool  # whether `drive` takes the inputs of a chunk at once in the forward pass, too
-    segment: int  # steps between two states that the derivative keeps; 1 keeps all of them
-    keep_mix: bool  # whether a chunked derivative keeps mix(h) beside each state that it has
+    engine: Literal["scan", "chunked"]  #: how the steps are computed
+    chunk: int  #: steps a piece of the derivative, where chunked
+    ahead: bool  #: whether `drive` takes the inputs of a chunk at once in the forward pass, too
+    segment: int  #: steps between two states that the derivative keeps; 1 keeps all of them
+    keep_mix: bool  #: whether a chunked derivative keeps mix(h) beside each state that it has
 
 
 @expect.arguments(cell=recurrence, xs=expect.timed)
 def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "mix") -> Plan:
-    """The engine, chunk and segment with which `run` takes `cell` over xs (T, ..., d).
-
-    Of a stack, ask for each layer over its own inputs.
+    """The engine, chunk and segment with which `run` takes a cell over inputs of this shape.
 
     "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
-    otherwise: for other cells there is nothing else to derive from. `memory` is what the derivative
-    keeps: every state and `mix` of it (the sum with `drive`, where `update` reads that alone),
-    every state, one in 64, or about sqrt(T) of them; the rest is computed again. A plain scan keeps
-    all that it computed in place of the first two. A chunk has about 8 steps, or as many as make
-    some 64 rows with the examples of a small batch, unless "states" is asked for. Where T or a
-    batch axis is symbolic, as in `jax.export`, it is the plain scan, and its derivative keeps all.
-    Raises ValueError for names it does not know, and for `chunked` where the cell is no `Unitwise`
-    or a size is symbolic.
+    otherwise: for other cells there is nothing else to derive from. Of a stack, ask for each layer
+    over its own inputs. A chunk has about 8 steps, or as many as make some 64 rows with the
+    examples of a small batch, unless memory is "states". Where T or a batch axis is symbolic, as in
+    `jax.export`, it is the plain scan, and its derivative keeps all.
+
+    Args:
+        cell: A recurrence.
+        xs: Inputs (T, ..., d).
+        engine: "auto", "scan" or "chunked".
+        memory: What the derivative keeps; the rest is computed again. "mix": every state and `mix`
+            of it (the sum with `drive`, where `update` reads that alone); "states": every state;
+            "chunks": one state in 64; "sqrt": about sqrt(T) of them. A plain scan keeps all that it
+            computed in place of the first two.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: A name is unknown, or "chunked" is asked for where the cell is no `Unitwise` or
+            a size is symbolic.
+        TypeError: The cell is no recurrence, or xs no arrays.
+
+    Example:
+        >>> print(scan.plan(cells.gru.cell, jnp.zeros((100, 16, 3))))
+        Plan(engine='chunked', chunk=10, ahead=False, segment=1, keep_mix=True)
     """
     for name, value, known in (
         ("engine", engine, Engine.__args__),  # type: ignore[attr-defined]

@@ -17,12 +17,29 @@ TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for x
 
 @expect.arguments(xs=expect.timed)
 def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
-    """Which steps of xs (T, ..., d) are there, (T, ...) boolean; None where all are.
+    """Which steps of a batch of sequences are there, of their lengths, a mask or both.
 
-    `lengths` (...) counts the steps of each sequence from the first, 0 allowed; `mask` (T, ...) is
-    True where a step is there; given both, a step must be there by both. Raises ValueError for
-    wrong shapes and dtypes, and for lengths outside 0 .. T where their values are known; traced
-    lengths beyond T act as T. Warns of a mask that is known and padded along its second axis alone.
+    Warns of a mask that is known and padded along its second axis alone, as one with batch axes
+    first is.
+
+    Args:
+        xs: Inputs (T, ..., d).
+        lengths: Steps of each sequence from the first, integers (...), 0 allowed; None: all.
+        mask: Booleans (T, ...), True where a step is there; None: everywhere. Given both, a step
+            must be there by both.
+
+    Returns:
+        Booleans (T, ...), or None where all steps are there. Traced lengths beyond T act as T.
+
+    Raises:
+        ValueError: A shape or a dtype is wrong, or lengths are outside 0 .. T where they are known.
+        TypeError: xs holds no arrays (T, ...).
+
+    Example:
+        >>> print(scan.present(jnp.zeros((3, 2, 1)), lengths=jnp.array([3, 1])))
+        [[ True  True]
+         [ True False]
+         [ True False]]
     """
     if mask is not None:
         _warn_of_batch_first(mask)
@@ -36,9 +53,21 @@ def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
 
 
 def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None) -> Any:
-    """`present` for inputs (T, ...) in NumPy; True where all are there, None where not known.
+    """`present` in NumPy, as far as the values are known; what jnp makes under jit is not.
 
-    What jnp makes under jit is traced, even of values that are known.
+    Args:
+        shape: (T, ...), of the inputs without their features.
+        lengths: As in `present`.
+        mask: As in `present`.
+
+    Returns:
+        Booleans (T, ...); True where all are there, None where it is not known.
+
+    Example:
+        >>> print(scan.known_present((3, 2), lengths=np.array([3, 1])))
+        [[ True  True]
+         [ True False]
+         [ True False]]
     """
     flags: Any = True
     if mask is not None:
@@ -93,9 +122,23 @@ def _warn_of_batch_first(mask: Any) -> None:
 
 
 def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[Array, Array]:
-    """The lengths as int, and which of them are 0 .. T.
+    """Lengths as integers of JAX, or an error that says what is wrong with them.
 
-    Raises ValueError for a wrong shape or dtype, and for lengths outside of it that are known.
+    Args:
+        lengths: Integers (...), the steps of each sequence.
+        steps: T.
+        batch: The shape (...) of the batch axes.
+
+    Returns:
+        The lengths, and booleans that say which of them are 0 .. T.
+
+    Raises:
+        ValueError: The shape or the dtype is wrong, or a length that is known is outside 0 .. T.
+        TypeError: The lengths are no numbers.
+
+    Example:
+        >>> print(scan.require_lengths(np.array([4, 2]), 4, (2,)))
+        (Array([4, 2], dtype=int32), Array([ True,  True], dtype=bool))
     """
     expect.numeric("lengths", lengths)
     values = known(lengths)
