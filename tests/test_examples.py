@@ -122,6 +122,8 @@ def lacking_of_function(value):
         "Yields",
     }:
         yield "Returns"
+    if ":" in has.get("Returns", "").partition("\n")[0]:
+        yield "Returns without a colon in its first line: Sphinx takes what is before it for a type"
     if refuses(node) and "Raises" not in has:
         yield "Raises"
     if ">>> " not in has.get("Example", ""):

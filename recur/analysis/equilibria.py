@@ -75,11 +75,11 @@ def fixed_points(
         forward: Steps that the network runs first.
 
     Returns:
-        B points. An outcome is an index into OUTCOMES. *fixed*: a fixed point is within NEAR.
-        *slow*: no step makes q much smaller, and no fixed point is that near; so it is where an
-        eigenvalue is 1 up to rounding, as beside a line of fixed points. *moving*: q still halved
-        in the second half of the Newton steps; without Newton steps the distance is NaN and this is
-        all that is known. *lost*: the state is not finite.
+        B points, and an index into OUTCOMES that says how each search ended. "fixed" means that a
+        fixed point is within NEAR; "slow" that no step makes q much smaller and no fixed point is
+        that near, so it is where an eigenvalue is 1 up to rounding, as beside a line of fixed
+        points; "moving" that q still halved in the second half of the Newton steps, or that there
+        were none, and then the distance is NaN; "lost" that the state is not finite.
 
     Raises:
         ValueError: The body does not fit, or a number is out of range.

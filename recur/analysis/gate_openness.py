@@ -21,8 +21,8 @@ def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
         xs: Inputs (T, ..., d).
 
     Returns:
-        A list of arrays (T, ...), values in 0 .. 1, in the order in which a step computes them:
-        forget, input, output for `lstm.cell`, update and reset for a GRU.
+        A list of arrays (T, ...), values in 0 .. 1, in the order in which a step computes them,
+        such as forget, input, output for `lstm.cell`, update and reset for a GRU.
 
     Raises:
         ValueError: There is no sigmoid, or the body cannot be scanned over xs.

@@ -87,10 +87,10 @@ def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
         dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
 
     Returns:
-        Also `right` and `left`, (P, m, m), vectors in rows over the flat state: the leaves of a
-        state one after the other. Each right vector has length 1 and its largest component real and
-        positive. A left vector is NaN where it is not known: where modes coincide, so that one
-        rounding of J moves the eigenvalue by 1 % of |J| or more.
+        Also `right` and `left`, (P, m, m), vectors in rows over the flat state, which is the leaves
+        of a state one after the other. Each right vector has length 1 and its largest component
+        real and positive. A left vector is NaN where it is not known: where modes coincide, so that
+        one rounding of J moves the eigenvalue by 1 % of |J| or more.
 
     Raises:
         ValueError: The body does not fit, or dt is not positive.
