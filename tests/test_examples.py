@@ -43,9 +43,9 @@ UNDONE = {  # modules whose public names are not described in full yet: this set
     "recur.generate",
     "recur.plot",
     "recur.tasks",
-    "recur.theory",
     "recur.train",
 }
+DEAR = {"theory.critical", "theory.slowest", "theory.untied"}  # some 10 s to minutes
 NAMES = {  # what docs/api/index.md says that examples begin with
     "jax": jax,
     "jnp": jnp,
@@ -188,8 +188,14 @@ def test_a_docstring_that_lacks_something_is_found():
     assert not refuses(ast.parse("def f(a): return a").body[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PUBLIC if ">>>" in (PUBLIC[name].__doc__ or "")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in DEAR else pytest.mark.slow)
+        for name, value in PUBLIC.items()
+        if ">>> " in (value.__doc__ or "")
+    ],
+)
 def test_example_prints_what_it_says(name):
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     told = []

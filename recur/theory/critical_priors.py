@@ -34,9 +34,26 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         sigma_w^2 = (1 - E[u^2])^2 / (2 R E[1-u] E[u'^2]),   Q = R E[(1-u)^2] / (1 - E[u^2])
         sigma_v^2 = (q - sigma_w^2 Q) / R,   sigma_b = 0
 
-    Raises ValueError unless q, R > 0, sigma_v^2 >= 0, q is a stable fixed point and all numbers are
-    finite. Under a trace, where that is not known, the whole prior is NaN instead.
     arXiv:1806.05394; that q may be unstable is found here.
+
+    Args:
+        mu_b: Mean of the pre-activations.
+        q: Their variance, > 0.
+        R: E[x_i^2] of the inputs, > 0.
+
+    Returns:
+        The prior, which goes into `cell.init`. Under a trace it is NaN where an error would be
+        raised.
+
+    Raises:
+        ValueError: q or R is not positive, a number is not finite, sigma_v^2 would be negative, or
+            q is no stable fixed point.
+        TypeError: They are no numbers.
+
+    Example:
+        >>> prior = theory.critical_minimal(mu_b=4.0, q=3.0, R=1.0)
+        >>> print(f"{prior.sigma_w:.3f} {theory.closed.minimal(prior, R=1.0).chi:.3f}")
+        4.159 1.000
     """
     check_inputs(R, 1.0)
     mu, q, R = (jnp.asarray(v, jnp.result_type(float)) for v in (mu_b, q, R))
@@ -100,13 +117,33 @@ def critical(
 ) -> Prior:
     """The prior with chi = 1 under redrawn weights, as one field goes from low to high.
 
-    A field of one value per gate is shifted as a whole, to a mean within low .. high. The same
-    random numbers serve every point, so the bisection ends within (high - low) / 4096; chi's own
-    standard error is that of `untied`. It takes 14 runs of `untied`, or up to 22: some 2 ms a step
-    on one core for a GRU, so half a minute, or 15 minutes where each run takes its 2^15 steps.
+    The same random numbers serve every point, so the bisection ends within (high - low) / 4096;
+    chi's own standard error is that of `untied`. It takes 14 runs of `untied`, or up to 22: some 2
+    ms a step on one core for a GRU, so half a minute, or 15 minutes where each run takes its 2^15
+    steps.
 
-    Raises ValueError where chi leaps over 1, by more than 2e-3 and 6 standard errors, where it is
-    on one side of 1 throughout, where it crosses 1 twice, and where it is not finite.
+    Args:
+        cell: A `Unitwise` cell.
+        prior: The other fields.
+        R: E[x_i^2] of the inputs, > 0.
+        field: Which field of the prior is sought. One of several values, one per gate, is shifted
+            as a whole.
+        low: Least mean of the field.
+        high: Greatest mean of the field.
+        key: Draws the population; `jax.random.key(0)` where None.
+
+    Returns:
+        The prior, which goes into `cell.init`.
+
+    Raises:
+        ValueError: chi leaps over 1, by more than 2e-3 and 6 standard errors, is on one side of 1
+            throughout, crosses it twice or is not finite; or a field, a bound or R does not fit.
+        TypeError: The prior is no Prior, the key no key, or a bound no number.
+
+    Example:
+        >>> prior = theory.critical(cells.vanilla.cell, Prior(), 0.5, "sigma_w", 1.0, 2.0)
+        >>> print(abs(theory.closed.vanilla(prior, 0.5).chi - 1) < 0.05)
+        True
     """
     check_inputs(R, 1.0)
     _check(prior, field, low, high)
@@ -178,11 +215,31 @@ def slowest(
     Sigma: ArrayLike = 1.0,
     key: Array | None = None,
 ) -> tuple[Prior, MeanField]:
-    """The prior of the longest timescale among stable ones, chi < 1, and its mean field.
+    """The prior of the longest timescale among stable ones, chi < 1, as one field changes.
 
-    One field goes from low to high: a look at nine points, then a golden section about the best.
-    For inputs of cosine Sigma, xi is how long two sequences are told apart. Raises ValueError where
-    perturbations grow throughout.
+    A look at nine points, then a golden section about the best.
+
+    Args:
+        cell: A `Unitwise` cell.
+        prior: The other fields.
+        R: E[x_i^2] of the inputs, > 0.
+        field: Which field of the prior is sought.
+        low: Least mean of the field.
+        high: Greatest mean of the field.
+        Sigma: Cosine of two input sequences; below 1, xi is how long they are told apart.
+        key: Draws the population; `jax.random.key(0)` where None.
+
+    Returns:
+        The prior and its mean field.
+
+    Raises:
+        ValueError: Perturbations grow throughout, or a field, a bound, R or Sigma does not fit.
+        TypeError: The prior is no Prior, the key no key, or a bound no number.
+
+    Example:
+        >>> prior, field = theory.slowest(cells.vanilla.cell, Prior(), 0.5, "sigma_w", 0.5, 0.9)
+        >>> print(f"{prior.sigma_w:.2f} {field.chi < 1}")  # nearest to chi = 1
+        0.90 True
     """
     check_inputs(R, Sigma)
     _check(prior, field, low, high)

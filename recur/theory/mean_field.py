@@ -14,41 +14,51 @@ from recur.tables import tabled
 
 @tabled()
 class Squares(NamedTuple):
-    """Mean and variance of the squared singular values of the one-step Jacobian d state'/d state.
+    """Mean and variance of the squared singular values of d state'/d state, of one step."""
 
-    The variance for Gaussian W and for W = sigma_w times an orthogonal matrix.
-    """
-
-    mean: Array
-    gaussian: Array
-    orthogonal: Array
+    mean: Array  #: the mean
+    gaussian: Array  #: the variance for Gaussian W
+    orthogonal: Array  #: the variance for W = sigma_w times an orthogonal matrix
 
 
 @tabled()
 class MeanField(NamedTuple):
     """The stationary state of two copies of a network, driven by inputs of cosine Sigma.
 
-    Pre-activations are W h + V x + b about their mean mu_b: one number for a cell of one gate,
-    (g,) for g gates. They are found by use, whatever the parameters are called (`theory.roles`); q
-    and c are NaN where a cell's program cannot be followed. `error` holds the standard errors of Q,
-    q, C, c, chi and xi where they were sampled, and None where they were computed.
+    Pre-activations are W h + V x + b about their mean mu_b: one number for a cell of one gate, (g,)
+    for g gates. They are found by use, whatever the parameters are called
+    (`recur.theory.preactivations`); q and c are NaN where a cell's program cannot be followed.
     """
 
-    Q: Array  # E[h^2]
-    q: Array  # E[pre-activation^2]
-    C: Array  # cosine of the two hidden states
-    c: Array  # cosine of the two pre-activations
-    chi: Array  # growth per step of E[d state_1 . d state_2]; of E|d state|^2 where Sigma = 1
-    xi: Array  # timescale -1 / log(chi), steps; negative where perturbations grow
-    error: Any = None  # a MeanField of standard errors
-    squares: Squares | None = None  # of the one-step Jacobian; None where not computed
-    path: Any = None  # Q(t) and C(t, s) of `theory.tied`
-    converged: Any = None  # whether all stood still within the limit of steps; None where computed
+    Q: Array  #: E[h^2]
+    q: Array  #: E[pre-activation^2]
+    C: Array  #: cosine of the two hidden states
+    c: Array  #: cosine of the two pre-activations
+    chi: Array  #: growth per step of E[d state_1 . d state_2]; of E|d state|^2 where Sigma = 1
+    xi: Array  #: timescale -1 / log(chi), steps; negative where perturbations grow
+    error: Any = None  #: a MeanField of standard errors of the above; None where computed
+    squares: Squares | None = None  #: of the one-step Jacobian; None where not computed
+    path: Any = None  #: Q(t) and C(t, s) of `theory.tied`
+    converged: Any = None  #: whether all stood still within the limit of steps; None where computed
 
 
 @expect.arguments(chi=expect.real)
 def timescale(chi: Array) -> Array:
-    """xi = -1 / log(chi), steps: perturbations decay as exp(-t / xi), or grow where xi < 0."""
+    """xi = -1 / log(chi): perturbations decay as exp(-t / xi), or grow where xi < 0.
+
+    Args:
+        chi: Growth of their mean square per step.
+
+    Returns:
+        xi in steps, shaped like chi.
+
+    Raises:
+        TypeError: chi holds no real numbers.
+
+    Example:
+        >>> print(theory.timescale(jnp.array([0.9, 0.5])))
+        [9.491 1.443]
+    """
     return -1 / jnp.log(chi)
 
 

@@ -28,7 +28,27 @@ from recur.theory.mean_field import Squares
 
 @expect.arguments(T=expect.count(1))
 def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
-    """Of h = tanh(W h + V x + b), (T,) each for t = 1 .. T. Raises as `closed.vanilla` does."""
+    """Squared singular values of dh_t/dh_0 in h = tanh(W h + V x + b), redrawn weights.
+
+    A closed form; the text of this module derives it.
+
+    Args:
+        prior: Of scalars.
+        R: E[x_i^2] of the inputs, > 0.
+        T: Steps, 1 or more.
+
+    Returns:
+        Their mean chi^t and variances, (T,) each, for t = 1 .. T.
+
+    Raises:
+        ValueError: T < 1, or as in `closed.vanilla`.
+        TypeError: T is no integer, or as in `closed.vanilla`.
+
+    Example:
+        >>> found = jax.jit(theory.spectrum.vanilla, static_argnums=2)(Prior(), 0.5, 3)
+        >>> print(found.mean, found.orthogonal)
+        [0.49  0.24  0.117] [0.123 0.059 0.021]
+    """
     mean, gaussian, orthogonal = cast(Squares, closed.vanilla(prior, R).squares)
     t = jnp.arange(1, T + 1, dtype=mean.dtype)
     return Squares(mean**t, *(t * v * mean ** (2 * t - 2) for v in (gaussian, orthogonal)))
@@ -36,10 +56,28 @@ def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
 
 @expect.arguments(T=expect.count(1))
 def minimal(prior: Prior, R: ArrayLike, T: int) -> Squares:
-    """Of `cells.minimal.bare`, (T,) each for t = 1 .. T, inputs x ~ N(0, R).
+    """Squared singular values of dh_t/dh_0 in `cells.minimal.bare`, redrawn weights.
 
-    Here k = u and a = u (1-u) (h - x). A unit's G_ii is correlated with its h^2, so E[G_ii h^2] is
-    carried too. Raises as `closed.minimal` does.
+    A closed form, of which the text of this module has the derivation. Here k = u and a = u (1-u)
+    (h - x). A unit's G_ii is correlated with its h^2, so E[G_ii h^2] is carried too. The inputs x ~
+    N(0, R) are Gaussian.
+
+    Args:
+        prior: Of scalars.
+        R: E[x_i^2] of the inputs, > 0.
+        T: Steps, 1 or more.
+
+    Returns:
+        Their mean chi^t and variances, (T,) each, for t = 1 .. T.
+
+    Raises:
+        ValueError: T < 1, or as in `closed.minimal`.
+        TypeError: T is no integer, or as in `closed.minimal`.
+
+    Example:
+        >>> found = jax.jit(theory.spectrum.minimal, static_argnums=2)(Prior(mu_b=3.0), 0.5, 3)
+        >>> print(found.mean, found.orthogonal)
+        [0.89  0.792 0.705] [0.009 0.014 0.017]
     """
     field = closed.minimal(prior, R)
     sw2, _, mu, _, R, _ = closed.numbers(prior, R, 1.0)

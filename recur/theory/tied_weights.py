@@ -36,8 +36,8 @@ BLOCKS = 4  # of steps, in each network's measurement
 class Path(NamedTuple):
     """The L measured steps, averaged over networks."""
 
-    Q: Array  # (L,) E[h_t^2]
-    C: Array  # (L, L) cosine of h_t and h_s
+    Q: Array  #: (L,) E[h_t^2]
+    C: Array  #: (L, L) cosine of h_t and h_s
 
 
 @expect.arguments(
@@ -57,18 +57,38 @@ def tied(
 ) -> MeanField:
     """The stationary state of a cell with tied weights, inputs x ~ N(0, R), as n, d -> oo.
 
-    chi = exp(2 lambda), lambda the largest Lyapunov exponent in nats per step; xi = -1 / log(chi);
-    `path` has Q(t) and C(t, s). Four networks of 2048 units each run until they have been measured
-    for twenty correlation times of their own states, after a burn-in as long, or for 1024 steps;
-    and on, as long as the results drift, up to 8192 steps. What drifts even then is told by a
-    RuntimeWarning, and `converged` is False. An unstable standstill is left as in `untied`. On two
-    cores 1024 steps take about a minute for a cell of three gates.
+    Four networks of 2048 units each run until they have been measured for twenty correlation times
+    of their own states, after a burn-in as long, or for 1024 steps; and on, as long as the results
+    drift, up to 8192 steps. An unstable standstill is left as in `untied`. On two cores 1024 steps
+    take about a minute for a cell of three gates. What drifts even after 8192 steps is told by a
+    RuntimeWarning, and `converged` is False. docs/theory.md derives it.
 
     Errors of order 1/n remain; with n units instead, the result is that of networks of this width,
     for d -> oo. `minimal.bare` has d = n, and its V meets the very x that is blended: V_ii, drawn
     for good, adds up to sigma_v^2 R^2/n to E[h^2], which is most of it where gates are nearly
-    closed (`docs/theory.md` has the numbers). Raises ValueError for what theory cannot do, with the
-    reason.
+    closed (`docs/theory.md` has the numbers).
+
+    Args:
+        cell: A `Unitwise` cell.
+        prior: What its parameters are drawn from.
+        R: E[x_i^2] of the inputs, > 0.
+        Sigma: Cosine of the two input sequences, -1 .. 1.
+        key: Draws the networks; `jax.random.key(0)` where None.
+        n: Units of each network; 2048, for n -> oo, where None.
+
+    Returns:
+        The mean field with standard errors. chi = exp(2 lambda), lambda the largest Lyapunov
+        exponent in nats per step; `path` has Q(t) and C(t, s).
+
+    Raises:
+        ValueError: Theory cannot follow the cell, with the reason, R or Sigma is out of range, or a
+            number is traced: it chooses by the numbers how long it runs.
+        TypeError: The prior is no Prior, the key no key, or R or n no number.
+
+    Example:
+        >>> found = theory.tied(cells.vanilla.cell, Prior(sigma_w=0.8), 0.5, n=32)
+        >>> print(0.2 < found.chi < 0.6, found.converged)
+        True True
     """
     check_inputs(R, Sigma)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((prior, R, Sigma, key))):
@@ -126,9 +146,29 @@ def tied(
 def signal_tied(
     cell: Recurrence, prior: Prior, R: ArrayLike, Sigmas: Array, key: Array | None = None
 ) -> Signal:
-    """Q and C at each step from `cell.start` on, under inputs of cosine Sigmas (T,).
+    """Mean square and cosine of the hidden states from `cell.start` on, with tied weights.
 
-    One network of 4096 units. Raises ValueError as `tied` does; may be traced.
+    One network of 4096 units. May be traced.
+
+    Args:
+        cell: A `Unitwise` cell.
+        prior: What its parameters are drawn from.
+        R: E[x_i^2] of the inputs, > 0.
+        Sigmas: Cosine of the two input sequences at each step, (T,), -1 .. 1.
+        key: Draws the network; `jax.random.key(0)` where None.
+
+    Returns:
+        Q and C, (T,) each.
+
+    Raises:
+        ValueError: As in `untied`.
+        TypeError: As in `untied`.
+
+    Example:
+        >>> signal = jax.jit(theory.signal_tied, static_argnums=0)
+        >>> Q, C = signal(cells.vanilla.cell, Prior(sigma_w=0.8), 0.5, np.array([1.0, 1.0, 0.0]))
+        >>> print(C.shape, (C[:2] == 1).all(), C[2] < 0.5)
+        (3,) True True
     """
     check_inputs(R, Sigmas)
     units = ensemble(cell, prior, 2 * UNITS)
