@@ -51,9 +51,10 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         TypeError: They are no numbers.
 
     Example:
-        >>> prior = theory.critical_minimal(mu_b=4.0, q=3.0, R=1.0)
-        >>> print(f"{prior.sigma_w:.3f} {theory.closed.minimal(prior, R=1.0).chi:.3f}")
-        4.159 1.000
+        >>> def chi(mu_b, q, R):
+        ...     return theory.closed.minimal(theory.critical_minimal(mu_b, q, R), R).chi
+        >>> print(f"{jax.jit(chi)(4.0, 3.0, 1.0):.3f}")
+        1.000
     """
     check_inputs(R, 1.0)
     mu, q, R = (jnp.asarray(v, jnp.result_type(float)) for v in (mu_b, q, R))

@@ -19,20 +19,36 @@ from recur.scan.sharding import share_among, varies, vary
 def value_and_grad(
     loss: Callable[[Tree, Tree], Array], batch_axes: Any = 1
 ) -> Callable[[Tree, Tree], tuple[Array, Tree]]:
-    """`jax.value_and_grad` of a mean loss(params, batch), the batch split over local devices.
+    """`jax.value_and_grad` of a mean loss, the batch split over local devices.
 
-        value, gradient = jax.jit(train.value_and_grad(loss, (1, 0)))(params, (xs, labels))
+    Value and gradient are those of one device, to rounding; one device is no special case. A batch
+    that is on a mesh already, or runs under `jax.set_mesh`, is split over that mesh: over the axes
+    that share its examples where these are Explicit, and else over all. Within `shard_map` each
+    device has its examples already, and the mean goes over the axes that the batch varies over and
+    the parameters do not.
 
-    `batch_axes` says which axis of the batch's arrays counts examples, as vmap's `in_axes` does: 1
-    for xs (T, B, d), None for what all devices need whole. The loss must be a mean over examples;
-    then value and gradient are those of one device, to rounding. One device is no special case.
+    Args:
+        loss: (params, batch) -> a number, a mean over examples.
+        batch_axes: Which axis of the batch's arrays counts examples, as vmap's `in_axes` does: 1
+            for xs (T, B, d), None for what all devices need whole.
 
-    A batch that is on a mesh already, or runs under `jax.set_mesh`, is split over that mesh: over
-    the axes that share its examples where these are Explicit, and else over all. Within `shard_map`
-    each device has its examples already, and the mean goes over the axes that the batch varies
-    over and the parameters do not. Raises ValueError where the devices do not divide the batch, for
-    axes counted from the end or that an array lacks, and within `shard_map` where the batch does
-    not vary (or check_vma is False).
+    Returns:
+        (params, batch) -> (value, gradient), the gradient like the parameters.
+
+    Raises:
+        ValueError: An axis is counted from the end. When called: the devices do not divide the
+            batch, an array lacks an axis, or within `shard_map` the batch does not vary (or
+            check_vma is False).
+        TypeError: The loss is no function, or an axis no integer.
+
+    Example:
+        >>> def loss(w, batch):
+        ...     xs, targets = batch
+        ...     return jnp.mean((xs @ w - targets) ** 2)
+        >>> batch = jnp.ones((8, 1)), jnp.zeros(8)
+        >>> value, gradient = jax.jit(train.value_and_grad(loss, (0, 0)))(jnp.ones(1), batch)
+        >>> print(value, gradient)
+        1.0 [2.]
     """
     for axis in jax.tree.leaves(batch_axes):
         expect.integer("each of batch_axes", axis)

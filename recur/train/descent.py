@@ -28,18 +28,35 @@ class State(NamedTuple):
     before that step.
     """
 
-    params: Tree
-    opt: Tree
-    key: Array  # of the batches: step t draws from fold_in(key, t)
-    step: Array  # updates of the sweep so far, int32
-    diverged: Array  # int32, whose loss, gradient or update was first not finite, or -1
-    value: Array  # the loss of that step; 0 before, as jax.debug_nans stops at NaN
-    finished: Array  # int32, the step at which `finish` was told, or -1
+    params: Tree  #: a pytree of arrays
+    opt: Tree  #: the state of the optimizer
+    key: Array  #: of the batches: step t draws from fold_in(key, t)
+    step: Array  #: updates of the sweep so far, int32
+    diverged: Array  #: int32, whose loss, gradient or update was first not finite, or -1
+    value: Array  #: the loss of that step; 0 before, as jax.debug_nans stops at NaN
+    finished: Array  #: int32, the step at which `finish` was told, or -1
 
 
 @expect.arguments(key=expect.key, params=expect.arrays, optimizer=_optimizer)
 def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step."""
+    """The state of a training before its first step.
+
+    Args:
+        key: Draws all batches.
+        params: A pytree of arrays.
+        optimizer: A gradient transformation of Optax.
+
+    Returns:
+        The state.
+
+    Raises:
+        TypeError: The key is no key, params hold no arrays, or the optimizer is not one of Optax.
+
+    Example:
+        >>> state = train.start(jax.random.key(0), {"w": jnp.zeros(2)}, optax.sgd(0.1))
+        >>> print(state.step, state.params)
+        0 {'w': Array([0., 0.], dtype=float32)}
+    """
     step = jnp.zeros((), jnp.int32)
     never = step - 1
     value = jnp.zeros((), float)  # not weak: `advance` would be compiled again for its result
@@ -48,7 +65,22 @@ def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> 
 
 @expect.arguments(state=expect.instance(State))
 def training(state: State) -> Array:
-    """Whether a network still learns, bool: it has neither diverged nor finished."""
+    """Whether a network still learns: it has neither diverged nor finished.
+
+    Args:
+        state: Of one network or of a stack of them.
+
+    Returns:
+        A boolean, one for each network.
+
+    Raises:
+        TypeError: The state is no State.
+
+    Example:
+        >>> state = train.start(jax.random.key(0), jnp.zeros(2), optax.sgd(0.1))
+        >>> print(train.training(state), train.training(train.finish(state, True)))
+        True False
+    """
     return (state.diverged < 0) & (state.finished < 0)
 
 
@@ -57,6 +89,21 @@ def finish(state: State, reached: ArrayLike) -> State:
     """The state that keeps its parameters from here on, where `reached` is true.
 
     Elementwise, so it takes one network or a stack of them: the others of a sweep train on.
+
+    Args:
+        state: Of one network or of a stack of them.
+        reached: Booleans, one for each network.
+
+    Returns:
+        The state, with `finished` at the present step.
+
+    Raises:
+        TypeError: The state is no State, or reached holds no booleans.
+
+    Example:
+        >>> state = train.start(jax.random.key(0), jnp.zeros(2), optax.sgd(0.1))
+        >>> print(state.finished, train.finish(state, True).finished)
+        -1 0
     """
     now = jnp.where(training(state) & reached, state.step, state.finished)
     return state._replace(finished=now)
@@ -76,12 +123,34 @@ def advance(
     steps: int,
     every: int = 1,
 ) -> tuple[State, Array]:
-    """`steps` updates: -> (state, losses (steps / every,)), each loss taken before its update.
+    """`steps` updates of gradient descent.
 
-    `sample` draws a batch on the device from a key; `loss` maps parameters and a batch to a number.
-    With `every` > 1 each of the losses is the mean of that many, formed on the device. They are NaN
-    after a divergence, and those of the parameters kept after `finish`. Raises ValueError for
-    steps < 1, for counts that are no integers, and where `every` does not divide steps.
+    Args:
+        loss: (params, batch) -> a number.
+        optimizer: A gradient transformation of Optax.
+        sample: key -> a batch, drawn on the device.
+        state: Where the training is.
+        steps: Updates, 1 or more.
+        every: Updates whose losses become one, their mean; it divides `steps`.
+
+    Returns:
+        The state afterwards, and losses (steps / every,), each taken before its update. They are
+        NaN after a divergence, and those of the parameters kept after `finish`.
+
+    Raises:
+        ValueError: steps or every is out of range or no integer, or the loss is not one number.
+        TypeError: The loss or sample is no function, the optimizer not one of Optax, or the state
+            no State.
+
+    Example:
+        >>> optimizer = optax.sgd(0.25)
+        >>> def loss(w, x):
+        ...     return jnp.mean((w - x) ** 2)
+        >>> def learn(state):
+        ...     return train.advance(loss, optimizer, lambda key: jnp.ones(8), state, steps=4)
+        >>> state, losses = jax.jit(learn)(train.start(jax.random.key(0), jnp.zeros(()), optimizer))
+        >>> print(state.params, losses)  # each update halves the distance to 1
+        0.9375 [1.    0.25  0.062 0.016]
     """
     scan.require_integers(steps=steps, every=every)
     if steps < 1:

@@ -22,17 +22,39 @@ from recur.scan.sharding import alike, shared
 def omega(
     loss: Callable[[Array], Array], cell: Recurrence, params: Tree, xs: Tree, state: Tree = None
 ) -> Array:
-    """How far each step back is from keeping the length of the gradient, (); a term of a loss.
+    """How far each step back is from keeping the length of the gradient: a term of a loss.
 
-    `loss` maps all outputs hs (T, ..., n) of `scan.run` to the error E. The mean is over the T
-    steps, k = 0 included, and over the batch, where dE/dh_{k+1} is not exactly zero; only its
-    direction enters, so it may be as small as it likes. h is the whole state, for a cell with more.
+        Omega = mean over k of (|dE/dh_{k+1} dh_{k+1}/dh_k| / |dE/dh_{k+1}| - 1)^2
 
-    It is differentiated as the paper does, through the immediate W alone: states and gradients are
-    constants, and so are the slopes of the units of a `Unitwise` cell. Of a plain `Cell`, which
-    does not say where its W is, every parameter of the step counts. NaN where states or gradients
-    are not finite. Raises ValueError as `scan.run` does, and for a cell whose output is not the h
-    of its state.
+    The mean is over the T steps, k = 0 included, and over the batch, where dE/dh_{k+1} is not
+    exactly zero; only its direction enters, so it may be as small as it likes. h is the whole
+    state, for a cell with more. It is differentiated as the paper does, through the immediate W
+    alone: states and gradients are constants, and so are the slopes of the units of a `Unitwise`
+    cell. Of a plain `Cell`, which does not say where its W is, every parameter of the step counts.
+    Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, equations 9 and 10.
+
+    Args:
+        loss: hs (T, ..., n) of `scan.run` -> the error E.
+        cell: A recurrence whose output is the h of its state.
+        params: Its parameters.
+        xs: Inputs (T, ..., d).
+        state: The state before the first step; `cell.start` where None.
+
+    Returns:
+        Omega, (); NaN where states or gradients are not finite.
+
+    Raises:
+        ValueError: The output of the cell is not the h of its state, the loss is not one number, or
+            as in `scan.run`.
+        TypeError: The loss is no function, or params or state hold no arrays.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=2 * jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> @jax.jit
+        ... def penalty(params, xs):
+        ...     return train.omega(lambda hs: hs[-1].sum(), cells.vanilla.relu, params, xs)
+        >>> print(penalty(params, jnp.ones((5, 1))))  # every step back doubles: (2 - 1)^2
+        1.0
     """
     scan.require_float(xs)
     scan.tied(cell, params)  # its errors

@@ -19,17 +19,29 @@ def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
         advance = jax.jit(train.over_devices(jax.vmap(one)))
 
-    Arguments and results are pytrees of arrays (members, ...); data that the members share are
-    closed over. No member sees another, so nothing is communicated on the way. A number of members
-    that the devices do not divide is filled up with copies of the last, which are cut off again.
+    No member sees another, so nothing is communicated on the way. A number of members that the
+    devices do not divide is filled up with copies of the last, which are cut off again. One device
+    gives the function itself, and so does `shard_map`, where members are on their devices already.
+    Members that are on a mesh, or run under `jax.set_mesh`, are shared over that mesh: over the
+    axes that share them where these are Explicit, or else over all that shard nothing else.
 
-    Results stay where they were computed, unless there are several processes: then each gets all
-    of them. Take `jax.device_get` of what goes on to programs that are not over devices. One
-    device gives the function itself, and so does `shard_map`, where members are on their devices
-    already. Members that are on a mesh, or run under `jax.set_mesh`, are shared over that mesh:
-    over the axes that share them where these are Explicit, or else over all that shard nothing
-    else.
-    Raises ValueError where the arguments disagree on members.
+    Args:
+        function: Of pytrees of arrays (members, ...), to such pytrees; data that the members share
+            are closed over.
+
+    Returns:
+        The function. Results stay where they were computed, unless there are several processes,
+        which get all of them each. Take `jax.device_get` of what goes on to programs that are not
+        over devices.
+
+    Raises:
+        ValueError: When called, the arguments disagree on members.
+        TypeError: It is no function.
+
+    Example:
+        >>> double = jax.jit(train.over_devices(jax.vmap(lambda w: 2 * w)))
+        >>> print(double(jnp.arange(3.0)))
+        [0. 2. 4.]
     """
     if jax.device_count() == 1:
         return function
