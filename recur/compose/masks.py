@@ -22,11 +22,27 @@ from recur.functions import Given, unbound
 
 @expect.arguments(cell=recurrence)
 def masked(cell: Recurrence) -> Any:
-    """The cell over x = (mask, x), mask (...) boolean: a step that is masked does not happen.
+    """The cell over x = (mask, x): a step that is masked does not happen.
 
     Where the mask is False the state and the output h are carried, and x is never looked at: not
     even NaN in it reaches a result or a gradient. An output that is no part of the state (a skip
-    around the cell) is zero there. A step raises ValueError for an x without such a mask.
+    around the cell) is zero there.
+
+    Args:
+        cell: A recurrence; a `Unitwise` stays one.
+
+    Returns:
+        The cell. Its mask is booleans (...), one for each sequence. A step raises ValueError for an
+        x without such a mask.
+
+    Raises:
+        ValueError: The cell is no recurrence.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> xs = jnp.array([True, False, True]), jnp.ones((3, 1))
+        >>> print(scan.run(compose.masked(cells.vanilla.relu), params, xs)[1][:, 0])
+        [1. 1. 2.]
     """
     if isinstance(cell, Unitwise):
         return replace(cell, drive=Given(_masked_drive, cell), update=Given(_masked_update, cell))
@@ -36,10 +52,26 @@ def masked(cell: Recurrence) -> Any:
 
 @expect.arguments(cell=recurrence)
 def resetting(cell: Recurrence) -> Any:
-    """The cell over x = (reset, x), reset (...) boolean: where True, x begins a new sequence.
+    """The cell over x = (reset, x): where the flag is True, x begins a new sequence.
 
-    The state before that step becomes `cell.start`, learned or not, and nothing older reaches
-    any later result or gradient. A step raises ValueError for an x without such a flag.
+    The state before that step becomes `cell.start`, learned or not, and nothing older reaches any
+    later result or gradient.
+
+    Args:
+        cell: A recurrence; a `Unitwise` stays one.
+
+    Returns:
+        The cell. Its flag is booleans (...), one for each sequence. A step raises ValueError for an
+        x without such a flag.
+
+    Raises:
+        ValueError: The cell is no recurrence.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> xs = jnp.array([False, False, True]), jnp.ones((3, 1))
+        >>> print(scan.run(compose.resetting(cells.vanilla.relu), params, xs)[1][:, 0])
+        [1. 2. 1.]
     """
     if isinstance(cell, Unitwise):
         drive, update = Given(_resetting_drive, cell), Given(_resetting_update, cell)

@@ -22,11 +22,28 @@ from recur.functions import Given, unbound
 
 @expect.arguments(cell=recurrence)
 def recurrent_dropout(cell: Unitwise) -> Cell:
-    """The cell over x = (keep, x), keep (..., n): h enters the recurrent product as keep * h.
+    """The cell over x = (keep, x): h enters the recurrent product as keep * h.
 
-    Draw keep by `sequence_keep`; at test time pass ones, or the cell itself. What a unit keeps of
-    its own past is not touched. Raises ValueError unless the cell is `Unitwise`, for only there
-    is it known where other units hear h, and at a step where keep and h differ in shape.
+    What a unit keeps of its own past is not touched. Gal and Ghahramani 2016, arXiv:1512.05287.
+
+    Args:
+        cell: A `Unitwise` cell, for only there is it known where other units hear h.
+
+    Returns:
+        The cell. Draw its keep (..., n) by `sequence_keep`; at test time pass ones, or take the
+        cell itself. A step raises ValueError where keep and h differ in shape.
+
+    Raises:
+        ValueError: The cell is no `Unitwise`.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(2), V=jnp.ones((1, 2)), b=jnp.zeros(2))
+        >>> keep = jnp.tile(jnp.array([0.0, 2.0]), (3, 1))  # a rate of 1/2
+        >>> cell = compose.recurrent_dropout(cells.vanilla.relu)
+        >>> print(scan.run(cell, params, (keep, jnp.ones((3, 1))))[1])
+        [[1. 1.]
+         [1. 3.]
+         [1. 7.]]
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
@@ -40,9 +57,25 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
 def zoneout(cell: Recurrence) -> Any:
     """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
 
-    keep has the structure and the shapes of the state (for an LSTM `State(h, c)`), arrays (..., n)
-    in [0, 1]. Draw it by `zoneout_keep`; at test time pass arrays full of the probability itself,
-    which gives the expected step. A `Unitwise` cell stays one. Raises ValueError for other shapes.
+    Krueger et al. 2017, arXiv:1606.01305.
+
+    Args:
+        cell: A recurrence; a `Unitwise` stays one.
+
+    Returns:
+        The cell. Its keep has the structure and the shapes of the state (for an LSTM `State(h,
+        c)`), values in [0, 1]. Draw it by `zoneout_keep`; at test time pass arrays full of the
+        probability itself, which gives the expected step. A step raises ValueError for other
+        shapes.
+
+    Raises:
+        ValueError: The cell is no recurrence.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> xs = jnp.array([[0.0], [1.0], [0.5]]), jnp.ones((3, 1))
+        >>> print(scan.run(compose.zoneout(cells.vanilla.relu), params, xs)[1][:, 0])
+        [1.  1.  1.5]
     """
     if isinstance(cell, Unitwise):
         return replace(cell, drive=Given(_zoneout_drive, cell), update=Given(_zoneout_update, cell))
@@ -110,11 +143,26 @@ def _require_shape(keep: Array, a: Array) -> None:
 
 @expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), h=expect.floats)
 def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
-    """keep (T, ..., n) for `recurrent_dropout`: one mask for all steps of a sequence.
+    """keep for `recurrent_dropout`: one mask for all steps of a sequence.
 
-    An entry is 0 with probability `rate`, else 1 / (1 - rate), so that keep * h has the mean of h.
-    h (..., n) gives shape and dtype. Raises ValueError unless 0 <= rate < 1, and gives NaN where
-    the rate is traced.
+    Args:
+        key: Draws the mask.
+        rate: Probability of 0, 0 <= rate < 1.
+        steps: T, 1 or more.
+        h: An array (..., n) that gives shape and dtype.
+
+    Returns:
+        keep (T, ..., n), entries 0 or 1 / (1 - rate), so that keep * h has the mean of h. NaN for a
+        traced rate out of range.
+
+    Raises:
+        ValueError: The rate or steps is out of range.
+        TypeError: The key is no key, h no array of floats, or a number no number.
+
+    Example:
+        >>> keep = compose.sequence_keep(jax.random.key(0), 0.5, 3, jnp.zeros(6))
+        >>> print(keep.shape, (keep[0] == keep[2]).all(), jnp.unique(keep))
+        (3, 6) True [0. 2.]
     """
     _require_rate(rate)
     keep = jax.random.bernoulli(key, 1 - rate, h.shape).astype(h.dtype) / (1 - rate)
@@ -123,10 +171,25 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
 
 @expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), state=expect.arrays)
 def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
-    """keep for `zoneout`, structured as `state`, arrays (T, ..., n): 1 with probability `rate`.
+    """keep for `zoneout`: every number of the state draws its own at every step.
 
-    Every number of the state draws its own at every step. Raises ValueError unless 0 <= rate < 1,
-    and gives NaN where the rate is traced.
+    Args:
+        key: Draws them.
+        rate: Probability of 1, 0 <= rate < 1.
+        steps: T, 1 or more.
+        state: A state, arrays (..., n).
+
+    Returns:
+        Structured as the state, arrays (T, ..., n) of 0 and 1. NaN for a traced rate out of range.
+
+    Raises:
+        ValueError: The rate or steps is out of range.
+        TypeError: The key is no key, the state holds no arrays, or a number is no number.
+
+    Example:
+        >>> keep = compose.zoneout_keep(jax.random.key(0), 0.2, 3, jnp.zeros(6))
+        >>> print(keep.shape, jnp.unique(keep))
+        (3, 6) [0. 1.]
     """
     _require_rate(rate)
     leaves, structure = jax.tree.flatten(state)

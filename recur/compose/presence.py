@@ -26,12 +26,30 @@ _layer: ContextVar[tuple[Any, list[Array]] | None] = ContextVar("layer", default
 
 @expect.arguments(body=expect.function, state=expect.arrays, xs=expect.timed)
 def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
-    """Which steps of xs (T, ...) happen in `body`, (T, ...) boolean; None for one without a mask.
+    """Which steps happen in a body: those that its masks let happen. Costs one trace of the body.
 
     With several masks a step is there where all of them say so. A stack of layers makes a step
-    where any of its layers does, so at every step if one layer has no mask. `state` is any state
-    that the body takes. Costs one trace of the body. A mask inside a loop of the body's own is not
-    found, for it counts the steps of that loop.
+    where any of its layers does, so at every step if one layer has no mask. A mask inside a loop of
+    the body's own is not found, for it counts the steps of that loop.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+        state: Any state that the body takes.
+        xs: Inputs, arrays (T, ...).
+
+    Returns:
+        Booleans (T, ...); None for a body without a mask.
+
+    Raises:
+        ValueError: The body does not take the state and an input.
+        TypeError: The body is no function, or state or xs hold no arrays.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> body = scan.tied(compose.masked(cells.vanilla.relu), params)
+        >>> xs = jnp.array([True, False, True]), jnp.ones((3, 1))
+        >>> print(compose.steps_present(body, jnp.zeros(1), xs))
+        [ True False  True]
     """
     x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
     try:

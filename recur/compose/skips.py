@@ -18,9 +18,19 @@ from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
 
 @dataclass(frozen=True)
 class Residual:
-    """A skip around a cell, y = x + h; the state and the parameters are the cell's."""
+    """A skip around a cell, y = x + h; the state and the parameters are the cell's.
 
-    cell: Recurrence
+    Raises:
+        ValueError: The cell is no recurrence. When drawn or run: x and h differ in size.
+
+    Example:
+        >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> cell = compose.Residual(cells.vanilla.relu)
+        >>> print(scan.run(cell, one, jnp.ones((3, 1)))[1][:, 0])
+        [2. 3. 4.]
+    """
+
+    cell: Recurrence  #: the cell inside
 
     def __post_init__(self) -> None:
         require_recurrence(self.cell)
@@ -61,18 +71,31 @@ class Residual:
 
 
 class Highway(NamedTuple):
-    """The cell's parameters; V (d, d) and b (d,) of the gate that lets h through."""
+    """Parameters of a `HighwaySkip`."""
 
-    cell: Tree
-    V: Array
-    b: Array
+    cell: Tree  #: of the cell
+    V: Array  #: (d, d) of the gate that lets h through
+    b: Array  #: (d,)
 
 
 @dataclass(frozen=True)
 class HighwaySkip:
-    """A gated skip around a cell, y = g h + (1 - g) x with g = sigmoid(V x + b)."""
+    """A gated skip around a cell, y = g h + (1 - g) x with g = sigmoid(V x + b).
 
-    cell: Recurrence
+    Srivastava, Greff and Schmidhuber 2015, arXiv:1505.00387.
+
+    Raises:
+        ValueError: The cell is no recurrence. When drawn or run: x and h differ in size.
+
+    Example:
+        >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> params = compose.Highway(one, V=jnp.zeros((1, 1)), b=jnp.zeros(1))  # g = 1/2
+        >>> cell = compose.HighwaySkip(cells.vanilla.relu)
+        >>> print(scan.run(cell, params, jnp.ones((3, 1)))[1][:, 0])
+        [1.  1.5 2. ]
+    """
+
+    cell: Recurrence  #: the cell inside
 
     def __post_init__(self) -> None:
         require_recurrence(self.cell)
