@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,24 @@ class Recurrence(Protocol):
     @property
     def step(self) -> Callable[..., tuple[Tree, Array]]:
         """(params, state, x) -> (state, h)."""
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """A recurrence made of others, which walks them over a sequence in an order of its own."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether an output reads the past alone."""
+
+    def over(
+        self, walk: Callable[..., tuple], params: Tree, xs: Tree, state: Tree, how: Any
+    ) -> tuple[Tree, Array, Tree]:
+        """The final state, outputs and states of every step.
+
+        walk(recurrence, params, xs, state, how) gives the three of what is inside. `how` is the
+        pass that was asked for (`scan.layer_by_layer.How`), to be handed on.
+        """
 
 
 class Gates(NamedTuple):

@@ -17,6 +17,8 @@ BELOW = {
     "recur.jaxpr",
     "recur.cell_contract",
     "recur.functions",
+    "recur.gated_cells",
+    "recur.declared_gates",
     "recur.eigenvalues",
     "recur.cells.elementwise",
 }  # named elsewhere

@@ -7,15 +7,17 @@ A stack is a cell: it steps, and every analysis takes it. `Bidirectional` maps w
 `scan.run` takes both, layer by layer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from recur.compose.presence import tell_any, told
-from recur.compose.skips import HighwaySkip, Residual, width
-from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
+from recur.compose.skips import width
+from recur.core import Layer, Prior, Recurrence, Tree, require_recurrence, takes
 
 NO_STEP = (
     "Bidirectional maps whole sequences and has no single step, since its backward pass starts at "
@@ -95,6 +97,25 @@ class Stacked:
         tell_any(masks)
         return tuple(after), x
 
+    def over(
+        self, walk: Callable[..., tuple], params: tuple, xs: Tree, state: tuple, how: Any
+    ) -> tuple[tuple, Array, tuple]:
+        """Layer by layer, each over the outputs of the one below."""
+        self.require("params", params)
+        self.require("state", state)
+        noise, xs = self.split(xs)
+        finals, every = [], []
+        for layer, p, s, extra in zip(self.layers, params, state, noise, strict=True):
+            final, xs, ss = walk(layer, p, xs if extra is None else (extra, xs), s, how)
+            finals.append(final)
+            every.append(ss)
+        return tuple(finals), xs, tuple(every)
+
+    @property
+    def causal(self) -> bool:
+        """Whether every layer looks at the past alone."""
+        return all(map(causal, self.layers))
+
     def width(self, n: int) -> int:
         """The size of the output of the highest layer."""
         return width(self.layers[-1], n)
@@ -171,6 +192,21 @@ class Bidirectional:
         del params, state, x
         raise ValueError(NO_STEP)
 
+    def over(
+        self, walk: Callable[..., tuple], params: BothWays, xs: Tree, state: BothWays, how: Any
+    ) -> tuple[BothWays, Array, BothWays]:
+        """Two walks, the second the other way through time."""
+        self.require(state)
+        forward, backward = self.ways()
+        f, hs_f, fs = walk(forward, params.forward, xs, state.forward, how)
+        b, hs_b, bs = walk(backward, params.backward, xs, state.backward, how.turned())
+        return BothWays(f, b), jnp.concatenate([hs_f, hs_b], axis=-1), BothWays(fs, bs)
+
+    @property
+    def causal(self) -> bool:
+        """It looks at the future as well."""
+        return False
+
     def width(self, n: int) -> int:
         """The size of both outputs side by side."""
         return sum(width(way, n) for way in self.ways())
@@ -191,8 +227,4 @@ class Bidirectional:
 
 def causal(layer: Recurrence) -> bool:
     """Whether a layer looks at the past alone: no `Bidirectional` within."""
-    if isinstance(layer, Stacked):
-        return all(causal(below) for below in layer.layers)
-    if isinstance(layer, Residual | HighwaySkip):
-        return causal(layer.cell)
-    return not isinstance(layer, Bidirectional)
+    return layer.causal if isinstance(layer, Layer) else True

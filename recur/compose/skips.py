@@ -7,6 +7,7 @@ The state is the cell's own: a skip has no part in what passes along time. Highw
 Greff and Schmidhuber 2015, arXiv:1505.00387.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -58,9 +59,17 @@ class Residual:
         """The size of the output, that of the cell's own."""
         return width(self.cell, n)
 
-    def inner(self, params: Tree) -> Tree:
-        """The parameters of the cell itself."""
-        return params
+    def over(
+        self, walk: Callable[..., tuple], params: Tree, xs: Tree, state: Tree, how: Any
+    ) -> tuple[Tree, Array, Tree]:
+        """The walk of the cell, and x + h."""
+        final, hs, every = walk(self.cell, params, xs, state, how)
+        return final, self.join(params, how.there(xs), hs), every
+
+    @property
+    def causal(self) -> bool:
+        """Whether the cell looks at the past alone."""
+        return getattr(self.cell, "causal", True)
 
     def join(self, params: Tree, x: Tree, h: Array) -> Array:
         """x + h, for one step or for all."""
@@ -128,9 +137,17 @@ class HighwaySkip:
         """The size of the output, that of the cell's own."""
         return width(self.cell, n)
 
-    def inner(self, params: Highway) -> Tree:
-        """The parameters of the cell itself."""
-        return params.cell
+    def over(
+        self, walk: Callable[..., tuple], params: Highway, xs: Tree, state: Tree, how: Any
+    ) -> tuple[Tree, Array, Tree]:
+        """The walk of the cell, and the blend of x and h."""
+        final, hs, every = walk(self.cell, params.cell, xs, state, how)
+        return final, self.join(params, how.there(xs), hs), every
+
+    @property
+    def causal(self) -> bool:
+        """Whether the cell looks at the past alone."""
+        return getattr(self.cell, "causal", True)
 
     def join(self, params: Highway, x: Tree, h: Array) -> Array:
         """g h + (1 - g) x, for one step or for all."""

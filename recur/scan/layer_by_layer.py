@@ -11,10 +11,8 @@ import numpy as np
 from jax import Array, lax
 
 from recur import expect
-from recur.compose.layers import Bidirectional, BothWays, Stacked
 from recur.compose.masks import clean, masked, resetting
-from recur.compose.skips import HighwaySkip, Residual
-from recur.core import Recurrence, Tree, hidden, require_params, require_recurrence, takes
+from recur.core import Layer, Recurrence, Tree, hidden, require_params, require_recurrence, takes
 from recur.scan.chunks import in_pieces, joined
 from recur.scan.engine import trajectory
 from recur.scan.input_checks import (
@@ -44,6 +42,14 @@ class How(NamedTuple):
     engine: Engine
     memory: Memory
     every: bool  # whether the state of every step is wanted
+
+    def turned(self) -> "How":
+        """The other way through time."""
+        return self._replace(reverse=not self.reverse)
+
+    def there(self, xs: Tree) -> Tree:
+        """xs, zero at the steps that are not there."""
+        return xs if self.mask is None else clean(self.mask, xs)
 
 
 def ask(
@@ -134,35 +140,13 @@ def walker(cell: Recurrence, how: How) -> Callable[[Tree, Tree, tuple], tuple[Tr
 def walk(
     cell: Recurrence, params: Tree, xs: Tree, state: Tree, how: How
 ) -> tuple[Tree, Array, Tree]:
-    """The walk of each kind of layer: final state, outputs, states of every step if wanted."""
-    if isinstance(cell, Stacked):
-        return _walk_stack(cell, params, xs, state, how)
-    if isinstance(cell, Bidirectional):
-        cell.require(state)
-        back = how._replace(reverse=not how.reverse)
-        forward, backward = cell.ways()
-        f, hs_f, fs = walk(forward, params.forward, xs, state.forward, how)
-        b, hs_b, bs = walk(backward, params.backward, xs, state.backward, back)
-        return BothWays(f, b), jnp.concatenate([hs_f, hs_b], axis=-1), BothWays(fs, bs)
-    if isinstance(cell, Residual | HighwaySkip):
-        final, hs, every = walk(cell.cell, cell.inner(params), xs, state, how)
-        xs = xs if how.mask is None else clean(how.mask, xs)
-        return final, cell.join(params, xs, hs), every
+    """The final state, the outputs, and the states of every step if wanted.
+
+    A layer of other recurrences says by its `over` how they are walked.
+    """
+    if isinstance(cell, Layer):
+        return cell.over(walk, params, xs, state, how)
     return _walk_cell(cell, params, xs, state, how)
-
-
-def _walk_stack(
-    stack: Stacked, params: tuple, xs: Tree, state: tuple, how: How
-) -> tuple[tuple, Array, tuple]:
-    stack.require("params", params)
-    stack.require("state", state)
-    noise, xs = stack.split(xs)
-    finals, every = [], []
-    for layer, p, s, extra in zip(stack.layers, params, state, noise, strict=True):
-        final, xs, ss = walk(layer, p, xs if extra is None else (extra, xs), s, how)
-        finals.append(final)
-        every.append(ss)
-    return tuple(finals), xs, tuple(every)
 
 
 def _walk_cell(
