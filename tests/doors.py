@@ -237,7 +237,7 @@ door("compose.forget_bias", {"cell": CELL, "value": 1.0}, value=[*NUMBER, np.inf
 door("compose.chrono", {"cell": CELL, "T_max": 20}, T_max=[*NUMBER, 2, np.inf])
 door(
     "compose.masked compose.resetting compose.zoneout compose.learned_start compose.Residual "
-    "compose.HighwaySkip compose.recurrent_dropout compose.layer_normed",
+    "compose.HighwaySkip compose.recurrent_dropout compose.layer_normed compose.input_dropout",
     {"cell": CELL},
 )
 door(
@@ -247,6 +247,13 @@ door(
 )
 door("compose.Bidirectional", {"forward": CELL, "backward": LSTM})
 door("compose.sequence_keep", {"key": KEY, "rate": 0.5, "steps": T, "h": H}, h=ARRAYS)
+door("compose.step_keep", {"key": KEY, "rate": 0.5, "steps": T, "x": H}, x=ARRAYS)
+door(
+    "compose.weight_drop",
+    {"key": KEY, "rate": 0.5, "weights": H},
+    weights=[None, "h", (), {}],
+)
+door("compose.constrained", {"cell": CELL, "constraint": lambda params: params})
 door(
     "compose.zoneout_keep",
     {"key": KEY, "rate": 0.5, "steps": T, "state": H},

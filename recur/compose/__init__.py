@@ -1,5 +1,7 @@
 """From cells to cells, and to layers of them."""
 
+from recur.compose.constraints import constrained
+from recur.compose.dropped import input_dropout, step_keep, weight_drop
 from recur.compose.inits import chrono, forget_bias, glorot, identity, orthogonal, sparse
 from recur.compose.layers import Bidirectional, BothWays, PerLayer, Stacked
 from recur.compose.masks import masked, resetting
@@ -22,6 +24,10 @@ __all__ = [
     "sequence_keep",
     "zoneout",
     "zoneout_keep",
+    "input_dropout",
+    "step_keep",
+    "weight_drop",
+    "constrained",
     "layer_normed",
     "learned_start",
     "Stacked",

@@ -87,7 +87,7 @@ def _dropping_step(
     cell: Unitwise, params: Tree, state: Tree, x: tuple[Array, Tree]
 ) -> tuple[Tree, Array]:
     keep, x = beside("keep", x)
-    _require_shape(keep, hidden(state))
+    require_shape(keep, hidden(state))
     r = cell.mix(params, keep * hidden(state))
     state = cell.update(params, state, r, cell.drive(params, x))
     return state, hidden(state)
@@ -129,11 +129,12 @@ def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:
             "zoneout_keep(key, rate, steps, state)."
         )
     for k, a in zip(jax.tree.leaves(keep), jax.tree.leaves(old), strict=True):
-        _require_shape(k, a)
+        require_shape(k, a)
     return jax.tree.map(lambda k, a, b: k * a + (1 - k) * b, keep, old, new)
 
 
-def _require_shape(keep: Array, a: Array) -> None:
+def require_shape(keep: Array, a: Array) -> None:
+    """Raise ValueError unless there is one number of `keep` for each of `a`."""
     if jnp.shape(keep) != jnp.shape(a):
         raise ValueError(
             f"keep has shape {jnp.shape(keep)} at a step, and what it is for {jnp.shape(a)}: one "
@@ -164,9 +165,9 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
         >>> print(keep.shape, (keep[0] == keep[2]).all(), jnp.unique(keep))
         (3, 6) True [0. 2.]
     """
-    _require_rate(rate)
+    require_rate(rate)
     keep = jax.random.bernoulli(key, 1 - rate, h.shape).astype(h.dtype) / (1 - rate)
-    return jnp.broadcast_to(_possible(rate, keep), (steps, *h.shape))
+    return jnp.broadcast_to(possible(rate, keep), (steps, *h.shape))
 
 
 @expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), state=expect.arrays)
@@ -191,23 +192,24 @@ def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
         >>> print(keep.shape, jnp.unique(keep))
         (3, 6) [0. 1.]
     """
-    _require_rate(rate)
+    require_rate(rate)
     leaves, structure = jax.tree.flatten(state)
     keys = jax.random.split(key, len(leaves))
     draws = [
-        _possible(rate, jax.random.bernoulli(k, rate, (steps, *leaf.shape)).astype(leaf.dtype))
+        possible(rate, jax.random.bernoulli(k, rate, (steps, *leaf.shape)).astype(leaf.dtype))
         for k, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, draws)
 
 
-def _possible(rate: ArrayLike, keep: Array) -> Array:
+def possible(rate: ArrayLike, keep: Array) -> Array:
     """keep, NaN for a traced rate out of range."""
     if not isinstance(rate, jax.core.Tracer):
         return keep
     return jnp.where((rate >= 0) & (rate < 1), keep, jnp.nan)
 
 
-def _require_rate(rate: float) -> None:
+def require_rate(rate: float) -> None:
+    """Raise ValueError for a known rate that is no probability below 1."""
     if not isinstance(rate, jax.core.Tracer) and not 0 <= rate < 1:
         raise ValueError(f"rate is the probability of noise, 0 <= rate < 1; got {rate}")

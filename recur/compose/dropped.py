@@ -1,0 +1,132 @@
+"""Dropout of what a cell reads and of its weights; of what it says to itself, see `noise`.
+
+    input_dropout    x enters as keep * x
+    weight_drop      W enters as a copy in which some weights are zero, the same at every step
+
+Gal and Ghahramani 2016, arXiv:1512.05287; weight drop, Merity, Keskar and Socher 2018,
+arXiv:1708.02182.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from recur import expect
+from recur.compose.masks import beside
+from recur.compose.noise import possible, require_rate, require_shape
+from recur.core import Cell, Recurrence, Tree, Unitwise, gates, recurrence, takes
+from recur.functions import Given, unbound
+
+
+@expect.arguments(cell=recurrence)
+def input_dropout(cell: Recurrence) -> Any:
+    """The cell over x = (keep, x): the input enters as keep * x.
+
+    Around an upper layer of a stack it is dropout between layers: `PerLayer` brings a keep to each
+    layer. A `Unitwise` cell stays one. Gal and Ghahramani 2016, arXiv:1512.05287.
+
+    Args:
+        cell: A recurrence over inputs x (..., d).
+
+    Returns:
+        The cell. Draw its keep (T, ..., d) by `sequence_keep`, one mask for all steps, or by
+        `step_keep`, a mask for each. At test time take the cell itself. A step raises ValueError
+        where keep and x differ in shape.
+
+    Raises:
+        ValueError: The cell is no recurrence.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.ones((2, 1)), b=jnp.zeros(1))
+        >>> keep = jnp.tile(jnp.array([0.0, 2.0]), (3, 1))  # a rate of 1/2
+        >>> cell = compose.input_dropout(cells.vanilla.relu)
+        >>> print(scan.run(cell, params, (keep, jnp.ones((3, 2))))[1][:, 0])
+        [2. 4. 6.]
+    """
+    if isinstance(cell, Unitwise):
+        return replace(cell, drive=Given(_drive, cell))
+    step = Given(_step, cell)
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
+
+
+def _kept(x: tuple[Array, Array]) -> Array:
+    keep, x_ = beside("keep", x)
+    require_shape(keep, x_)
+    return keep * x_
+
+
+def _drive(cell: Unitwise, params: Tree, x: tuple[Array, Array]) -> Tree:
+    return cell.drive(params, _kept(x))
+
+
+def _step(
+    cell: Recurrence, params: Tree, state: Tree, x: tuple[Array, Array]
+) -> tuple[Tree, Array]:
+    return cell.step(params, state, _kept(x))
+
+
+@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), x=expect.floats)
+def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
+    """keep for `input_dropout`: a mask of its own for each step.
+
+    Args:
+        key: A random key.
+        rate: The probability that an entry is dropped, 0 <= rate < 1.
+        steps: The number of steps T.
+        x: An array (..., d) of the shape and dtype of one step's input.
+
+    Returns:
+        (T, ..., d): 0 with probability `rate`, else 1 / (1 - rate), so that keep * x has the mean
+        of x. NaN for a traced rate out of range.
+
+    Raises:
+        ValueError: The rate is out of range.
+
+    Example:
+        >>> keep = compose.step_keep(jax.random.key(0), 0.5, 100, jnp.zeros(50))
+        >>> print(keep.shape, sorted(set(keep.ravel().tolist())), f"{keep.mean():.1f}")
+        (100, 50) [0.0, 2.0] 1.0
+    """
+    require_rate(rate)
+    return _inverted(key, rate, jnp.zeros((steps, *x.shape), x.dtype))
+
+
+@expect.arguments(key=expect.key, rate=expect.real, weights=expect.arrays)
+def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
+    """Weights of which some are zero: give the result to a pass, and the mask holds for all steps.
+
+    The gradient with respect to the weights that went in passes those that stayed.
+    Merity, Keskar and Socher 2018, arXiv:1708.02182.
+
+    Args:
+        key: A random key.
+        rate: The probability that a weight is dropped, 0 <= rate < 1.
+        weights: An array, such as the recurrent matrix `params.W`, or a tree of arrays.
+
+    Returns:
+        The same, each entry 0 with probability `rate`, else divided by 1 - rate. NaN for a traced
+        rate out of range.
+
+    Raises:
+        ValueError: The rate is out of range.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.ones((50, 50)), V=jnp.eye(50), b=jnp.zeros(50))
+        >>> thinner = params._replace(W=compose.weight_drop(jax.random.key(0), 0.5, params.W))
+        >>> print(f"{(thinner.W == 0).mean():.1f} {thinner.W.max():.1f}")
+        0.5 2.0
+    """
+    require_rate(rate)
+    leaves, structure = jax.tree.flatten(weights)
+    keys = jax.random.split(key, len(leaves))
+    kept = [a * _inverted(k, rate, a) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _inverted(key: Array, rate: float, like: Array) -> Array:
+    """0 with probability `rate`, else 1 / (1 - rate)."""
+    keep = jax.random.bernoulli(key, 1 - rate, jnp.shape(like)).astype(like.dtype)
+    return possible(rate, keep / jnp.asarray(1 - rate, like.dtype))
