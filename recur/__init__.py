@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recur import flax as flax
     from recur import plot as plot
     from recur import train as train
+    from recur.reporting import report as report
 
 __version__ = "0.1.0"  # here alone: the wheel, the site and the records of experiments read it
 LATER = ("checkpoint", "flax", "plot", "train")  # imported on first use: they need more than JAX
@@ -38,11 +39,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`recur.train` and the others of LATER, of which importing recur does without."""
+    """`recur.report`, `recur.train` and others of LATER, of which importing recur does without."""
     if name in LATER:
         return import_module(f"recur.{name}")
+    if name == "report":
+        return import_module("recur.reporting").report
     raise AttributeError(f"module 'recur' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LATER})
+    return sorted({*globals(), *LATER, "report"})

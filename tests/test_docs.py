@@ -21,6 +21,7 @@ BELOW = {
     "recur.declared_gates",
     "recur.eigenvalues",
     "recur.cells.elementwise",
+    "recur.__main__",
 }  # named elsewhere
 
 

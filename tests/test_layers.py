@@ -31,6 +31,8 @@ ORDER = [
     "theory",
     "plot",
     "declared_gates",
+    "reporting",
+    "__main__",
     "cell_contract",
     "tasks",
     "train",
@@ -45,7 +47,7 @@ ORDER = [
 ONLY = {
     "orbax": {"checkpoint"},
     "flax": {"flax", "experiments", "benchmarks"},
-    "matplotlib": {"plot", "experiments", "benchmarks"},
+    "matplotlib": {"plot", "reporting", "experiments", "benchmarks"},
     # what recur.weights reads, it does not import
     **{name: {"benchmarks"} for name in ("torch", "keras", "haiku", "equinox")},
 }

@@ -1,0 +1,169 @@
+"""What a report measures: one pure function a question, each of a body, a state and inputs.
+
+The numbers are those of `recur.analysis`; what is chosen here is at which lags, steps and points.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from recur import analysis, scan
+from recur.core import Body, Tree
+from recur.reporting.sizes import Sizes
+from recur.theory import MeanField
+
+LAGS = 24  # of the inputs whose singular values are found, spread over all lags
+SLOW = 1e-3  # |F(s) - s| at a point that counts as slow, of the usual step along the data
+FORWARD = 300  # steps for which half of the starts run without change of input
+
+
+class Network(NamedTuple):
+    """What was handed over."""
+
+    m: int  # numbers in a state
+    n: int  # numbers in an output
+    d: int  # numbers in an input
+    T: int  # steps of data
+    dtype: str
+
+
+class Path(NamedTuple):
+    """The network on its data, for the S steps that are measured."""
+
+    start: Tree  # the state before them
+    states: Tree  # after each of them, leaves (S, ...)
+    square: float  # mean of h^2 over units and these steps
+    overflow: int  # the first step of all after which a number is not finite, 1 .. T; 0 if none
+
+
+class Reach(NamedTuple):
+    """Singular values of dh_T/dx_{T-lag}."""
+
+    lags: np.ndarray  # (L,)
+    logs: np.ndarray  # (L, k) nats, descending
+
+
+class Standstill(NamedTuple):
+    """Where the network stands still under a constant input."""
+
+    x: Tree  # the input
+    starts: Tree  # of the searches, leaves (B, ...)
+    found: analysis.Points  # where each of them ended
+    kept: analysis.Points  # the distinct ones of these, slowest first
+    about: analysis.Stability  # their modes
+
+
+class OneStep(NamedTuple):
+    """Singular values of d state_t / d state_{t-1} at some steps."""
+
+    at: np.ndarray  # (K,) of all T steps, 1 .. T
+    values: np.ndarray  # (K, m) descending
+
+
+class Results(NamedTuple):
+    """All that a report says, as numbers. None stands for what was left out."""
+
+    network: Network
+    sizes: Sizes
+    path: Path | None = None
+    reach: Reach | None = None
+    gradients: np.ndarray | None = None  # (S, lags + 1) of `analysis.gradient_map`
+    exponents: analysis.Lyapunov | None = None
+    standstill: Standstill | None = None
+    gates: list[np.ndarray] | None = None  # (S, ...) each, of `analysis.openness`
+    one_step: OneStep | None = None
+    theory: MeanField | None = None
+
+
+def mean_square(xs: Tree) -> np.ndarray:
+    """E[x^2] of the inputs, R of the theory."""
+    return np.mean(np.square(np.asarray(scan.input_array(xs), float)))
+
+
+def trajectory(body: Body, state: Tree, xs: Tree) -> tuple[Tree, Array, Array]:
+    """States after each step, leaves (T, ...), the mean of h^2 at each, and which are finite."""
+
+    def advance(state: Tree, x: Tree) -> tuple[Tree, tuple[Tree, Array, Array]]:
+        state, h = body(state, x)
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state, h))]).all()
+        return state, (state, jnp.mean(jnp.square(h)), finite)
+
+    return lax.scan(advance, state, xs)[1]
+
+
+def input_lags(furthest: int) -> list[int]:
+    """Lags from 0 to the furthest, each about as many times the last one."""
+    spread = np.round(np.geomspace(1, max(furthest, 1), LAGS)).astype(int)
+    return sorted({0, *spread[spread <= furthest].tolist()})
+
+
+def random_losses(key: Array, n: int, dtype: Any) -> Callable[[Array], Array]:
+    """hs (T, ..., n) -> (T,): each output in one random direction, a unit vector."""
+    u = jax.random.normal(key, (n,), dtype)
+    u = u / jnp.linalg.norm(u)
+    return lambda hs: hs.reshape(len(hs), -1) @ u
+
+
+def standstill(
+    key: Array, count: int, body: Body, visited: Tree, x: Tree
+) -> tuple[Tree, analysis.Points, analysis.Stability]:
+    """`count` starts, the points at which searches from them end, and the modes there.
+
+    A third of the starts are visited states from which the network has run forward, which leads to
+    attractors; a third lie halfway between two visited states, near what parts attractors; and a
+    third are Gaussian, of the mean square of those visited, where the data has not led.
+    """
+    S = len(jax.tree.leaves(visited)[0])
+    one, two = jax.random.randint(key, (2, count), 0, S)
+    ahead, apart = -(-count // 3), -(-2 * count // 3)
+
+    def forward(state: Tree) -> Tree:
+        return lax.fori_loop(0, FORWARD, lambda _, s: body(s, x)[0], state)
+
+    far = jax.vmap(forward)(jax.tree.map(lambda leaf: leaf[one[:ahead]], visited))
+    one, two = one[ahead:apart], two[ahead:apart]
+    between = jax.tree.map(lambda leaf: (leaf[one] + leaf[two]) / 2, visited)
+
+    def elsewhere(leaf: Array) -> Array:
+        size = jnp.sqrt(jnp.mean(jnp.square(leaf)))
+        return size * jax.random.normal(key, (count - apart, *leaf.shape[1:]), leaf.dtype)
+
+    new = jax.tree.map(elsewhere, visited)
+    starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), far, between, new)
+    points = analysis.fixed_points(body, starts, x)
+    return starts, points, analysis.modes(body, points.states, x)
+
+
+def apart(
+    path: Path, x: Tree, found: tuple[Tree, analysis.Points, analysis.Stability]
+) -> Standstill:
+    """Those of the points found that differ, and that are slow beside the steps along the data."""
+    starts, points, about = jax.tree.map(np.asarray, found)
+    moved = [
+        np.sum(np.diff(leaf, axis=0).reshape(len(leaf) - 1, -1) ** 2, axis=1)
+        for leaf in jax.tree.leaves(path.states)
+    ]
+    usual = np.median(np.sqrt(sum(moved))) if len(moved[0]) else 0.0
+    numbers = np.arange(len(points.speed))  # they ride along in place of the distance
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the finding says how the search ended
+        numbered = points._replace(distance=numbers)
+        at = analysis.distinct(numbered, max((SLOW * usual) ** 2 / 2, 1e-10)).distance
+    kept, about = jax.tree.map(lambda leaf: leaf[at], (tuple(points), tuple(about)))
+    return Standstill(x, starts, points, analysis.Points(*kept), analysis.Stability(*about))
+
+
+def one_step(body: Body, states: Tree, xs: Tree) -> Array:
+    """Singular values of the step from each of K states under its own input, (K, m)."""
+
+    def one(now: tuple[Tree, Tree]) -> Array:
+        state, x = now
+        step = jax.tree.map(lambda leaf: leaf[None], x)
+        return analysis.one_step_spectra(body, state, step)[0]
+
+    return lax.map(one, (states, xs))

@@ -1,0 +1,34 @@
+"""What a report is doing, for those who wait: a line as a phase begins and one as it ends."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Say = Callable[[str], None]
+BEAT = 10.0  # seconds between two lines about the same phase
+
+
+@contextmanager
+def phase(label: str, say: Say) -> Iterator[None]:
+    """Say that work begins, every BEAT seconds that it goes on, and how long it took."""
+    begin, over = time.perf_counter(), threading.Event()
+
+    def line(word: str = "") -> None:
+        say(f"{label}: {word}{time.perf_counter() - begin:.0f} s")
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            line()
+
+    say(f"{label} ...")
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    end = "stopped after "
+    try:
+        yield
+        end = "done in "
+    finally:
+        over.set()
+        thread.join()
+        line(end)

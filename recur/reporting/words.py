@@ -1,0 +1,289 @@
+"""What the numbers say, in words, each a pure function of the results.
+
+A finding is None where what it needs was left out.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from recur import analysis
+from recur.reporting.measurements import Results
+
+FAR = np.log(1000)  # nats below the largest at which an input no longer counts
+SHUT, OPEN = 0.05, 0.95  # a gate beyond these hardly moves
+STUCK = 0.9  # the share of units and steps from which a gate is stuck
+ALIKE = 2.0  # the ratio of the 90 % and the 10 % quantile of singular values that are alike
+SLOW = 100.0  # steps: a mode that lasts longer is slow
+
+
+class Finding(NamedTuple):
+    """One question, its answer in a word, and a sentence with the numbers."""
+
+    question: str
+    word: str
+    sentence: str
+
+
+def stays_finite(results: Results) -> Finding | None:
+    """Whether every state and output is finite."""
+    question = "Do the numbers stay finite?"
+    if results.path is None:
+        return None
+    t = results.path.overflow
+    if t:
+        return Finding(
+            question,
+            "overflow",
+            f"After step {t} of {results.network.T} a number of the state or the output is not "
+            "finite. Nothing else was measured: scale the inputs or the weights down, or give the "
+            f"{t - 1} steps before.",
+        )
+    return Finding(question, "finite", f"At each of the {results.network.T} steps.")
+
+
+def reach_of_inputs(results: Results) -> Finding | None:
+    """The lag from which on no input counts."""
+    question = "How far back does the last output see its inputs?"
+    if results.reach is None:
+        return None
+    lags, largest = np.asarray(results.reach.lags), np.asarray(results.reach.logs)[:, 0]
+    if np.isnan(largest).any():
+        return Finding(question, "unknown", "Rounding swamps some of the derivatives.")
+    top = largest.max()
+    if np.isneginf(top):
+        return Finding(question, "not at all", "The last output depends on no input measured.")
+    seen = lags[largest >= top - FAR].max()
+    at = f"{lags[largest.argmax()]}"
+    if seen == lags[-1]:
+        return Finding(
+            question,
+            "further",
+            f"Further than the {lags[-1]} steps measured: there the largest singular value of "
+            f"dh_T/dx is {times(largest[-1] - top)} of that at lag {at}, the greatest.",
+        )
+    first = lags[lags > seen].min()
+    return Finding(
+        question,
+        f"{seen} steps",
+        f"From lag {first} on, the largest singular value of dh_T/dx is less than a thousandth of "
+        f"that at lag {at}, the greatest.",
+    )
+
+
+def gradients(results: Results) -> Finding | None:
+    """Whether gradients vanish, explode or are preserved on their way back."""
+    question = "What do gradients do on their way back?"
+    if results.gradients is None or results.gradients.shape[-1] < 2:
+        return None
+    word, rate = analysis.verdict(jnp.asarray(results.gradients))
+    lags = results.gradients.shape[-1] - 1
+    if word == "unknown":
+        return Finding(question, word, "A gradient on the way is not finite.")
+    if np.isneginf(rate):
+        return Finding(question, word, f"Within {lags} steps they become exactly zero.")
+    tenfold = f", a factor of ten in {np.log(10) / abs(rate):.3g} steps" if rate else ""
+    how = {
+        "preserve": f"They change less than tenfold over the {lags} steps measured",
+        "vanish": "They shrink",
+        "explode": "They grow",
+    }[word]
+    rates = f"{rate:+.4f} nats per step back"
+    return Finding(question, word, f"{how}: {rates}{'' if word == 'preserve' else tenfold}.")
+
+
+def chaos(results: Results) -> Finding | None:
+    """The sign of the largest Lyapunov exponent, with two standard errors and its rounding."""
+    question = "Do two nearby states come together, or part?"
+    if results.exponents is None:
+        return None
+    largest, error, rounding = (
+        float(np.asarray(field)[0])
+        for field in (
+            results.exponents.exponents,
+            results.exponents.error,
+            results.exponents.rounding,
+        )
+    )
+    if largest == -np.inf:
+        return Finding(question, "come together", "Every difference dies out exactly.")
+    if not np.isfinite([largest, error, rounding]).all():
+        return Finding(
+            question,
+            "unknown",
+            "The largest exponent or its error is not known: give more data.",
+        )
+    margin = 2 * error + rounding
+    numbers = f"The largest exponent is {largest:+.4f} +- {margin:.4f} nats per step"
+    if abs(largest) <= margin:
+        return Finding(
+            question, "undecided", f"{numbers}, so its sign is not known: more data would tell."
+        )
+    if largest > 0:
+        grows = f"a difference grows by a factor e in {1 / largest:.3g} steps"
+        return Finding(
+            question, "part", f"{numbers}: {grows}. It is chaos if the states are bounded."
+        )
+    return Finding(
+        question,
+        "come together",
+        f"{numbers}: a difference fades by a factor e in {-1 / largest:.3g} steps.",
+    )
+
+
+def settled(results: Results) -> Finding | None:
+    """Whether the estimate of the largest exponent moved during the second half."""
+    question = "Was the data long enough for the exponents?"
+    if results.exponents is None:
+        return None
+    history = np.asarray(results.exponents.history)
+    known = np.where(np.isnan(history[-1]), -np.inf, history[-1])
+    largest = history[:, known.argmax()]
+    middle, last = largest[(len(largest) - 1) // 2], largest[-1]
+    error = float(np.asarray(results.exponents.error)[0])
+    if not np.isfinite([middle, last, error]).all():
+        return Finding(question, "unknown", "Too few steps for an estimate at half of them.")
+    numbers = f"at half of the {len(largest)} steps counted the largest was {middle:+.4f}"
+    numbers += f", at the end {last:+.4f} +- {2 * error:.4f}"
+    if abs(middle - last) <= 2 * error:
+        return Finding(question, "yes", f"They have settled: {numbers}.")
+    return Finding(question, "no", f"They still drift: {numbers}. Give longer data.")
+
+
+def memories(results: Results) -> Finding | None:
+    """How many states the network can stay in while its input stands still."""
+    question = "Where does it stand still under a constant input?"
+    if results.standstill is None:
+        return None
+    kept, about = results.standstill.kept, results.standstill.about
+    ended = analysis.describe_points(results.standstill.found)
+    fixed = np.asarray(kept.fixed)
+    slow = int((~fixed).sum())
+    if fixed.size == 0:
+        return Finding(
+            question, "nowhere found", f"No search ended at a fixed or a slow point. {ended}."
+        )
+    stable = np.asarray(about.stable)
+    longest = np.asarray(about.timescales).max(axis=1)
+    attractors, others = int((fixed & stable).sum()), int((fixed & ~stable).sum())
+    count = f"{attractors} stable and {others} unstable fixed points, {slow} slow ones"
+    if slow >= max(attractors, 1) or (longest > SLOW).mean() > 0.5:
+        return Finding(
+            question,
+            "slow points",
+            f"{count}. Most states found are left slowly, or move back slowly: the slowest mode "
+            f"lasts {longest.max():.3g} steps. So a value can be held for about so long.",
+        )
+    if attractors > 1:
+        return Finding(
+            question, f"{attractors} memories", f"{count}. It can hold one of {attractors} states."
+        )
+    if attractors == 1 and others == 0:
+        lasts = longest[fixed & stable].max()
+        return Finding(
+            question,
+            "one place",
+            f"{count}. All searches ended there, so it keeps nothing for long: the slowest mode "
+            f"fades by a factor e in {lasts:.3g} steps.",
+        )
+    if attractors == 1:
+        return Finding(question, "one attractor", f"{count}. It can rest in one state only.")
+    return Finding(
+        question,
+        "no attractor",
+        f"{count}. It keeps moving, or goes where no search went.",
+    )
+
+
+def one_step(results: Results) -> Finding | None:
+    """Whether a step treats all directions alike."""
+    question = "Does a step treat all directions alike?"
+    if results.one_step is None:
+        return None
+    values = np.asarray(results.one_step.values)
+    if np.isnan(values).any():
+        return Finding(question, "unknown", "Some singular values are not known.")
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    numbers = (
+        f"80 % of the singular values of a step lie between {low:.3g} and {high:.3g}, their median "
+        f"is {middle:.3g} and the largest {values.max():.3g}"
+    )
+    if high <= ALIKE * low:
+        return Finding(question, "alike", f"{numbers}.")
+    return Finding(question, "not alike", f"{numbers}: some directions are lost before others.")
+
+
+def gates(results: Results, names: Sequence[str] = ()) -> Finding | None:
+    """Whether a gate is open, or closed, nearly always."""
+    question = "Do the gates move?"
+    if not results.gates:
+        return None
+    stuck, medians = [], []
+    for i, values in enumerate(results.gates):
+        name, values = gate_name(names, i), np.asarray(values)
+        medians.append(f"{name} {np.median(values):.2f}")
+        for state, share in (("closed", np.mean(values < SHUT)), ("open", np.mean(values > OPEN))):
+            if share >= STUCK:
+                stuck.append(f"{name} is {state} at {share:.0%} of all steps and units")
+    numbers = f"Median openness: {', '.join(medians)}."
+    if stuck:
+        return Finding(question, "some are stuck", f"{'; '.join(stuck)}. {numbers}")
+    return Finding(question, "yes", numbers)
+
+
+def theory(results: Results) -> Finding | None:
+    """Where the prior stands: ordered, critical or chaotic, for the length of the data."""
+    question = "Where does theory put the prior that it was drawn from?"
+    if results.theory is None:
+        return None
+    chi, xi, error = (
+        float(np.asarray(value))
+        for value in (results.theory.chi, results.theory.xi, results.theory.error.chi)
+    )
+    T = results.network.T
+    numbers = f"At infinite width a squared difference is multiplied by chi = {chi:.4g} a step"
+    if abs(chi - 1) <= 2 * error or abs(xi) >= T:
+        return Finding(
+            question, "critical", f"{numbers}: as good as 1 over the {T} steps of the data."
+        )
+    if chi > 1:
+        return Finding(
+            question, "chaotic", f"{numbers}, so it grows by a factor e in {-xi:.3g} steps."
+        )
+    return Finding(
+        question,
+        "ordered",
+        f"{numbers}, so it fades by a factor e in xi = {xi:.3g} steps; the data has {T}.",
+    )
+
+
+QUESTIONS: tuple[Callable[[Results], Finding | None], ...] = (
+    stays_finite,
+    reach_of_inputs,
+    gradients,
+    chaos,
+    settled,
+    memories,
+    one_step,
+    theory,
+)
+
+
+def findings(results: Results, names: Sequence[str] = ()) -> list[Finding]:
+    """All findings there are; `names` are those of the gates."""
+    each = [question(results) for question in QUESTIONS]
+    each.insert(-1, gates(results, names))
+    return [found for found in each if found is not None]
+
+
+def gate_name(names: Sequence[str], i: int) -> str:
+    """What gate i is called."""
+    return names[i] if i < len(names) else f"gate {i + 1}"
+
+
+def times(nats: float) -> str:
+    """A factor, from its logarithm, which may be below the range of floats."""
+    exponent = nats / np.log(10)
+    return f"{np.exp(nats):.3g}" if abs(exponent) < 4 else f"10^{exponent:.1f}"
