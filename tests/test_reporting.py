@@ -532,6 +532,21 @@ def test_a_target_that_is_none_is_refused(command, tmp_path, target, sentence):
     assert not (tmp_path / "out").exists()
 
 
+def test_compiled_programs_are_kept_where_jax_was_told_or_in_the_cache(monkeypatch):
+    """What is set is read back; nothing is compiled in between."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.setenv("XDG_CACHE_HOME", "/there")
+    try:
+        for told, kept in (("/mine", "/mine"), (None, "/there/recur/programs")):
+            jax.config.update(names[0], told)
+            command_line.keep_programs()
+            assert jax.config.jax_compilation_cache_dir == kept
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     assert "report" in dir(recur)
     for name in [n for n in sys.modules if n.startswith(("recur.plot", "recur.reporting"))]:
@@ -539,5 +554,5 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delattr(recur, "plot", raising=False)
     monkeypatch.delattr(recur, "reporting", raising=False)
-    with pytest.raises(ImportError, match=r"pip install 'recur\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'recur-jax\[plot\]'"):
         _ = recur.report

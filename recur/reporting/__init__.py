@@ -5,7 +5,7 @@
 writes `report.html`, one file that needs no network, and `report.npz`, its numbers. Which analyses
 it calls, and what its words rest on, is in the modules beside this one: `measurements`, `words`.
 From the command line: `python -m recur report file.py folder`. Needs matplotlib:
-pip install 'recur[plot]'. For use outside jit.
+pip install 'recur-jax[plot]'. For use outside jit.
 """
 
 from recur import plot  # noqa: F401  its error names the extra that brings matplotlib

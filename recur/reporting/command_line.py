@@ -93,10 +93,11 @@ def parts(target: str, returned: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
 
 def keep_programs() -> None:
     """Keep compiled programs for the next report, unless JAX was told where (or not to)."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    config: Any = jax.config  # its type knows no options
+    if config.jax_compilation_cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "recur" / "programs"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        config.update("jax_compilation_cache_dir", str(Path(base) / "recur" / "programs"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _is_file(place: str) -> bool:

@@ -37,11 +37,11 @@ PACKAGES = ("recur", "jax", "jaxlib", "numpy", "matplotlib")
 class Report(NamedTuple):
     """What `report` returned."""
 
-    page: pathlib.Path  # the page
-    numbers: pathlib.Path  # all arrays of `results`, by their names
-    findings: list[Finding]  # in words
-    left_out: list[str]  # what was not measured, and why
-    results: Results
+    page: pathlib.Path  #: the page, report.html
+    numbers: pathlib.Path  #: report.npz, all arrays of `results` by their names
+    findings: list[Finding]  #: the answers in words
+    left_out: list[str]  #: what was not measured, and why
+    results: Results  #: all numbers
 
     def __repr__(self) -> str:
         """The page and the answers."""
@@ -86,28 +86,51 @@ def report(
     title: str = "A recurrent network on its data",
     say: Say | None = print,
 ) -> Report:
-    """Measure a network on one sequence, and write `report.html` and `report.npz` into a folder.
+    """Measure a network on one sequence, and write what was found as one page.
 
-    `body` is a function (state, x) -> (state, h), `state` the one before the first of the inputs
-    xs (T, ...). The page says how far back outputs see inputs and gradients reach, the Lyapunov
-    spectrum, where the network stands still, how far its gates are open, what single steps do, and
-    what follows from this, in words. It is one file that needs no network: figures, style and
-    script are inside.
+    The page says how far back outputs see inputs and gradients reach, the Lyapunov spectrum, where
+    the network stands still, how far its gates are open, what single steps do, and what follows
+    from this, in words. It is one file that works offline: figures, style and script are inside.
+    Files appear whole, the page last. For use outside jit.
 
-    `seconds` is about how long it may take. It chooses how much is measured; a part that has not
-    begun by then is left out, and the page says so. Most of a first call is compilation: where
-    `jax_compilation_cache_dir` is set, a second one of the same shapes takes a fraction of it.
+    Most of a first call is compilation. Where `jax_compilation_cache_dir` is set, a second one of
+    the same shapes takes a fraction of it.
 
-    `losses` maps hs (T, ..., n) to the loss of each step, (T,), as for `analysis.gradient_map`;
-    without it each output counts in one random direction. `x` is the input that is held while fixed
-    points are searched for, zeros unless told. `gates` are names for `analysis.openness`, in its
-    order. With the `prior` that the first parameters were drawn from, theory is set beside what was
-    measured; the `cell` need only be told where the body is not `scan.tied(cell, params)`. `say` is
-    called with lines about what is under way; None for silence.
+    Args:
+        body: One step, (state, x) -> (state, h).
+        state: The state before the first step, floating-point arrays.
+        xs: Inputs (T, ..., d) of one sequence.
+        folder: Where `report.html` and `report.npz` are written; made if need be.
+        seconds: About how long it may take, 0 or more. It chooses how much is measured; a part that
+            has not begun by then is left out, and the page says so.
+        losses: hs (T, ..., n) -> the loss of each step (T,), as for `analysis.gradient_map`. Where
+            None, each output counts in one random direction.
+        x: The input that is held while fixed points are searched for; zeros where None.
+        gates: Names for `analysis.openness`, in its order; none, or one for each gate.
+        cell: The cell that theory is asked about, where the body is not `scan.tied(cell, params)`.
+        prior: That of which the first parameters were drawn: theory is set beside what was
+            measured. None: no theory.
+        key: Draws frames, directions and starts; `jax.random.key(0)` where None.
+        title: Above the page.
+        say: Called with lines about what is under way; None for silence.
 
-    Files appear whole, the page last. Raises ValueError or TypeError for a body that does not fit
-    state and xs, for numbers in them that are not finite, and as the analyses do; OSError where the
-    folder cannot be written. For use outside jit.
+    Returns:
+        The files, the answers in words, what was left out, and all numbers.
+
+    Raises:
+        ValueError: For a body that does not fit state and xs, numbers in these that are not finite,
+            names that are not one for each gate, and a cell or a prior without the other.
+        TypeError: For arguments of another type.
+        OSError: Where the folder cannot be written.
+
+    Example:
+        >>> def body(h, x):
+        ...     h = jnp.array([0.9, 0.4]) * h + x
+        ...     return h, h
+        >>> xs = np.ones((50, 2), "f")
+        >>> found = recur.report(body, np.zeros(2, "f"), xs, "folder")  # doctest: +SKIP
+        >>> found.findings[3].sentence  # doctest: +SKIP
+        'The largest exponent is -0.1054 +- 0.0000 nats per step: a difference fades by ...'
     """
     begin = time.perf_counter()
     say = say or (lambda _: None)

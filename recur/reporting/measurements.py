@@ -25,44 +25,44 @@ FORWARD = 300  # steps for which half of the starts run without change of input
 class Network(NamedTuple):
     """What was handed over."""
 
-    m: int  # numbers in a state
-    n: int  # numbers in an output
-    d: int  # numbers in an input
-    T: int  # steps of data
+    m: int  #: numbers in a state
+    n: int  #: numbers in an output
+    d: int  #: numbers in an input
+    T: int  #: steps of data
     dtype: str
 
 
 class Path(NamedTuple):
     """The network on its data, for the S steps that are measured."""
 
-    start: Tree  # the state before them
-    states: Tree  # after each of them, leaves (S, ...)
-    square: float  # mean of h^2 over units and these steps
-    overflow: int  # the first step of all after which a number is not finite, 1 .. T; 0 if none
+    start: Tree  #: the state before them
+    states: Tree  #: after each of them, leaves (S, ...)
+    square: float  #: mean of h^2 over units and these steps
+    overflow: int  #: the first step of all after which a number is not finite, 1 .. T; 0 if none
 
 
 class Reach(NamedTuple):
     """Singular values of dh_T/dx_{T-lag}."""
 
-    lags: np.ndarray  # (L,)
-    logs: np.ndarray  # (L, k) nats, descending
+    lags: np.ndarray  #: (L,)
+    logs: np.ndarray  #: (L, k) nats, descending
 
 
 class Standstill(NamedTuple):
     """Where the network stands still under a constant input."""
 
-    x: Tree  # the input
-    starts: Tree  # of the searches, leaves (B, ...)
-    found: analysis.Points  # where each of them ended
-    kept: analysis.Points  # the distinct ones of these, slowest first
-    about: analysis.Stability  # their modes
+    x: Tree  #: the input
+    starts: Tree  #: of the searches, leaves (B, ...)
+    found: analysis.Points  #: where each of them ended
+    kept: analysis.Points  #: the distinct ones of these, slowest first
+    about: analysis.Stability  #: their modes
 
 
 class OneStep(NamedTuple):
     """Singular values of d state_t / d state_{t-1} at some steps."""
 
-    at: np.ndarray  # (K,) of all T steps, 1 .. T
-    values: np.ndarray  # (K, m) descending
+    at: np.ndarray  #: (K,) of all T steps, 1 .. T
+    values: np.ndarray  #: (K, m) descending
 
 
 class Results(NamedTuple):
@@ -72,10 +72,10 @@ class Results(NamedTuple):
     sizes: Sizes
     path: Path | None = None
     reach: Reach | None = None
-    gradients: np.ndarray | None = None  # (S, lags + 1) of `analysis.gradient_map`
+    gradients: np.ndarray | None = None  #: (S, lags + 1) of `analysis.gradient_map`
     exponents: analysis.Lyapunov | None = None
     standstill: Standstill | None = None
-    gates: list[np.ndarray] | None = None  # (S, ...) each, of `analysis.openness`
+    gates: list[np.ndarray] | None = None  #: (S, ...) each, of `analysis.openness`
     one_step: OneStep | None = None
     theory: MeanField | None = None
 

@@ -19,12 +19,12 @@ LARGEST = 1024  # the matrix that is timed; larger ones are extrapolated
 class Sizes(NamedTuple):
     """What is measured."""
 
-    steps: int  # the last steps of the data, along which gradients and exponents are followed
-    reach: int  # the furthest lag of an input, steps
-    lags: int  # the furthest lag of a gradient, steps
-    exponents: int  # the largest of them
-    starts: int  # of searches for fixed points
-    spectra: int  # steps whose Jacobian is decomposed
+    steps: int  #: the last steps of the data, along which gradients and exponents are followed
+    reach: int  #: the furthest lag of an input, steps
+    lags: int  #: the furthest lag of a gradient, steps
+    exponents: int  #: the largest of them
+    starts: int  #: of searches for fixed points
+    spectra: int  #: steps whose Jacobian is decomposed
 
 
 def plan(T: int, m: int, n: int, seconds: float, step: float, qr: float) -> Sizes:
