@@ -59,10 +59,26 @@ class Report:
 def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = None) -> Report:
     """Check a cell of your own: constant, batched, differentiable, unitwise if it says so?
 
-    Draws small parameters, a state and inputs of d features, and compares in float64 (a cell that
-    insists on float32 is compared as well as that allows). Never raises for what the cell does:
-    `report.ok` says all, `print(report)` what is wrong. For use outside jit. Raises ValueError for
-    an object that has no init, start and step.
+    Draws small parameters, a state and inputs, and compares in float64 (a cell that insists on
+    float32 is compared as well as that allows). Never raises for what the cell does. For use
+    outside jit.
+
+    Args:
+        cell: A recurrence.
+        d: Inputs, 1 or more.
+        n: Units, 1 or more.
+        prior: What parameters are drawn from; every field at work where None.
+
+    Returns:
+        A report. `report.ok` says all, `print(report)` what is wrong.
+
+    Raises:
+        ValueError: The object has no init, start and step, or d or n is out of range.
+        TypeError: d or n is no integer, or the prior no Prior.
+
+    Example:
+        >>> print(check_cell(cells.vanilla.cell).ok)
+        True
     """
     require_recurrence(cell)
     prior = Prior(1.3, 0.9, 0.4, 0.3) if prior is None else prior

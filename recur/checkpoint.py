@@ -38,11 +38,28 @@ class Checkpoints:
     """A folder of checkpoints by step, of which the newest `keep` stay.
 
     A save is atomic and goes on in the background: a run killed in the middle of one finds the
-    checkpoint before it. `seconds` lie at least between two saves. `origin` says what makes the
-    checkpoints, such as {"seed": "0", "code": "0.1.0"}: each of them carries it, and `restore`
-    refuses one that names another value. Of the processes of one run, the first alone reads and
-    writes, and tells the others; two runs need two folders. `note` is the text that was saved with
-    the checkpoint that was restored.
+    checkpoint before it. Of the processes of one run, the first alone reads and writes, and tells
+    the others; two runs need two folders. `note` is the text that was saved with the checkpoint
+    that was restored.
+
+    Args:
+        folder: Made where it does not exist.
+        keep: Checkpoints that stay, 1 or more.
+        seconds: Least time between two saves.
+        origin: What makes the checkpoints, such as {"seed": "0", "code": "0.1.0"}: each of them
+            carries it, and `restore` refuses one that names another value. None: nothing.
+
+    Raises:
+        ValueError: keep or seconds is out of range.
+        TypeError: The folder is no path, keep no integer, or seconds no number.
+        WriteError: The folder cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, checkpoint.Checkpoints(folder) as saved:
+        ...     saved.save(3, {"w": jnp.ones(2)})
+        ...     print(saved.restore({"w": jnp.zeros(2)}))
+        (3, {'w': Array([1., 1.], dtype=float32)})
     """
 
     def __init__(
@@ -71,9 +88,17 @@ class Checkpoints:
 
         One that came too soon is saved after all if it was the last of a block that ends well, or
         the last before a restore. The arrays are copied, so they may change or be donated while
-        they are written. A step that was just saved is not saved again. Raises WriteError where
-        this save, or the one before it, could not be written; ValueError for a step below 1 or that
-        of an older checkpoint; TypeError for a step that is no integer and a leaf without numbers.
+        they are written. A step that was just saved is not saved again.
+
+        Args:
+            step: Counted from 1, newer than all that were saved.
+            tree: A pytree of arrays; Flax modules too.
+            note: A text beside it.
+
+        Raises:
+            WriteError: This save, or the one before it, could not be written.
+            ValueError: The step is below 1 or that of an older checkpoint.
+            TypeError: The step is no integer, or a leaf has no numbers.
         """
         step = _whole(step)
         leaves = _raw(tree)
@@ -115,11 +140,18 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def restore(self, like: Tree) -> tuple[int, Tree]:
-        """(step, tree) of the newest checkpoint that is whole, or (0, like) if there is none.
+        """The newest checkpoint that is whole.
 
-        `like` says structure, shapes and dtypes. A checkpoint that is damaged is put aside with a
-        RuntimeWarning that names it. Raises Mismatch, a ValueError, where what was saved differs
-        from `like`, or was made by another `origin`.
+        One that is damaged is put aside with a RuntimeWarning that names it.
+
+        Args:
+            like: A tree with the structure, shapes and dtypes that were saved.
+
+        Returns:
+            (step, tree), or (0, like) if there is none.
+
+        Raises:
+            Mismatch: What was saved differs from `like`, or was made by another `origin`.
         """
         step, raw = 0, {name: _native(leaf) for name, leaf in _raw(like).items()}
         self._settle()

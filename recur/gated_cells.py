@@ -24,14 +24,14 @@ from recur.functions import Given
 
 
 class GateParams(NamedTuple):
-    """W (n, gates*n), V (d, gates*n) and b (gates*n,), the gates side by side.
+    """Parameters with the gates side by side.
 
     Each cell has a type of its own, `class Params(GateParams)`, so that no cell takes another's.
     """
 
-    W: Array
-    V: Array
-    b: Array
+    W: Array  #: (n, gates*n)
+    V: Array  #: (d, gates*n)
+    b: Array  #: (gates*n,)
 
 
 @expect.arguments(Params=expect.instance(type), update=expect.function)
@@ -49,33 +49,34 @@ def gated(
     """The cell whose gates sum W h + V x + b and whose units do the rest by themselves.
 
     Args:
-      Params: The type of its parameters, a subclass of `GateParams` of the cell's own.
-      update: (state, *gates) -> state, unit by unit: arrays (..., n) of the old state and of what
-        each gate sums, before its nonlinearity, in the order of `gates`.
-      gates: Their names. A prior has one value for each, in this order.
-      keeps: The gate that leaves the state as it is where it opens.
-      overwrites: The gate that does so where it closes, in place of `keeps`.
-      writes: A gate of its own by which the input enters, if there is one.
-      apart: Gates that `update` takes as the pair (W h, V x + b), such as a candidate whose reset
-        stands between the two.
-      state: A NamedTuple type, h first, for a state of several arrays; None: h alone.
+        Params: The type of its parameters, a subclass of `GateParams` of the cell's own.
+        update: (state, *gates) -> state, unit by unit: arrays (..., n) of the old state and of what
+            each gate sums, before its nonlinearity, in the order of `gates`.
+        gates: Their names. A prior has one value for each, in this order.
+        keeps: The gate that leaves the state as it is where it opens.
+        overwrites: The gate that does so where it closes, in place of `keeps`.
+        writes: A gate of its own by which the input enters, if there is one.
+        apart: Gates that `update` takes as the pair (W h, V x + b), such as a candidate whose reset
+            stands between the two.
+        state: A NamedTuple type, h first, for a state of several arrays; None: h alone.
 
     Returns:
-      A `Unitwise` with init, start, drive and mix, equal to one that was made alike.
+        A `Unitwise` with init, start, drive and mix, equal to one that was made alike.
 
     Raises:
-      ValueError: for no gates, a name twice, a declared gate that is none, and a `Params` with
-        other fields than W, V and b.
+        ValueError: There are no gates, a name comes twice, a declared gate is none, or `Params` has
+            other fields than W, V and b.
+        TypeError: Params is no type, update no function, or gates or apart no sequence of names.
 
     Example:
-      >>> from jax.nn import sigmoid, tanh
-      >>> import recur
-      >>> class Params(recur.GateParams): ...
-      >>> def update(h, u, c):
-      ...     return sigmoid(u) * h + (1 - sigmoid(u)) * tanh(c)
-      >>> cell = recur.gated(Params, update, ("update", "candidate"), keeps="update")
-      >>> recur.check_cell(cell).ok
-      True
+        >>> from jax.nn import sigmoid, tanh
+        >>> class Params(GateParams): ...
+        >>> def update(h, u, c):
+        ...     return sigmoid(u) * h + (1 - sigmoid(u)) * tanh(c)
+        >>> cell = gated(Params, update, ("update", "candidate"), keeps="update")
+        >>> params = Params(W=jnp.zeros((1, 2)), V=jnp.array([[0.0, 1.0]]), b=jnp.zeros(2))
+        >>> print(scan.run(cell, params, jnp.ones((3, 1)))[1][:, 0])  # u = 1/2, c = tanh(1)
+        [0.381 0.571 0.666]
     """
     gates, apart = _names("gates", gates), _names("apart", apart)
     if not gates:

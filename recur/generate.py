@@ -33,14 +33,37 @@ Feed = Callable[[Array, Array], Array]  # (key, h) -> the proposed next input
 def scheduled(
     key: Array, body: Body, feed: Feed, state: Tree, xs: Array, teacher: Array
 ) -> tuple[Tree, Array, Array]:
-    """Run a body whose input is the true one where the teacher speaks, its own proposal elsewhere.
+    """Run a body on the true input where the teacher speaks, and on its own proposal elsewhere.
 
-    xs (T, ..., d) are the true inputs; teacher (T,) or (T, ...) booleans, for example
-    `jax.random.bernoulli(key, epsilon, (T, *batch))`; the first input is always the true one.
-    Returns the final state, hs (T, ..., n) and proposals (T, ..., d), where proposals[t] is for
-    xs[t + 1]. Derivatives pass through `feed`; put `lax.stop_gradient` there to stop them. For
-    derivatives on Explicit axes of a mesh, JAX asks that the parameters are on it, too. Raises
-    ValueError where the body, the teacher or the proposals do not fit xs.
+    The first input is always the true one. Derivatives pass through `feed`; put `lax.stop_gradient`
+    there to stop them. For derivatives on Explicit axes of a mesh, JAX asks that the parameters are
+    on it, too. Bengio et al. 2015, arXiv:1506.03099.
+
+    Args:
+        key: Split into one a step for `feed`.
+        body: One step, (state, x) -> (state, h).
+        feed: (key, h) -> the next input; readout, sample and embedding in one.
+        state: The state before the first step.
+        xs: The true inputs (T, ..., d).
+        teacher: Booleans (T,) or (T, ...), True where the input is the true one, for example
+            `jax.random.bernoulli(key, epsilon, (T, *batch))`.
+
+    Returns:
+        The final state, hs (T, ..., n) and proposals (T, ..., d), where proposals[t] is for xs[t +
+        1].
+
+    Raises:
+        ValueError: The body, the teacher or the proposals do not fit xs.
+        TypeError: The key is no key, body or feed no function, or xs or teacher no array.
+
+    Example:
+        >>> def body(h, x):
+        ...     return x, x
+        >>> def feed(key, h):
+        ...     return h + 1
+        >>> xs, teacher = jnp.array([[10.0], [20.0], [30.0]]), jnp.array([True, False, True])
+        >>> print(generate.scheduled(jax.random.key(0), body, feed, xs[0], xs, teacher)[1][:, 0])
+        [10. 11. 30.]
     """
     check(body, state, xs)
     teacher = jnp.asarray(teacher)
@@ -75,9 +98,33 @@ def scheduled(
 def free_running(
     key: Array, body: Body, feed: Feed, state: Tree, x: Array, steps: int
 ) -> tuple[Tree, Array, Array]:
-    """Run a body on its own proposals from a first input x (..., d), as `scheduled` returns them.
+    """Run a body on its own proposals from a first input.
 
-    Go on by feeding back the final state and the last proposal. Raises ValueError for steps < 1.
+    Go on by feeding back the final state and the last proposal.
+
+    Args:
+        key: Split into one a step for `feed`.
+        body: One step, (state, x) -> (state, h).
+        feed: (key, h) -> the next input; readout, sample and embedding in one.
+        state: The state before the first step.
+        x: The first input (..., d).
+        steps: T, 1 or more.
+
+    Returns:
+        The final state, hs (T, ..., n) and proposals (T, ..., d), as of `scheduled`.
+
+    Raises:
+        ValueError: steps < 1, or as in `scheduled`.
+        TypeError: steps is no integer, x no array, or as in `scheduled`.
+
+    Example:
+        >>> def body(h, x):
+        ...     return x, x
+        >>> def feed(key, h):
+        ...     return h + 1
+        >>> x = jnp.zeros(1)
+        >>> print(generate.free_running(jax.random.key(0), body, feed, x, x, steps=4)[1][:, 0])
+        [0. 1. 2. 3.]
     """
     if steps < 1:
         raise ValueError(f"steps is a number of outputs, 1 or more; got {steps}")
@@ -87,10 +134,25 @@ def free_running(
 
 @expect.arguments(update=expect.real, k=expect.number())
 def inverse_sigmoid(update: ArrayLike, k: float) -> Array:
-    """epsilon = k / (k + exp(update / k)), the paper's decay of the teacher's share, k >= 1.
+    """The share of true inputs, k / (k + exp(update / k)), which decays in training.
 
-    `update` counts steps of training; half of the inputs are true at update = k log k. Linear and
-    exponential decays are optax's schedules. Raises ValueError for k < 1.
+    Half of the inputs are true at update = k log k. Linear and exponential decays are optax's
+    schedules. Bengio et al. 2015, arXiv:1506.03099.
+
+    Args:
+        update: Steps of training so far.
+        k: How slow the decay is, 1 or more.
+
+    Returns:
+        epsilon, shaped like `update`.
+
+    Raises:
+        ValueError: k < 1.
+        TypeError: They are no numbers.
+
+    Example:
+        >>> print(generate.inverse_sigmoid(np.array([0.0, 10 * np.log(10), 100.0]), 10.0))
+        [0.909 0.5   0.   ]
     """
     if k < 1:
         raise ValueError(f"the inverse sigmoid decay takes k >= 1, larger is slower; got {k}")

@@ -29,34 +29,54 @@ from recur.tables import tabled
 class Batch(NamedTuple):
     """Sequences, time first, and the answers wanted at their last K steps, and only there."""
 
-    xs: Array  # (T, B, d)
-    targets: Array  # (K, B) classes, integers; or (K, B, k) numbers
+    xs: Array  #: (T, B, d)
+    targets: Array  #: (K, B) classes, integers; or (K, B, k) numbers
 
 
 @tabled()
 class Baseline(NamedTuple):
     """What the best answer reaches that knows which step it is, and nothing of the inputs."""
 
-    loss: float  # that of `loss`: nats for classes, mean squared error for numbers
-    accuracy: float | None  # share of right answers; None where they are numbers
+    loss: float  #: that of `loss`: nats for classes, mean squared error for numbers
+    accuracy: float | None  #: share of right answers; None where they are numbers
 
 
 @dataclass(frozen=True)
 class Task:
-    """A distribution over sequences with answers."""
+    """A distribution over sequences with answers.
 
-    sample: Callable[[Array, int], Batch]  # (key, B) -> Batch
-    inputs: int  # d
-    outputs: int  # k: logits of the classes, or numbers
-    baseline: Baseline
+    Example:
+        >>> task = tasks.adding(T=20)
+        >>> batch = task.sample(jax.random.key(0), 4)
+        >>> print(batch.xs.shape, batch.targets.shape, task.outputs, task.baseline.accuracy)
+        (20, 4, 2) (1, 4, 1) 1 None
+    """
+
+    sample: Callable[[Array, int], Batch]  #: (key, B) -> Batch
+    inputs: int  #: d
+    outputs: int  #: k: logits of the classes, or numbers
+    baseline: Baseline  #: what to beat
 
 
 @expect.arguments(outputs=expect.floats, targets=expect.numbers)
 def loss(outputs: Array, targets: Array) -> Array:
-    """Mean over (K, B): cross-entropy in nats for classes, squared error for numbers.
+    """The mean loss over the K asked steps and the batch.
 
-    Raises ValueError for targets of another shape and for classes out of range; where these are
-    traced, the loss is NaN.
+    Args:
+        outputs: Logits or numbers (K, B, k), those of the last K steps: `outputs[-len(targets):]`.
+        targets: Classes (K, B), integers, or numbers (K, B, k).
+
+    Returns:
+        Cross-entropy in nats for classes, squared error for numbers, (). NaN for traced classes out
+        of range.
+
+    Raises:
+        ValueError: The shapes differ, or a class that is known is out of range.
+        TypeError: The outputs are no array of floats, or the targets no array of numbers.
+
+    Example:
+        >>> print(f"{tasks.loss(jnp.zeros((3, 2, 4)), jnp.ones((3, 2), int)):.4f}")  # log 4
+        1.3863
     """
     if jnp.issubdtype(targets.dtype, jnp.integer):
         valid = _valid(outputs, targets)
@@ -69,10 +89,24 @@ def loss(outputs: Array, targets: Array) -> Array:
 
 @expect.arguments(outputs=expect.floats, targets=expect.numbers)
 def accuracy(outputs: Array, targets: Array) -> Array:
-    """Share of the (K, B) answers whose largest logit is that of the wanted class.
+    """The share of answers whose largest logit is that of the wanted class.
 
-    NaN where a logit is NaN. Raises ValueError, and is NaN, for targets as `loss`, and raises for
-    targets that are numbers.
+    Args:
+        outputs: Logits (K, B, k), those of the last K steps.
+        targets: Classes (K, B), integers.
+
+    Returns:
+        The share, (). NaN where a logit is NaN, and for traced classes out of range.
+
+    Raises:
+        ValueError: The targets are numbers, the shapes differ, or a class that is known is out of
+            range.
+        TypeError: The outputs are no array of floats, or the targets no array of numbers.
+
+    Example:
+        >>> outputs = jnp.array([[[2.0, 1.0], [0.0, 3.0]]])
+        >>> print(tasks.accuracy(outputs, jnp.array([[0, 0]])))
+        0.5
     """
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"accuracy is of classes; these targets are {targets.dtype}: take loss")
@@ -106,6 +140,23 @@ def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
     Asked at each of the T + 2 length steps; before the end the answer is blank. Baseline: the
     blanks are known, length ln(symbols) / (T + 2 length). Hochreiter and Schmidhuber 1997, Neural
     Computation 9:1735, in the form of arXiv:1511.06464.
+
+    Args:
+        T: Steps from the last symbol to the first answer, 1 or more.
+        symbols: How many there are, 2 or more.
+        length: How many are said, 1 or more.
+
+    Returns:
+        The task, of symbols + 2 inputs and symbols + 1 classes.
+
+    Raises:
+        ValueError: A number is out of range or no integer.
+
+    Example:
+        >>> task = tasks.copy(T=3, symbols=2, length=2)
+        >>> xs, targets = task.sample(jax.random.key(0), 1)
+        >>> print(xs.argmax(-1)[2:, 0], targets[:5, 0])  # 2 is blank, 3 the cue
+        [2 2 3 2 2] [2 2 2 2 2]
     """
     return _recall(T, symbols, length, cue=length + T - 1)
 
@@ -116,6 +167,23 @@ def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
 
     The default is known as 5 bits, (symbols, length) = (5, 10) as 20 bits. Martens and Sutskever
     2011, ICML; arXiv:1211.5063.
+
+    Args:
+        T: Blanks, 1 or more.
+        symbols: How many there are, 2 or more.
+        length: How many are said, 1 or more.
+
+    Returns:
+        The task, of symbols + 2 inputs and symbols + 1 classes.
+
+    Raises:
+        ValueError: A number is out of range or no integer.
+
+    Example:
+        >>> task = tasks.memorisation(T=3, symbols=2, length=2)
+        >>> xs, targets = task.sample(jax.random.key(0), 1)
+        >>> print(xs.argmax(-1)[2:, 0], targets[:5, 0])  # 2 is blank, 3 the cue
+        [2 2 2 3 2] [2 2 2 2 2]
     """
     return _recall(T, symbols, length, cue=length + T)
 
@@ -142,6 +210,22 @@ def random_permutation(T: int, symbols: int = 100) -> Task:
     """A first symbol, 0 or 1, and T - 1 random others of 2 .. symbols - 1; which was the first?
 
     Martens and Sutskever 2011, ICML; arXiv:1211.5063.
+
+    Args:
+        T: Steps, 2 or more.
+        symbols: How many there are, 3 or more.
+
+    Returns:
+        The task, of `symbols` inputs and classes.
+
+    Raises:
+        ValueError: A number is out of range or no integer.
+
+    Example:
+        >>> task = tasks.random_permutation(T=6, symbols=5)
+        >>> xs, targets = task.sample(jax.random.key(0), 3)
+        >>> print(xs.shape, (xs.argmax(-1)[0] == targets[0]).all())
+        (6, 3, 5) True
     """
     scan.require_integers(T=T, symbols=symbols)
     if T < 2 or symbols < 3:
@@ -166,6 +250,20 @@ def adding(T: int) -> Task:
     The first mark is in the first tenth, the second between there and the middle, so that the
     answer waits for T/2 steps. Baseline: 1/6, the variance of the sum. Hochreiter and Schmidhuber
     1997, with a fixed T.
+
+    Args:
+        T: Steps, 10 or more.
+
+    Returns:
+        The task, of 2 inputs and 1 number.
+
+    Raises:
+        ValueError: T is out of range or no integer.
+
+    Example:
+        >>> xs, targets = tasks.adding(T=10).sample(jax.random.key(0), 2)
+        >>> print(jnp.allclose((xs[..., 0] * xs[..., 1]).sum(0), targets[0, :, 0]))
+        True
     """
     _require_tenths(T)
     return Task(Given(_sample_adding, T), 2, 1, Baseline(1 / 6, None))
@@ -179,7 +277,24 @@ def _sample_adding(T: int, key: Array, batch: int) -> Batch:
 
 @expect.arguments(T=whole)
 def delayed_xor(T: int) -> Task:
-    """(bit, mark), two bits marked as in `adding`: do they differ? Martens and Sutskever 2011."""
+    """(bit, mark), two bits marked as in `adding`: do they differ?
+
+    Martens and Sutskever 2011, ICML.
+
+    Args:
+        T: Steps, 10 or more.
+
+    Returns:
+        The task, of 2 inputs and 2 classes.
+
+    Raises:
+        ValueError: T is out of range or no integer.
+
+    Example:
+        >>> xs, targets = tasks.delayed_xor(T=10).sample(jax.random.key(0), 2)
+        >>> print(xs[..., 1].sum(0), targets.shape)
+        [2. 2.] (1, 2)
+    """
     _require_tenths(T)
     return Task(Given(_sample_xor, T), 2, 2, Baseline(log(2), 1 / 2))
 
@@ -203,13 +318,46 @@ def temporal_order(T: int) -> Task:
     """Two signals, A or B each, among distractors c, d, e, f: which of AA, AB, BA, BB was it?
 
     They come in [T/10, 2T/10] and [4T/10, 5T/10], the windows of arXiv:1211.5063.
+
+    Args:
+        T: Steps, 10 or more.
+
+    Returns:
+        The task, of 6 inputs and 4 classes.
+
+    Raises:
+        ValueError: T is out of range or no integer.
+
+    Example:
+        >>> sample = jax.jit(tasks.temporal_order(T=20).sample, static_argnums=1)
+        >>> xs, targets = sample(jax.random.key(0), 2)
+        >>> print((xs.argmax(-1) < 2).sum(0), targets.shape)
+        [2 2] (1, 2)
     """
     return _order(T, ((1, 2), (4, 5)))
 
 
 @expect.arguments(T=whole)
 def three_bit_order(T: int) -> Task:
-    """As `temporal_order` with three signals: in [T/10, 2T/10], [3T/10, 4T/10], [6T/10, 7T/10]."""
+    """As `temporal_order` with three signals: in [T/10, 2T/10], [3T/10, 4T/10], [6T/10, 7T/10].
+
+    arXiv:1211.5063.
+
+    Args:
+        T: Steps, 10 or more.
+
+    Returns:
+        The task, of 6 inputs and 8 classes.
+
+    Raises:
+        ValueError: T is out of range or no integer.
+
+    Example:
+        >>> sample = jax.jit(tasks.three_bit_order(T=20).sample, static_argnums=1)
+        >>> xs, targets = sample(jax.random.key(0), 2)
+        >>> print((xs.argmax(-1) < 2).sum(0), targets.shape)
+        [3 3] (1, 2)
+    """
     return _order(T, ((1, 2), (3, 4), (6, 7)))
 
 
@@ -252,10 +400,25 @@ def _require_tenths(T: int) -> None:
 def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     """Each of `bits` inputs is 0, or now and then -1 or 1: which was the last that was not 0?
 
-    Asked at each of the T steps, for each bit, as numbers. At the first step no input is 0, later
-    ones differ from 0 with probability `pulses`. Baseline: 1, the variance of a sign. Sussillo and
-    Barak 2013, Neural Computation 25:626. Raises ValueError for T or bits < 1 and for pulses
-    outside 0 .. 1.
+    Asked at each of the T steps, for each bit, as numbers. At the first step no input is 0.
+    Baseline: 1, the variance of a sign. Sussillo and Barak 2013, Neural Computation 25:626.
+
+    Args:
+        T: Steps, 1 or more.
+        bits: Inputs, 1 or more.
+        pulses: Probability with which a later input differs from 0, 0 .. 1.
+
+    Returns:
+        The task, of `bits` inputs and numbers.
+
+    Raises:
+        ValueError: A number is out of range, or T or bits no integer.
+        TypeError: pulses is no number.
+
+    Example:
+        >>> xs, targets = tasks.flip_flop(T=6, bits=1, pulses=0.5).sample(jax.random.key(1), 1)
+        >>> print(xs[:, 0, 0], targets[:, 0, 0], sep=", ")
+        [-1.  0. -1.  1.  0.  0.], [-1. -1. -1.  1.  1.  1.]
     """
     scan.require_integers(T=T, bits=bits)
     if min(T, bits) < 1:
@@ -277,7 +440,21 @@ def integrator(T: int) -> Task:
 
     Asked at each of the T steps, where the answer has variance t / T. Baseline: the mean of these,
     (T + 1) / 2T. A network that solves it has states to stand still in along a line, one for each
-    sum. Raises ValueError for T < 1.
+    sum.
+
+    Args:
+        T: Steps, 1 or more.
+
+    Returns:
+        The task, of 1 input and 1 number.
+
+    Raises:
+        ValueError: T is out of range or no integer.
+
+    Example:
+        >>> xs, targets = tasks.integrator(T=4).sample(jax.random.key(0), 1)
+        >>> print(jnp.allclose(jnp.cumsum(xs, axis=0), targets))
+        True
     """
     scan.require_integers(T=T)
     if T < 1:
@@ -295,9 +472,31 @@ def _sample_integrator(T: int, key: Array, batch: int) -> Batch:
 
 @expect.arguments(images=expect.numbers, labels=expect.real, noise=expect.number(0))
 def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10) -> Task:
-    """An image (N, ...), whole, as the first input, then Gaussian noise up to T: which class?
+    """An image, whole, as the first input, then Gaussian noise up to T: which class?
 
-    `noise` is the standard deviation. arXiv:1806.05394. Raises ValueError for T < 1.
+    arXiv:1806.05394.
+
+    Args:
+        images: (N, ...), drawn with replacement.
+        labels: (N,) integers, 0 .. classes - 1.
+        T: Steps, 1 or more.
+        noise: Standard deviation, 0 or more.
+        classes: How many there are.
+
+    Returns:
+        The task, with as many inputs as an image has pixels.
+
+    Raises:
+        ValueError: A number is out of range, the labels do not fit the images, or T is no integer.
+        TypeError: images are no array of numbers.
+
+    Example:
+        >>> task = tasks.padded(jnp.ones((2, 3)), np.array([0, 1]), T=4, noise=0.0, classes=2)
+        >>> print(abs(task.sample(jax.random.key(0), 1).xs[:, 0]))
+        [[1. 1. 1.]
+         [0. 0. 0.]
+         [0. 0. 0.]
+         [0. 0. 0.]]
     """
     return _labelled(images, labels, Given(_pad, T, noise), images[0].size, classes)
 
@@ -306,9 +505,28 @@ def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10
 def unrolled(
     images: Array, labels: Array, pixels: int, classes: int = 10, order: Array | None = None
 ) -> Task:
-    """An image (N, ...) read `pixels` at a step, row by row or in another order: which class?
+    """An image read `pixels` at a step, row by row or in another order: which class?
 
-    Raises ValueError unless `pixels` divides those of an image.
+    Args:
+        images: (N, ...), drawn with replacement.
+        labels: (N,) integers, 0 .. classes - 1.
+        pixels: Pixels of a step, which divides those of an image.
+        classes: How many there are.
+        order: The P pixels as they are read, 0 .. P - 1; as they stand where None.
+
+    Returns:
+        The task, of `pixels` inputs.
+
+    Raises:
+        ValueError: A number is out of range, or labels or order do not fit the images.
+        TypeError: images are no array of numbers.
+
+    Example:
+        >>> images = jnp.arange(6.0).reshape(1, 2, 3)
+        >>> task = tasks.unrolled(images, np.array([0]), pixels=3, classes=1)
+        >>> print(task.sample(jax.random.key(0), 1).xs[:, 0])
+        [[0. 1. 2.]
+         [3. 4. 5.]]
     """
     read = Given(_unroll, pixels, None if order is None else Constant(order))
     return _labelled(images, labels, read, pixels, classes)
@@ -316,14 +534,57 @@ def unrolled(
 
 @expect.arguments(key=expect.key, images=expect.numbers, labels=expect.real)
 def permuted(key: Array, images: Array, labels: Array, pixels: int = 1, classes: int = 10) -> Task:
-    """`unrolled` in a random order of all pixels, the same for all images. arXiv:1504.00941."""
+    """`unrolled` in a random order of all pixels, the same for all images.
+
+    arXiv:1504.00941.
+
+    Args:
+        key: Draws the order.
+        images: (N, ...), drawn with replacement.
+        labels: (N,) integers, 0 .. classes - 1.
+        pixels: Pixels of a step, which divides those of an image.
+        classes: How many there are.
+
+    Returns:
+        The task, of `pixels` inputs.
+
+    Raises:
+        ValueError: As in `unrolled`.
+        TypeError: The key is no key, or images are no array of numbers.
+
+    Example:
+        >>> images, labels = jnp.arange(6.0).reshape(1, 2, 3), np.array([0])
+        >>> task = tasks.permuted(jax.random.key(0), images, labels, classes=1)
+        >>> print(jnp.sort(task.sample(jax.random.key(0), 1).xs[:, 0, 0]))
+        [0. 1. 2. 3. 4. 5.]
+    """
     order = jax.random.permutation(key, images[0].size)
     return unrolled(images, labels, pixels, classes, order)
 
 
 @expect.arguments(key=expect.key, images=expect.numbers, noise=expect.number(0))
 def pad(key: Array, images: Array, T: int, noise: float) -> Array:
-    """Images (B, ...) of P pixels and noise after them -> (T, B, P)."""
+    """Images as first inputs, and noise after them.
+
+    Args:
+        key: Draws the noise.
+        images: (B, ...) of P pixels.
+        T: Steps, 1 or more.
+        noise: Standard deviation, 0 or more.
+
+    Returns:
+        (T, B, P).
+
+    Raises:
+        ValueError: T or noise is out of range, or T no integer.
+        TypeError: The key is no key, or images are no array of numbers.
+
+    Example:
+        >>> print(abs(tasks.pad(jax.random.key(0), jnp.ones((1, 2)), T=3, noise=0.0)[:, 0]))
+        [[1. 1.]
+         [0. 0.]
+         [0. 0.]]
+    """
     scan.require_integers(T=T)
     if T < 1:
         raise ValueError(f"the image itself takes a step, so T >= 1; got T={T}")
@@ -335,10 +596,25 @@ def pad(key: Array, images: Array, T: int, noise: float) -> Array:
 
 @expect.arguments(images=expect.numbers, order=expect.optional(expect.numbers))
 def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
-    """Images (B, ...) of P pixels, `pixels` at a step -> (P / pixels, B, pixels).
+    """Images, some pixels at a step.
 
-    `order` holds the pixels as they are read, 0 .. P - 1. Raises ValueError for others, or gives
-    NaN for them where they are traced.
+    Args:
+        images: (B, ...) of P pixels.
+        pixels: Pixels of a step, which divides P.
+        order: The pixels as they are read, 0 .. P - 1; as they stand where None.
+
+    Returns:
+        (P / pixels, B, pixels); NaN for a traced order out of range.
+
+    Raises:
+        ValueError: `pixels` does not divide P, or order does not fit.
+        TypeError: images are no array of numbers.
+
+    Example:
+        >>> print(tasks.unroll(jnp.arange(6.0).reshape(1, 2, 3), pixels=2)[:, 0])
+        [[0. 1.]
+         [2. 3.]
+         [4. 5.]]
     """
     scan.require_integers(pixels=pixels)
     flat = images.reshape(len(images), -1)

@@ -30,16 +30,30 @@ Network = Callable[[Array], Array]  # xs (T, ..., d) -> hs (S, ..., n)
 @expect.arguments(network=expect.function, t=expect.integer)
 @precise
 def network_jacobian(network: Network, xs: Array, t: int) -> Array:
-    """dh_t/dx_s for every s = 0 .. T-1, (T, n, d).
+    """How an output of a whole network depends on each input: dh_t/dx_s for every s.
 
-    `network` maps xs (T, ..., d) to outputs hs (S, ..., n), such as
-    `lambda xs: scan.run(cell, params, xs)[1]`; axes between time and features are taken with the
-    features, so give it one sequence and `vmap` over more. n backward passes side by side, with
-    memory for T n d numbers. NaN where h_t is not finite. `t` may be traced, and then gives NaN
-    outside 0 .. S-1.
+    n backward passes side by side, with memory for T n d numbers.
 
-    Raises ValueError for inputs that are not float32 or float64, for t outside 0 .. S-1, and where
-    the network does not take xs or returns no floating-point array with time first.
+    Args:
+        network: xs (T, ..., d) -> outputs hs (S, ..., n), such as `lambda xs: scan.run(cell,
+            params, xs)[1]`. Axes between time and features are taken with the features, so give it
+            one sequence and `vmap` over more.
+        xs: Inputs (T, ..., d).
+        t: The output, 0 .. S-1.
+
+    Returns:
+        (T, n, d); NaN where h_t is not finite, and for a traced t out of range.
+
+    Raises:
+        ValueError: The inputs are not float32 or float64, t is out of range, or the network does
+            not take xs or returns no floating-point array with time first.
+        TypeError: The network is no function, or t no integer.
+
+    Example:
+        >>> def network(xs):
+        ...     return jnp.cumsum(xs, axis=0)
+        >>> print(analysis.network_jacobian(network, jnp.ones((4, 1)), t=2)[:, 0, 0])
+        [1. 1. 1. 0.]
     """
     n = _require(network, xs, t)[1]
     return _rows(network, xs, t, jnp.eye(n, dtype=xs.dtype))
@@ -48,16 +62,35 @@ def network_jacobian(network: Network, xs: Array, t: int) -> Array:
 @expect.arguments(network=expect.function, t=expect.integer)
 @precise
 def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int]) -> Array:
-    """Logs of the singular values of dh_t/dx_{t-lag}, (len(lags), min(n, d)); nats.
+    """How far back and ahead an output of a whole network sees: dh_t/dx_{t-lag}, each lag in turn.
 
-    What `input_output` is for a body, here for the map `network` of `network_jacobian`, and at any
-    time t. A lag below 0 means a later input. Descending; NaN where there is no step t - lag, and
-    where 16 roundings move a value by a nat or more. -inf where no path leads from x_{t-lag} to
-    h_t. Values below 1e-37 are beyond float32 and NaN: double inputs and parameters there.
-    Twice the cost of `network_jacobian`. Differentiable where singular values differ.
+    What `input_output` is for a body, here for a map of sequences, and at any time t. Twice the
+    cost of `network_jacobian`. Differentiable where singular values differ.
 
-    Raises ValueError where the outputs have another number of steps than the inputs, for lags
-    beyond +-(T-1), and as `network_jacobian` does; TypeError for lags that are no integers.
+    Args:
+        network: xs (T, ..., d) -> outputs hs (T, ..., n).
+        xs: Inputs (T, ..., d).
+        t: The output, 0 .. T-1.
+        lags: Within +-(T-1); one below 0 means a later input.
+
+    Returns:
+        Logs of the singular values (len(lags), min(n, d)), nats, descending. NaN where there is no
+        step t - lag, and where 16 roundings move a value by a nat or more; -inf where no path leads
+        from x_{t-lag} to h_t. Values below 1e-37 are beyond float32 and NaN, so double inputs and
+        parameters there.
+
+    Raises:
+        ValueError: The outputs have another number of steps than the inputs, a lag is beyond
+            +-(T-1), or as in `network_jacobian`.
+        TypeError: A lag is no integer, or as in `network_jacobian`.
+
+    Example:
+        >>> @jax.jit
+        ... def measure(xs):
+        ...     network = lambda xs: jnp.cumsum(xs, axis=0)
+        ...     return analysis.network_input_output(network, xs, t=2, lags=[-1, 0, 1])
+        >>> print(measure(jnp.ones((4, 1)))[:, 0])
+        [-inf   0.   0.]
     """
     S, n = _require(network, xs, t)
     T, lags = len(xs), integers("lags", lags)
@@ -83,11 +116,30 @@ def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int
 @expect.arguments(loss=expect.function, network=expect.function)
 @precise
 def network_gradient_norms(loss: Callable[[Array], Array], network: Network, xs: Array) -> Array:
-    """log |dloss/dx_t| for every input, (T,), from two backward passes; nats.
+    """How strongly each input of a whole network acts on the loss: |dloss/dx_t| for every t.
 
-    `loss` maps all outputs of the `network` to a number. -inf where no path leads from x_t to the
-    loss; NaN where an output or the gradient is not finite, and where the gradient has left the
-    range of floats. Raises ValueError where the loss is not one number and as `network_jacobian`.
+    Two backward passes.
+
+    Args:
+        loss: hs (S, ..., n) -> a number.
+        network: xs (T, ..., d) -> outputs hs (S, ..., n).
+        xs: Inputs (T, ..., d).
+
+    Returns:
+        log |dloss/dx_t| (T,), nats. -inf where no path leads from x_t to the loss; NaN where an
+        output or the gradient is not finite, and where the gradient has left the range of floats.
+
+    Raises:
+        ValueError: The loss is not one number, or as in `network_jacobian`.
+        TypeError: The loss or the network is no function.
+
+    Example:
+        >>> @jax.jit
+        ... def measure(xs):
+        ...     network = lambda xs: jnp.cumsum(xs, axis=0)
+        ...     return analysis.network_gradient_norms(lambda hs: 2 * hs[2].sum(), network, xs)
+        >>> print(measure(jnp.ones((4, 1))))  # log 2
+        [0.693 0.693 0.693  -inf]
     """
     _require(network, xs, 0)
     hs, pull = jax.vjp(network, xs)

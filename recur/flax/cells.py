@@ -30,10 +30,25 @@ def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -
 
     Its parameters are the module itself, which is a pytree, so a trained module is analysed by
     `scan.tied(from_nnx(module), module)`. An nnx.RNN stands for the cell in it, in both places; its
-    flags, such as reverse, are not of the step. `init` draws by `make(d, n, rngs=...)`, of a module
-    by its class with its defaults. The prior is ignored: the module draws its own.
+    flags, such as reverse, are not of the step. The prior is ignored: the module draws its own.
 
-    Raises TypeError for what makes no cell, and for a larger model, with the cells in it.
+    Args:
+        make: (d, n, rngs=...) -> an nnx cell, or a module, of which the class with its defaults
+            draws.
+
+    Returns:
+        The cell.
+
+    Raises:
+        TypeError: It makes no cell, or is a larger model; the error names the cells in it.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax.cells import from_nnx
+        >>> cell = from_nnx(nnx.GRUCell)
+        >>> module = cell.init(jax.random.key(0), Prior(), 2, 3)
+        >>> print(type(module).__name__, scan.run(cell, module, jnp.ones((4, 2)))[1].shape)
+        GRUCell (4, 3)
     """
     if isinstance(make, nn.Module) or (isinstance(make, type) and issubclass(make, nn.Module)):
         raise TypeError("make is a cell of nnx; got one of linen, which from_linen takes")
@@ -98,8 +113,22 @@ def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
     an RNN around the cell; of a larger model's variables the error says which part is meant. The
     prior is ignored: the module draws its own.
 
-    Raises TypeError for a module that is no cell. `init` raises ValueError for another n than the
-    module's.
+    Args:
+        module: A linen cell, such as nn.GRUCell(n), or an nn.RNN around one.
+
+    Returns:
+        The cell. Its `init` raises ValueError for another n than the module's.
+
+    Raises:
+        TypeError: The module is no cell.
+
+    Example:
+        >>> from flax import linen as nn
+        >>> from recur.flax.cells import from_linen
+        >>> cell = from_linen(nn.SimpleCell(3))
+        >>> params = cell.init(jax.random.key(0), Prior(), 2, 3)
+        >>> print(scan.run(cell, params, jnp.ones((4, 2)))[1].shape)
+        (4, 3)
     """
     if isinstance(module, type) and issubclass(module, nn.RNNCellBase):
         raise TypeError(f"module is a cell, {module.__name__}(features=n); got its class")
@@ -124,9 +153,16 @@ class Linen:
     """A linen module that is pickled as its class and the fields that are not its defaults.
 
     The initialisers among the defaults are closures, which cannot be pickled.
+
+    Example:
+        >>> import pickle
+        >>> from flax import linen as nn
+        >>> from recur.flax.cells import Linen
+        >>> print(pickle.loads(pickle.dumps(Linen(nn.SimpleCell(3)))).module.features)
+        3
     """
 
-    module: nn.RNNCellBase
+    module: nn.RNNCellBase  #: the module
 
     def __reduce__(self) -> tuple:
         own = {
@@ -199,9 +235,27 @@ def _listed(tree: Mapping[str, Any]) -> str:
 
 
 class NnxCell(nnx.RNNCellBase):
-    """A recur cell as an nnx cell of d inputs and n units, its parameters drawn from a prior.
+    """A recur cell as an nnx cell, its parameters drawn from a prior; usable in nnx.RNN.
 
     `scan.tied(module.cell, module.values)` is its body, for every analysis.
+
+    Args:
+        cell: A recurrence.
+        d: Inputs.
+        n: Units.
+        prior: What the parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws them.
+
+    Raises:
+        ValueError: The cell is no recurrence.
+        TypeError: d or n is no integer, the prior no Prior, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax.cells import NnxCell
+        >>> module = NnxCell(cells.vanilla.cell, 2, 3, rngs=nnx.Rngs(0))
+        >>> print(nnx.RNN(module)(jnp.ones((1, 5, 2))).shape, module.values.W.shape)
+        (1, 5, 3) (3, 3)
     """
 
     @expect.arguments(
@@ -250,15 +304,22 @@ def _param(p: Any) -> nnx.Param:
 
 
 class LinenCell(nn.RNNCellBase):
-    """A recur cell as a linen cell of n = `features` units.
+    """A recur cell as a linen cell; usable in nn.RNN.
 
     Linen draws the carry before there are parameters, so a learned start is not learned here: take
     `NnxCell`, or pass `initial_carry`.
+
+    Example:
+        >>> from flax import linen as nn
+        >>> from recur.flax.cells import LinenCell
+        >>> rnn, xs = nn.RNN(LinenCell(cells.vanilla.cell, 3)), jnp.ones((1, 5, 2))
+        >>> print(rnn.init_with_output(jax.random.key(0), xs)[0].shape)
+        (1, 5, 3)
     """
 
-    cell: Recurrence
-    features: int
-    prior: Prior = Prior()
+    cell: Recurrence  #: the recurrence
+    features: int  #: n, its units
+    prior: Prior = Prior()  #: what its parameters are drawn from
 
     @nn.compact
     def __call__(self, carry: Tree, inputs: Array) -> tuple[Tree, Array]:

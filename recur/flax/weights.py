@@ -33,11 +33,29 @@ Model = TypeVar("Model", bound=nnx.Module)
 def with_params(model: Model, params: Tree) -> Model:
     """The model with these parameters in its recurrence; the one that is given stays as it is.
 
-    `params` are what `init` of the model's cell gives: of a weight converter here, of training or
-    of a draw; for a `Stacked` a tuple, one entry a layer. They keep their dtype. Of a model with
-    several recurrences take the part that is meant: model.encoder =
-    with_params(model.encoder, params). Raises ValueError for a model without a recurrence or with
-    several, for the parameters of another cell, and for shapes other than the model's.
+    Of a model with several recurrences take the part that is meant: model.encoder =
+    with_params(model.encoder, params).
+
+    Args:
+        model: A model with one `NnxCell`, or one itself.
+        params: What `init` of the model's cell gives: of a weight converter here, of training or of
+            a draw; for a `Stacked` a tuple, one entry a layer. They keep their dtype.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: The model has no recurrence or several, the parameters are those of another
+            cell, or of other shapes than the model's.
+        TypeError: It is no nnx module, or params hold something else than arrays.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import cells as bridge, weights
+        >>> module = bridge.NnxCell(cells.vanilla.cell, 2, 3, rngs=nnx.Rngs(0))
+        >>> new = weights.with_params(module, jax.tree.map(jnp.zeros_like, module.values))
+        >>> print(new.values.W[0], (module.values.W == 0).any())
+        [0. 0. 0.] False
     """
     found = [(path, part) for path, part in nnx.iter_modules(model) if isinstance(part, NnxCell)]
     if len(found) != 1:

@@ -21,10 +21,29 @@ def band(
     q: Sequence[float] = MOST,
     **line: Any,
 ) -> Axes:
-    """The quantiles q = (low, middle, high) of curves (..., len(x)) over their leading axes.
+    """Where do most of several curves lie? Their median, and a band about it.
 
-    `line` goes to the middle's `ax.plot`, such as `ls="--"`. NaN are left out of the quantiles.
-    Raises ValueError where x and curves do not fit, or q does not rise within 0 .. 1.
+    NaN are left out of the quantiles.
+
+    Args:
+        x: (L,).
+        curves: (..., L), with leading axes over which the quantiles go.
+        ax: Axes to draw in; those of a new figure where None.
+        colour: Of the line and the band.
+        label: In the legend; None for none.
+        q: The quantiles (low, middle, high).
+        **line: For the middle's `ax.plot`, such as `ls="--"`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: x and curves do not fit, or q does not rise within 0 .. 1.
+
+    Example:
+        >>> curves = np.arange(12.0).reshape(3, 4)
+        >>> print(plot.band(np.arange(4), curves).lines[0].get_ydata())  # the median of three
+        [4. 5. 6. 7.]
     """
     x, curves = numbers("x", x, "L"), numbers("curves", curves, "..., L")
     require(

@@ -11,10 +11,23 @@ from recur.plot.style import COLOURS, STYLES, axes_or_new, legend, note_gaps, nu
 
 
 def gates(openness: Sequence[Any], names: Sequence[str], ax: Axes | None = None) -> Axes:
-    """How far each gate is open along time: the median over units and batch, and 10-90 % of them.
+    """When is which gate open? The median over units and batch, and 10-90 % of them, along time.
 
-    `openness` is what `analysis.openness` returned, an array (T, ..., n) for each gate, and `names`
-    says what each is called. 0 is closed, 1 open. Raises ValueError for values beyond.
+    Args:
+        openness: Of `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
+        names: What each gate is called.
+        ax: Axes to draw in; those of a new figure where None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: There is not one name a gate, or a value is outside 0 .. 1.
+
+    Example:
+        >>> ax = plot.gates([np.linspace(0, 1, 12).reshape(4, 3)], names=["update"])
+        >>> print(ax.get_ylabel(), ax.get_legend_handles_labels()[1])
+        openness of a gate ['update']
     """
     require(
         len(openness) == len(names) > 0,

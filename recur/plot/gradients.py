@@ -28,9 +28,27 @@ def gradient_norms(
     label: str | None = None,
     **line: Any,
 ) -> Axes:
-    """|dloss/dh_t| against t = 1 .. T, from what `analysis.gradient_norms` returned, (..., T).
+    """How much gradient reaches each step? |dloss/dh_t| against t = 1 .. T.
 
-    The median over the batch axes before, and 10-90 % of it. `line` goes to `ax.plot`.
+    The median over the batch axes, and 10-90 % of it.
+
+    Args:
+        logs: Of `analysis.gradient_norms`, (..., T), nats, any batch axes first.
+        ax: Axes to draw in; those of a new figure where None.
+        colour: Of the line and the band.
+        label: In the legend; None for none.
+        **line: For `ax.plot`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The logs are no numbers, or have no axis.
+
+    Example:
+        >>> ax = plot.gradient_norms(-0.5 * np.arange(8.0)[::-1], label="vanilla")
+        >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
+        t (steps) ['vanilla']
     """
     logs, ax = numbers("logs", logs, "..., T"), axes_or_new(ax)
     bands.draw(ax, np.arange(1, logs.shape[-1] + 1), logs, "nearest", colour, label, **line)
@@ -42,10 +60,27 @@ def gradient_norms(
 
 
 def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
-    """|dloss_t/dh_{t-lag}| over t and lag, from what `analysis.gradient_map` returned.
+    """How much gradient crosses which lag, at which step? |dloss_t/dh_{t-lag}| over t and lag.
 
-    (T, lags + 1), or the median of a batch of them, (B, T, lags + 1). Where t < lag there is no
-    such step, and nothing is drawn; exact zeros are grey, what is not known is hatched.
+    Where t < lag there is no such step, and nothing is drawn; exact zeros are grey, what is not
+    known is hatched.
+
+    Args:
+        logs: Of `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags + 1),
+            whose median is drawn.
+        ax: Axes to draw in; those of a new figure where None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The logs are no numbers, or have fewer than two axes.
+
+    Example:
+        >>> t, lag = np.arange(6)[:, None], np.arange(4)
+        >>> ax = plot.gradient_map(np.where(t >= lag, -0.5 * lag, np.nan))
+        >>> print(ax.get_xlabel(), ax.get_ylabel(), sep=", ")
+        t (steps), lag (steps)
     """
     logs = numbers("logs", logs, "..., T, lags + 1")
     if logs.ndim > 2:

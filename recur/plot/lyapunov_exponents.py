@@ -16,10 +16,29 @@ def lyapunov(
     label: str | None = None,
     ls: str = "-",
 ) -> Axes:
-    """The exponents, largest first, with two standard errors, and what one rounding moves (wide).
+    """Which directions grow, which fade? The exponents, largest first.
 
-    `found` is what `analysis.lyapunov_details` returned, with any batch axis before: then each of
-    the batch is a line. Fields that are None are left out.
+    With two standard errors, and what one rounding moves (wide).
+
+    Args:
+        found: Of `analysis.lyapunov_details`; with any batch axis first, each of the batch is a
+            line. Fields that are None are left out.
+        ax: Axes to draw in; those of a new figure where None.
+        colour: Of the line and its bars.
+        label: In the legend; None for no legend.
+        ls: The style of the line.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: It is not what `analysis.lyapunov_details` returned.
+
+    Example:
+        >>> exponents = np.array([0.1, -0.2, -0.9])
+        >>> found = analysis.Lyapunov(exponents, exponents * 0.1, None, 1.5, 0.1, exponents * 0)
+        >>> print(plot.lyapunov(found).get_ylabel())
+        exponent (nats per step)
     """
     _require(found)
     values, ax = numbers("exponents", found.exponents, "..., k"), axes_or_new(ax)
@@ -52,12 +71,29 @@ def lyapunov(
 def lyapunov_convergence(
     found: Lyapunov, ax: Axes | None = None, colour: str = COLOURS[0], discard: int = 0
 ) -> Axes:
-    """The estimate of each exponent after each step of one trajectory; the largest in colour.
+    """Was the trajectory long enough? The estimate of each exponent after each step.
 
-    `found` is what `analysis.lyapunov_details` returned; `discard` is the number of steps that it
-    did not count, with which time begins here. The band is two standard errors about the largest
-    exponent: where the line has long been within it, more steps only narrow it. What comes before
-    the first factorisation has no estimate, and is left out without a note.
+    The largest is in colour, and the band is two standard errors about it: where the line has long
+    been within it, more steps only narrow it. What comes before the first factorisation has no
+    estimate, and is left out without a note.
+
+    Args:
+        found: Of `analysis.lyapunov_details`, one trajectory.
+        ax: Axes to draw in; those of a new figure where None.
+        colour: Of the largest.
+        discard: The number of steps that it did not count, with which time begins here.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: It is not what `analysis.lyapunov_details` returned of one trajectory.
+
+    Example:
+        >>> history = np.array([[0.3, -1.0], [0.2, -0.9], [0.1, -0.9]])
+        >>> found = analysis.Lyapunov(history[-1], np.array([0.01, 0.01]), history, 1.1, 0.1, None)
+        >>> print(plot.lyapunov_convergence(found).get_legend_handles_labels()[1])
+        ['the others', 'largest: 0.1000 +- 0.0100']
     """
     _require(found)
     history = numbers("history", found.history, "S, k")

@@ -11,12 +11,30 @@ SHOWN = 0.3, 300.0  # steps, the ends of the colours
 
 
 def phase_diagram(xi: Any, x: Any, y: Any, ax: Axes | None = None, bar: bool = True) -> Axes:
-    """The timescale over two parameters of a prior, with the critical line, chi = 1.
+    """Which priors remember, and where is the edge? The timescale over two parameters of a prior.
 
-    `xi` (Y, X) is the `xi` of a `theory.MeanField` at parameters y (Y,) and x (X,): steps, or
-    negative where perturbations grow, which is grey. The critical line is black, where 1/xi
-    changes its sign; the white ones are at 10 and 100 steps. NaN is left white, with a note.
-    Raises ValueError where xi, x and y do not fit.
+    The critical line, chi = 1, is black, where 1/xi changes its sign; the white ones are at 10 and
+    100 steps. Where perturbations grow it is grey. NaN is left white, with a note.
+
+    Args:
+        xi: The `xi` of a `theory.MeanField`, (Y, X), steps; negative where perturbations grow.
+        x: Values of one parameter, (X,).
+        y: Values of the other, (Y,).
+        ax: Axes to draw in; those of a new figure where None.
+        bar: Whether a colour bar stands beside it.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: xi, x and y do not fit, or there are fewer than two of x or of y.
+
+    Example:
+        >>> x, y = np.linspace(0.5, 1.5, 6), np.linspace(0, 1, 5)
+        >>> chi = x * np.ones((5, 1)) * 0.99
+        >>> ax = plot.phase_diagram(-1 / np.log(chi), x, y, bar=False)
+        >>> print(len(ax.collections) > 1)
+        True
     """
     xi, x, y = numbers("xi", xi, "Y, X"), numbers("x", x, "X"), numbers("y", y, "Y")
     require(

@@ -16,11 +16,28 @@ def input_output(
     colour: str = COLOURS[0],
     label: str | None = "largest",
 ) -> Axes:
-    """The singular values of dh_T/dx_{T-lag} against the lag.
+    """How far back does the output see? The singular values of dh_T/dx_{T-lag} against the lag.
 
-    `logs` is what `analysis.input_output` returned for these lags, (L, k), with any batch axes
-    before. In colour the largest, its median over the batch and 10-90 % of it; in grey the same of
-    all k. Raises ValueError where logs and lags do not fit.
+    In colour the largest, its median over the batch and 10-90 % of it; in grey the same of all k.
+
+    Args:
+        logs: Of `analysis.input_output`, (..., L, k), nats, any batch axes first.
+        lags: The lags that it was given, (L,), steps.
+        ax: Axes to draw in; those of a new figure where None.
+        colour: Of the largest value.
+        label: Of the largest value in the legend; None for no legend.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: logs and lags do not fit.
+
+    Example:
+        >>> logs = np.log([[1.0, 0.5], [0.5, 0.1], [0.25, 0.01]])
+        >>> ax = plot.input_output(logs, lags=[0, 1, 2])
+        >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
+        lag (steps) ['all of them', 'largest']
     """
     logs, lags = numbers("logs", logs, "..., L, k"), numbers("lags", lags, "L")
     require(

@@ -16,15 +16,33 @@ LENGTH = 0.12  # of an unstable direction's line, as a share of the picture
 def fixed_points(
     points: Points, about: Stability | None = None, paths: Any = None, ax: Axes | None = None
 ) -> Axes:
-    """Points in the principal components of the trajectories, or of themselves without any.
+    """Where does the network stand still, and where does it leave? Points in principal components.
 
-    The axes say which share of the variance each has.
-    `points` is what `analysis.fixed_points` or `distinct` returned, `about` what `analysis.modes`
-    (with unstable directions) or `stability` (without) returned of them, and `paths` are states
-    along trajectories, leaves (..., T, *shape). Full discs are stable fixed points, open circles
+    The components are those of the trajectories, or of the points themselves without any; the axes
+    say which share of the variance each has. Full discs are stable fixed points, open circles
     saddles and others that are not, diamonds slow points. A line through a point is a direction in
-    which the network leaves it. In axes of projection "3d" there is a third component. Points whose
-    state is not finite are left out, with a note. Raises ValueError where the sizes do not fit.
+    which the network leaves it. Points whose state is not finite are left out, with a note.
+
+    Args:
+        points: P points, of `analysis.fixed_points` or `distinct`.
+        about: Of `analysis.modes` (with unstable directions) or `stability` (without); None:
+            neither.
+        paths: States along trajectories, arrays (..., T, *shape); None for none.
+        ax: Axes to draw in; those of a new figure where None. In projection "3d" there is a third
+            component.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The sizes do not fit, or nothing is finite.
+
+    Example:
+        >>> states = np.array([[0.0, 0.0], [1.0, 1.0]])
+        >>> points = analysis.Points(states, np.zeros(2), np.zeros(2), np.zeros(2, int))
+        >>> ax = plot.fixed_points(points)
+        >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
+        PC 1 (100%) ['fixed (2)']
     """
     s = _flat(points.states, 1)
     P, m = s.shape

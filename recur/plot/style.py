@@ -61,6 +61,15 @@ def decades(axis: Axis) -> None:
     """Label an axis of natural logarithms with the powers of ten that they are the logarithms of.
 
     So nothing overflows or vanishes: the data stay in nats.
+
+    Args:
+        axis: Of matplotlib, such as `ax.yaxis`.
+
+    Example:
+        >>> ax = plot.band([0, 1], np.log([1e-3, 1e3]))
+        >>> plot.decades(ax.yaxis)
+        >>> print(ax.yaxis.get_major_formatter()(np.log(1e-3)))
+        $10^{-3}$
     """
     axis.set_major_locator(Decades())
     axis.set_major_formatter(ticker.FuncFormatter(power))

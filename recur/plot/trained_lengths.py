@@ -16,11 +16,29 @@ def trainability(
     chance: float = 0.0,
     bar: bool = True,
 ) -> Axes:
-    """The accuracy after training over a line of priors (P,) and over the length T (K,), log scale.
+    """Which priors can be trained at which length? The accuracy over both, T on a log scale.
 
-    `accuracies` (P, K) are shares of right answers, coloured from `chance` to 1. The vertical axis
-    is in steps: draw a timescale into it by `ax.plot(priors, xi)`. Raises ValueError where the
-    sizes do not fit, and unless priors and T rise.
+    The vertical axis is in steps: draw a timescale into it by `ax.plot(priors, xi)`.
+
+    Args:
+        accuracies: Shares of right answers after training, (P, K).
+        priors: A line of priors, (P,), rising.
+        T: Lengths, (K,), steps, rising.
+        ax: Axes to draw in; those of a new figure where None.
+        chance: The accuracy at which the colours begin; they end at 1.
+        bar: Whether a colour bar stands beside it.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The sizes do not fit, priors or T do not rise, or T is not positive.
+
+    Example:
+        >>> accuracies = np.array([[1.0, 0.5], [1.0, 0.9], [0.6, 0.5]])
+        >>> ax = plot.trainability(accuracies, priors=[0.5, 1.0, 1.5], T=[10, 100], bar=False)
+        >>> print(ax.get_ylabel())
+        T (steps)
     """
     priors, T = numbers("priors", priors, "P"), numbers("T", T, "K")
     accuracies = numbers("accuracies", accuracies, "P, K")

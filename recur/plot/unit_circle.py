@@ -12,11 +12,27 @@ LASTING = (1, 3, 10)  # steps of the circles; more would lie on the unit circle
 
 
 def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = None) -> Axes:
-    """Eigenvalues of the Jacobian at P points, with the unit circle and circles of time scales.
+    """What lasts at a fixed point, and for how long? Eigenvalues of the Jacobian at P points.
 
-    `about` is what `analysis.stability` or `analysis.modes` returned, and `dt` the seconds of a
-    step that it was given; steps without. Full discs fade, open triangles grow. Raises ValueError
-    for anything else, and for another dt.
+    With the unit circle and circles of time scales. Full discs fade, open triangles grow.
+
+    Args:
+        about: Of `analysis.stability` or `analysis.modes`.
+        ax: Axes to draw in; those of a new figure where None.
+        dt: The seconds of a step that it was given; None: steps.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: It is not what these returned, or they were given another dt.
+
+    Example:
+        >>> values = np.array([[0.9, 1.2]])
+        >>> times = 1 / abs(np.log(values))
+        >>> ax = plot.eigenvalues(analysis.Stability(values, np.array([False]), times))
+        >>> print(ax.get_legend_handles_labels()[1])
+        ['fades (1)', 'grows (1)']
     """
     require(
         isinstance(about, Stability),

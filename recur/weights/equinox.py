@@ -20,9 +20,23 @@ FIELDS = ("weight_ih", "weight_hh", "bias", "bias_n")
 
 
 def equinox_lstm(cell: Any) -> lstm.Params:
-    """For `lstm.cell`, from an eqx.nn.LSTMCell or its arrays by name; without a bias, zeros.
+    """Weights of an Equinox eqx.nn.LSTMCell, for `lstm.cell`.
 
-    Raises ValueError for weights that are missing, unknown or of a wrong shape.
+    Args:
+        cell: The cell, or its arrays by name; without a bias, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: Weights are missing, unknown or of a wrong shape.
+        TypeError: It is neither a cell nor a mapping.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"weight_ih": np.ones((12, 2)), "weight_hh": np.ones((12, 3))}
+        >>> print(weights.equinox_lstm(given).W.shape)
+        (3, 12)
     """
     named = _fields(cell)
     W, V = _columns(named, "an LSTM", 4, ["bias"])
@@ -30,7 +44,24 @@ def equinox_lstm(cell: Any) -> lstm.Params:
 
 
 def equinox_gru(cell: Any) -> gru.Cudnn:
-    """For `gru.cudnn`, from an eqx.nn.GRUCell or its arrays by name. Raises as `equinox_lstm`."""
+    """Weights of an Equinox eqx.nn.GRUCell, for `gru.cudnn`.
+
+    Args:
+        cell: The cell, or its arrays by name; without a bias, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `equinox_lstm`.
+        TypeError: As in `equinox_lstm`.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"weight_ih": np.ones((9, 2)), "weight_hh": np.ones((9, 3))}
+        >>> print(weights.equinox_gru(given).W.shape)
+        (3, 9)
+    """
     named = _fields(cell)
     W, V = _columns(named, "a GRU", 3, ["bias", "bias_n"])
     b = _bias(named, "a GRU", "bias", W.shape[1], W)

@@ -29,10 +29,26 @@ Weights = Any  # a mapping, or an nnx module
 
 @expect.arguments(phi=expect.function)
 def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
-    """For `lstm.cell`, or `lstm.long_short(phi)`, from a Flax LSTMCell or OptimizedLSTMCell.
+    """Weights of a Flax LSTMCell or OptimizedLSTMCell, for `lstm.cell` or `lstm.long_short(phi)`.
 
-    Raises ValueError for weights that are missing, unknown, or of a wrong shape, and for a module
-    with another activation than phi or other gates than sigmoids.
+    Args:
+        weights: A linen dict or an nnx module.
+        phi: The activation.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: Weights are missing, unknown, or of a wrong shape, or a module has another
+            activation than phi or other gates than sigmoids.
+        TypeError: It is neither a dict nor a module, or phi is no function.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"kernel": np.ones((2, 12))}, {"kernel": np.ones((3, 12)), "bias": np.ones(12)}
+        >>> params = weights.flax_lstm(dict(zip(("dense_i", "dense_h"), given)))
+        >>> print(params.W.shape, params.V.shape)
+        (3, 12) (2, 12)
     """
     named = _named(weights)
     _require_functions(weights, phi, "lstm.long_short(phi)")
@@ -43,7 +59,25 @@ def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
 
 
 def flax_gru(weights: Weights) -> gru.Cudnn:
-    """For `gru.cudnn`, from a Flax GRUCell. Raises ValueError as `flax_lstm` does."""
+    """Weights of a Flax GRUCell, for `gru.cudnn`.
+
+    Args:
+        weights: A linen dict or an nnx module.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `flax_lstm`.
+        TypeError: It is neither a dict nor a module.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"kernel": np.ones((2, 9)), "bias": np.ones(9)}, {"kernel": np.ones((3, 9))}
+        >>> params = weights.flax_gru(dict(zip(("dense_i", "dense_h"), given)))
+        >>> print(params.W.shape, params.V.shape)
+        (3, 9) (2, 9)
+    """
     named = _named(weights)
     _require_functions(weights, jnp.tanh)
     if _dense(named):  # nnx: the candidate has one bias, outside the reset
@@ -57,9 +91,25 @@ def flax_gru(weights: Weights) -> gru.Cudnn:
 
 @expect.arguments(phi=expect.function)
 def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
-    """For `vanilla.cell`, or `vanilla.elman(phi)`, from a Flax SimpleCell without residual.
+    """Weights of a Flax SimpleCell without residual, for `vanilla.cell` or `vanilla.elman(phi)`.
 
-    Raises ValueError as `flax_lstm` does, and for a module with a residual.
+    Args:
+        weights: A linen dict or an nnx module.
+        phi: The activation.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: The module has a residual, or as in `flax_lstm`.
+        TypeError: It is neither a dict nor a module, or phi is no function.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, {"kernel": np.eye(3)}
+        >>> params = weights.flax_simple(dict(zip("ih", given)))
+        >>> print(params.W.shape, params.V.shape)
+        (3, 3) (2, 3)
     """
     named = _named(weights)
     _require_functions(weights, phi, "vanilla.elman(phi)")

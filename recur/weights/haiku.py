@@ -25,9 +25,24 @@ _mapping = expect.instance(Mapping)
 
 @expect.arguments(params=_mapping)
 def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
-    """For `vanilla.relu`, from an hk.VanillaRNN: its parts linear, of the input, and linear_1.
+    """Weights of a Haiku hk.VanillaRNN, for `vanilla.relu`.
 
-    Raises ValueError for weights that are missing, unknown or of a wrong shape.
+    Args:
+        params: The parameters of the module: linear, of the input, and linear_1.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: Weights are missing, unknown or of a wrong shape.
+        TypeError: It is no mapping.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"linear": {"w": np.ones((2, 3)), "b": np.ones(3)}}
+        >>> given |= {"linear_1": {"w": np.eye(3)}}
+        >>> print(weights.haiku_vanilla(given).V.shape)
+        (2, 3)
     """
     named, what = by_path(params), "a VanillaRNN"
     double = ["linear_1/b"] if "linear_1/b" in named else []
@@ -41,9 +56,24 @@ def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
 
 @expect.arguments(params=_mapping)
 def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
-    """For `lstm.cell`, from an hk.LSTM. Raises ValueError as `haiku_vanilla` does.
+    """Weights of a Haiku hk.LSTM, for `lstm.cell`.
 
     Haiku adds 1 to the forget gate as it runs; here that 1 is in the bias.
+
+    Args:
+        params: The parameters of the module.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `haiku_vanilla`.
+        TypeError: As in `haiku_vanilla`.
+
+    Example:
+        >>> from recur import weights
+        >>> print(weights.haiku_lstm({"w": np.ones((5, 12)), "b": np.zeros(12)}).b)
+        [0. 0. 0. 1. 1. 1. 0. 0. 0. 0. 0. 0.]
     """
     named, what = by_path(params), "an LSTM"
     require_names(named, what, ["w", "b"], "Haiku")
@@ -64,9 +94,25 @@ def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
 
 @expect.arguments(params=_mapping)
 def haiku_gru(params: Mapping[str, Any]) -> gru.ResetBefore:
-    """For `gru.reset_before`, from an hk.GRU. Raises ValueError as `haiku_vanilla` does.
+    """Weights of a Haiku hk.GRU, for `gru.reset_before`.
 
     Haiku's update gate writes, ours keeps: 1 - sigmoid(a) = sigmoid(-a).
+
+    Args:
+        params: The parameters of the module.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `haiku_vanilla`.
+        TypeError: As in `haiku_vanilla`.
+
+    Example:
+        >>> from recur import weights
+        >>> given = {"w_i": np.ones((2, 9)), "w_h": np.ones((3, 9)), "b": np.zeros(9)}
+        >>> print(weights.haiku_gru(given).W.shape)
+        (3, 9)
     """
     named, what = by_path(params), "a GRU"
     require_names(named, what, ["w_i", "w_h", "b"], "Haiku")

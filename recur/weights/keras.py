@@ -32,25 +32,67 @@ NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
 def keras_simple(weights: Weights) -> vanilla.Params:
-    """For `vanilla.cell`, from a SimpleRNN; without a bias, zeros.
+    """Weights of a Keras SimpleRNN, for `vanilla.cell`.
 
-    Raises ValueError for weights that are missing, unknown or of a wrong shape, and TypeError for
-    what is neither a list of arrays nor a mapping.
+    Args:
+        weights: layer.get_weights(), or arrays by name; without a bias, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: Weights are missing, unknown or of a wrong shape.
+        TypeError: It is neither a list of arrays nor a mapping.
+
+    Example:
+        >>> from recur import weights
+        >>> print(weights.keras_simple([np.ones((2, 3)), np.eye(3), np.ones(3)]).V.shape)
+        (2, 3)
     """
     V, W, b = _columns(weights, "a SimpleRNN", 1)
     return vanilla.Params(W, V, _one_bias("a SimpleRNN", b, W))
 
 
 def keras_lstm(weights: Weights) -> lstm.Params:
-    """For `lstm.cell`, from an LSTM. Raises as `keras_simple` does."""
+    """Weights of a Keras LSTM, for `lstm.cell`.
+
+    Args:
+        weights: layer.get_weights(), or arrays by name; without a bias, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `keras_simple`.
+        TypeError: As in `keras_simple`.
+
+    Example:
+        >>> from recur import weights
+        >>> print(weights.keras_lstm([np.ones((2, 12)), np.ones((3, 12)), np.ones(12)]).W.shape)
+        (3, 12)
+    """
     V, W, b = _columns(weights, "an LSTM", 4)
     return lstm.Params(W, V, _one_bias("an LSTM", b, W))
 
 
 def keras_gru(weights: Weights) -> gru.Cudnn:
-    """For `gru.cudnn`, from a GRU with reset_after=True, which is Keras's default.
+    """Weights of a Keras GRU with reset_after=True, which is its default, for `gru.cudnn`.
 
-    Its bias has two rows, of the input and of the state. Raises as `keras_simple` does.
+    Args:
+        weights: layer.get_weights(), or arrays by name. The bias has two rows, of the input and of
+            the state; without one, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `keras_simple`.
+        TypeError: As in `keras_simple`.
+
+    Example:
+        >>> from recur import weights
+        >>> print(weights.keras_gru([np.ones((2, 9)), np.ones((3, 9)), np.ones((2, 9))]).W.shape)
+        (3, 9)
     """
     V, W, b = _columns(weights, "a GRU", 3)
     n = len(W)
@@ -67,9 +109,25 @@ def keras_gru(weights: Weights) -> gru.Cudnn:
 
 
 def keras_gru_reset_before(weights: Weights) -> gru.ResetBefore:
-    """For `gru.reset_before`, from a GRU with reset_after=False. Raises as `keras_simple` does.
+    """Weights of a Keras GRU with reset_after=False, for `gru.reset_before`.
 
     Without a bias both forms of a GRU have the same shapes: the layer says which it is.
+
+    Args:
+        weights: layer.get_weights(), or arrays by name; without a bias, zeros.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `keras_simple`.
+        TypeError: As in `keras_simple`.
+
+    Example:
+        >>> from recur import weights
+        >>> given = [np.ones((2, 9)), np.ones((3, 9)), np.ones(9)]
+        >>> print(weights.keras_gru_reset_before(given).W.shape)
+        (3, 9)
     """
     V, W, b = _columns(weights, "a GRU", 3)
     two = b is not None and b.ndim == 2

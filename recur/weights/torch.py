@@ -23,9 +23,23 @@ _PREFIX = (
 
 @expect.arguments(state=_mapping)
 def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
-    """For `lstm.cell`, from the state dict of an nn.LSTM of one layer or an nn.LSTMCell.
+    """Weights of a PyTorch nn.LSTM of one layer or an nn.LSTMCell, for `lstm.cell`.
 
-    Raises ValueError for weights that are missing, unknown, of other layers or a wrong shape.
+    Args:
+        state: Its state dict, arrays by name.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: Weights are missing, unknown, of other layers or a wrong shape.
+        TypeError: It is no dict, or holds something else than numbers.
+
+    Example:
+        >>> from recur import weights
+        >>> state = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.ones((12, 3))}
+        >>> print(weights.torch_lstm(state).W.shape)
+        (3, 12)
     """
     named = _one_layer(state)
     if "weight_hr" in named:
@@ -39,9 +53,24 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
 
 @expect.arguments(state=_mapping)
 def torch_projected_lstm(state: Mapping[str, ArrayLike]) -> lstm.Projected:
-    """For `lstm.projected`, from an nn.LSTM of one layer with a proj_size. Raises as `torch_lstm`.
+    """Weights of a PyTorch nn.LSTM of one layer with a proj_size, for `lstm.projected`.
 
-    W (p, 4n), V (d, 4n) and P (n, p), with n = hidden_size and p = proj_size.
+    Args:
+        state: Its state dict, arrays by name.
+
+    Returns:
+        Parameters W (p, 4n), V (d, 4n), b (4n,) and P (n, p), with n = hidden_size and p =
+        proj_size.
+
+    Raises:
+        ValueError: As in `torch_lstm`.
+        TypeError: As in `torch_lstm`.
+
+    Example:
+        >>> from recur import weights
+        >>> state = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.ones((12, 1))}
+        >>> print(weights.torch_projected_lstm(state | {"weight_hr_l0": np.ones((1, 3))}).P.shape)
+        (3, 1)
     """
     named, what = _one_layer(state), "an LSTM with a projection"
     W, V, b_h, b, P = _named_columns(named, what, ("weight_hr",))
@@ -64,7 +93,24 @@ def torch_projected_lstm(state: Mapping[str, ArrayLike]) -> lstm.Projected:
 
 @expect.arguments(state=_mapping)
 def torch_gru(state: Mapping[str, ArrayLike]) -> gru.Cudnn:
-    """For `gru.cudnn`, from an nn.GRU of one layer or an nn.GRUCell. Raises as `torch_lstm`."""
+    """Weights of a PyTorch nn.GRU of one layer or an nn.GRUCell, for `gru.cudnn`.
+
+    Args:
+        state: Its state dict, arrays by name.
+
+    Returns:
+        Parameters.
+
+    Raises:
+        ValueError: As in `torch_lstm`.
+        TypeError: As in `torch_lstm`.
+
+    Example:
+        >>> from recur import weights
+        >>> state = {"weight_ih_l0": np.ones((9, 2)), "weight_hh_l0": np.ones((9, 3))}
+        >>> print(weights.torch_gru(state).W.shape)
+        (3, 9)
+    """
     W, V, b_h, b = _columns(_one_layer(state), "a GRU", 3)
     n = len(W)
     outside = b + b_h.at[2 * n :].set(0)
@@ -73,9 +119,23 @@ def torch_gru(state: Mapping[str, ArrayLike]) -> gru.Cudnn:
 
 @expect.arguments(state=_mapping)
 def torch_rnn(state: Mapping[str, ArrayLike]) -> vanilla.Params:
-    """For `vanilla.cell` (tanh) or `vanilla.relu`, from an nn.RNN of one layer or an nn.RNNCell.
+    """Weights of a PyTorch nn.RNN of one layer or an nn.RNNCell, for a vanilla cell.
 
-    Raises ValueError as `torch_lstm` does.
+    Args:
+        state: Its state dict, arrays by name.
+
+    Returns:
+        Parameters of `vanilla.cell` (tanh) or `vanilla.relu`.
+
+    Raises:
+        ValueError: As in `torch_lstm`.
+        TypeError: As in `torch_lstm`.
+
+    Example:
+        >>> from recur import weights
+        >>> state = {"weight_ih_l0": np.ones((3, 2)), "weight_hh_l0": np.ones((3, 3))}
+        >>> print(weights.torch_rnn(state).W.shape)
+        (3, 3)
     """
     W, V, b_h, b = _columns(_one_layer(state), "a simple network", 1)
     return vanilla.Params(W, V, b_h + b)
@@ -85,10 +145,26 @@ def torch_rnn(state: Mapping[str, ArrayLike]) -> vanilla.Params:
 def torch_layers(
     one: Callable[[Mapping[str, ArrayLike]], Tree], state: Mapping[str, ArrayLike]
 ) -> tuple:
-    """One entry a layer, for `Stacked`, by `torch_lstm`, `torch_gru` or another of these.
+    """Weights of all layers of a PyTorch network, and of both directions, for `Stacked`.
 
-    Of a bidirectional network the entries are BothWays, for `Stacked(Bidirectional(cell), ...)`.
-    Raises ValueError as these do.
+    Args:
+        one: `torch_lstm`, `torch_gru` or another of these.
+        state: The state dict of the network, arrays by name.
+
+    Returns:
+        One entry a layer. Of a bidirectional network they are BothWays, for
+        `Stacked(Bidirectional(cell), ...)`.
+
+    Raises:
+        ValueError: The names are not those of such layers, or as in `torch_lstm`.
+        TypeError: one is no function, or state no dict of numbers.
+
+    Example:
+        >>> from recur import weights
+        >>> state = {"weight_ih_l0": np.ones((3, 2)), "weight_hh_l0": np.ones((3, 3))}
+        >>> state |= {"weight_ih_l1": np.ones((3, 3)), "weight_hh_l1": np.ones((3, 3))}
+        >>> print([params.V.shape for params in weights.torch_layers(weights.torch_rnn, state)])
+        [(2, 3), (3, 3)]
     """
     parts: dict[str, dict] = {}
     for name, array in state.items():

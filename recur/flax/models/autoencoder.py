@@ -18,7 +18,32 @@ from recur.flax.models.symbols import embedded, present_symbols
 
 
 class Autoencoder(nnx.Module):
-    """Symbols (T, ...) -> a code (..., n), the encoder's last h -> the symbols again."""
+    """A sequence through one vector and back; the code is the encoder's last h.
+
+    A call is teacher forcing: symbols (T, ...) and optionally lengths (...) give logits (T, ...,
+    vocabulary) of the same. Dai and Le 2015, arXiv:1511.01432; Srivastava et al. 2015,
+    arXiv:1502.04681.
+
+    Args:
+        cell: A recurrence that reads the past alone.
+        vocabulary: Symbols, 1 or more.
+        d: Features of a symbol, 1 or more.
+        n: Units, 1 or more.
+        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: The cell is `Bidirectional` or no recurrence, or a number is below 1.
+        TypeError: A number is no integer, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.Autoencoder(cells.vanilla.cell, 6, 2, 3, rngs=nnx.Rngs(0))
+        >>> symbols = jnp.zeros((5, 8), int)
+        >>> print(model.encode(symbols).shape, model(symbols).shape)
+        (8, 3) (5, 8, 6)
+    """
 
     @expect.arguments(
         cell=recurrence,

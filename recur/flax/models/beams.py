@@ -19,13 +19,10 @@ from recur.core import Body, Tree
 
 
 class Found(NamedTuple):
-    """Symbols (steps, ...), `end` from their end on, and their log p (...), nats.
+    """What a beam search found. Where a logit is NaN the symbols are -1, and log p is NaN."""
 
-    Where a logit is NaN the symbols are -1, and log p is NaN.
-    """
-
-    symbols: Array
-    log_p: Array
+    symbols: Array  #: (steps, ...), `end` from their end on
+    log_p: Array  #: (...) of all of them, nats
 
 
 class _Kept(NamedTuple):
@@ -55,11 +52,41 @@ def beam_search(
     beams: int,
     end: int,
 ) -> Found:
-    """The likeliest symbols that the search finds, from a state and a first input (*batch, 1).
+    """The likeliest symbols that the search finds, from a state and a first input.
 
-    `body` is (state, symbol (*batch, 1)) -> (state, h), and `readout` gives h's logits (*batch, K).
-    Exact where beams hold all beginnings, K^(steps - 1). Raises ValueError for steps or beams < 1
-    and for an end that is no symbol.
+        log p(y) = sum_t log p(y_t | y_1 .. y_{t-1}),   up to the first `end`, or to the last step
+
+    Of all beginnings that lengthen a kept one by a symbol, each step keeps the likeliest; one that
+    has ended stays as it is. Exact where beams hold all beginnings, K^(steps - 1); one beam is
+    greedy. Graves 2012, arXiv:1211.3711; Sutskever et al. 2014, arXiv:1409.3215.
+
+    Args:
+        body: (state, symbol (*batch, 1)) -> (state, h).
+        readout: h -> logits (*batch, K).
+        state: The state before the first symbol.
+        first: Integers (*batch, 1).
+        steps: Symbols at most, 1 or more.
+        beams: Beginnings that are kept, 1 or more.
+        end: The symbol that ends a sequence, 0 .. K - 1.
+
+    Returns:
+        The symbols and their log p.
+
+    Raises:
+        ValueError: steps or beams is below 1, or end no symbol.
+        TypeError: body or readout is no function, or a number no integer.
+
+    Example:
+        >>> from recur.flax import models
+        >>> def body(count, symbol):
+        ...     return count + 1, count
+        >>> def readout(count):  # 2 at first, then 0, which ends
+        ...     return jnp.where(count == 0, 9.0, -9.0) * jnp.array([-1.0, 0.0, 1.0])
+        >>> @jax.jit
+        ... def search(state, first):
+        ...     return models.beam_search(body, readout, state, first, steps=3, beams=2, end=0)
+        >>> print(search(jnp.zeros(1), jnp.zeros(1, int)).symbols)
+        [2 0 0]
     """
     if steps < 1 or beams < 1:
         raise ValueError(f"a search takes one step and one beam, or more; got {steps} and {beams}")

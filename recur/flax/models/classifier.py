@@ -13,8 +13,28 @@ from recur.flax.models.pooling import Pool, last
 class Classifier(nnx.Module):
     """One label a sequence: a linear readout of the pooled h, by default the last.
 
-    xs (T, ..., d) -> logits (..., classes). `pool` is `last`, `ends`, `mean` or an `AttentionPool`.
+    A call takes xs (T, ..., d) and optionally lengths (...), and gives logits (..., classes).
     `scan.tied(model.rnn.cell, model.rnn.values)` is the trained recurrence, for every analysis.
+
+    Args:
+        cell: A recurrence, a `Bidirectional` too.
+        d: Inputs.
+        n: Units.
+        classes: Labels, 1 or more.
+        pool: `last`, `ends`, `mean` or an `AttentionPool`.
+        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws them.
+
+    Raises:
+        ValueError: The cell is no recurrence, or classes < 1.
+        TypeError: A number is no integer, pool no function, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.Classifier(cells.vanilla.cell, 2, 3, classes=4, rngs=nnx.Rngs(0))
+        >>> print(model(jnp.ones((5, 8, 2))).shape)  # of xs (T, B, d)
+        (8, 4)
     """
 
     @expect.arguments(classes=expect.count(1), pool=expect.function, rngs=expect.instance(nnx.Rngs))

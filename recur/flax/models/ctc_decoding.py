@@ -25,25 +25,36 @@ from recur.flax.models.ctc_loss import NEVER, counted, require_blank
 
 
 class Decoded(NamedTuple):
-    """Labels (T, ...), -1 beyond the counts (...); log_p (...) of what was summed, nats.
+    """What was read off; log_p is NaN where a logit is NaN or a length out of range."""
 
-    Where a logit is NaN or a length out of range, a count is -1, the labels are -1 and log_p is
-    NaN: there is no answer.
-    """
-
-    labels: Array
-    counts: Array
-    log_p: Array
+    labels: Array  #: (T, ...), -1 beyond the counts
+    counts: Array  #: (...) how many labels there are, or -1 where there is no answer
+    log_p: Array  #: (...) of what was summed, nats
 
 
 @expect.arguments(
     logits=expect.floats, lengths=expect.optional(expect.numeric), blank=expect.integer
 )
 def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
-    """The labels of the likeliest path, and its log probability.
+    """The labels of the likeliest path: argmax at each step, repeats and blanks removed.
 
-    logits (T, ..., K), lengths (...), as for `ctc`. Raises ValueError for a blank that is no class
-    and for lengths that are known to be out of range.
+    Args:
+        logits: (T, ..., K), with a class for the blank.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        blank: The class of the blank.
+
+    Returns:
+        The labels and the log probability of the path.
+
+    Raises:
+        ValueError: blank is no class, or a known length is out of range.
+        TypeError: An array holds something else than such numbers, or blank is no integer.
+
+    Example:
+        >>> from recur.flax import models
+        >>> logits = 5 * jax.nn.one_hot(jnp.array([1, 1, 0, 2]), 3)
+        >>> print(models.ctc_greedy(logits).labels)
+        [ 1  2 -1 -1]
     """
     log_p, there, valid = _read(logits, lengths, blank)
     path = log_p.argmax(axis=-1).astype(int)
@@ -62,11 +73,31 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
     beams=expect.integer,
 )
 def ctc_decode(logits: Array, lengths: Any = None, blank: int = 0, beams: int = 16) -> Decoded:
-    """The likeliest labels that the search finds, and the log of their summed probability.
+    """The likeliest labels that a prefix beam search finds, each the sum over its paths.
 
-    logits (T, ..., K), lengths (...), as for `ctc`; log_p is at most -ctc(logits, labels), and
-    equal to it where the beams hold every prefix of these labels all the time. It costs
-    beams (K + beams T) a step. Raises ValueError as `ctc_greedy`, and for beams < 1.
+    It costs beams (K + beams T) a step. Graves et al. 2006, ICML; Hannun et al. 2014,
+    arXiv:1408.2873 (without a language model).
+
+    Args:
+        logits: (T, ..., K), with a class for the blank.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        blank: The class of the blank.
+        beams: Prefixes that are kept, 1 or more.
+
+    Returns:
+        The labels and the log of their summed probability, at most -ctc(logits, labels), and equal
+        to it where the beams hold every prefix of these labels all the time.
+
+    Raises:
+        ValueError: beams < 1, or as in `ctc_greedy`.
+        TypeError: As in `ctc_greedy`.
+
+    Example:
+        >>> from recur.flax import models
+        >>> logits = 5 * jax.nn.one_hot(jnp.array([1, 1, 0, 2]), 3)
+        >>> decode = jax.jit(models.ctc_decode, static_argnames="beams")
+        >>> print(decode(logits, beams=4).labels)
+        [ 1  2 -1 -1]
     """
     if beams < 1:
         raise ValueError(f"the search keeps one prefix or more; got beams={beams}")

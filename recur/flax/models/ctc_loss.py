@@ -29,15 +29,34 @@ NEVER = -1e30  # log of no probability: finite, so that derivatives are
 def ctc(
     logits: Array, labels: Array, lengths: Any = None, label_lengths: Any = None, blank: int = 0
 ) -> Array:
-    """-log p(labels) of each sequence, (...), nats, summed over all alignments with the inputs.
+    """-log p(labels) where the alignment of the labels with the inputs is not known.
 
-    logits (T, ..., K) with a class for the blank; labels (L, ...) integers, classes other than the
-    blank; lengths (...) and label_lengths (...) count the steps and labels of each sequence, and
-    what lies beyond them is never read. No labels at all, by length or by L = 0, are blanks alone.
-    A label takes a step, and a repeated one a blank before it: raises ValueError where these are
-    more than the inputs, if the values are known; traced ones that do not fit cost inf, with a
-    derivative of zero. Raises ValueError also for labels that are no classes, for the blank among
-    them and for lengths out of range; where these are traced, the loss is NaN.
+        p(labels) = sum over all paths of labels and blanks that say them, of prod_t p_t(path_t)
+
+    A label takes a step, and a repeated one a blank before it. No labels at all, by length or by L
+    = 0, are blanks alone. What lies beyond lengths is never read. Graves et al. 2006, ICML.
+
+    Args:
+        logits: (T, ..., K), with a class for the blank.
+        labels: (L, ...) integers, classes other than the blank.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        label_lengths: Labels of each sequence, integers (...); None: all L.
+        blank: The class of the blank.
+
+    Returns:
+        The loss of each sequence, (...), nats. Traced labels that do not fit into the inputs cost
+        inf, with a derivative of zero; where traced labels or lengths are out of range it is NaN.
+
+    Raises:
+        ValueError: Known labels do not fit into the inputs, are no classes or the blank, a known
+            length is out of range, or the batch axes differ.
+        TypeError: An array holds something else than such numbers, or blank is no integer.
+
+    Example:
+        >>> from recur.flax import models
+        >>> loss = models.ctc(jnp.zeros((2, 3)), jnp.array([1]))
+        >>> print(f"{jnp.exp(-loss):.4f}")  # three paths of nine say it
+        0.3333
     """
     logits = jnp.asarray(logits)
     steps, *batch, K = logits.shape

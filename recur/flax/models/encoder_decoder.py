@@ -24,10 +24,35 @@ from recur.flax.models.symbols import embedded
 
 
 class EncoderDecoder(nnx.Module):
-    """Symbols to symbols by one vector, `pool` of what the encoder made of the source.
+    """Symbols to symbols by one vector, a pool of what the encoder made of the source.
 
-    `vocabularies` are those of source and target; both sides have d features a symbol and n units.
-    The encoder may be `Bidirectional`, with `ends` as its pool.
+    A call is teacher forcing: source (T, ...), targets (L, ...) and optionally lengths (...) of the
+    source give logits (L, ..., K). Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014,
+    arXiv:1406.1078.
+
+    Args:
+        encoder: A recurrence; it may be `Bidirectional`, with `ends` as its pool.
+        decoder: A recurrence that reads the past alone.
+        vocabularies: Symbols of source and target.
+        d: Features of a symbol, 1 or more.
+        n: Units of both sides, 1 or more.
+        pool: `last`, `ends`, `mean` or an `AttentionPool`.
+        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: A cell is no recurrence, the decoder is `Bidirectional`, there are not two
+            vocabularies, or a number is below 1.
+        TypeError: A number is no integer, pool no function, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> cell = cells.vanilla.cell
+        >>> model = models.EncoderDecoder(cell, cell, (6, 7), 2, 3, rngs=nnx.Rngs(0))
+        >>> source, targets = jnp.zeros((5, 8), int), jnp.zeros((4, 8), int)
+        >>> print(model(source, targets).shape)
+        (4, 8, 7)
     """
 
     @expect.arguments(
@@ -100,7 +125,35 @@ class EncoderDecoder(nnx.Module):
 
 
 class AttentiveDecoder(EncoderDecoder):
-    """The encoder-decoder that looks at every step of the source anew; `pool` has no part."""
+    """The encoder-decoder that looks at every step of the source anew.
+
+        sum_t softmax_t(m_t . Q h) m_t
+
+    Called as an `EncoderDecoder`. Bahdanau et al. 2015, arXiv:1409.0473, with the score of Luong et
+    al. 2015, arXiv:1508.04025.
+
+    Args:
+        encoder: A recurrence; it may be `Bidirectional`.
+        decoder: A recurrence that reads the past alone.
+        vocabularies: Symbols of source and target.
+        d: Features of a symbol, 1 or more.
+        n: Units of both sides, 1 or more.
+        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: As in `EncoderDecoder`.
+        TypeError: As in `EncoderDecoder`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> cell = cells.vanilla.cell
+        >>> model = models.AttentiveDecoder(cell, cell, (6, 7), 2, 3, rngs=nnx.Rngs(0))
+        >>> source, targets = jnp.zeros((5, 8), int), jnp.zeros((4, 8), int)
+        >>> print(model(source, targets).shape)
+        (4, 8, 7)
+    """
 
     @expect.arguments(rngs=expect.instance(nnx.Rngs))
     def __init__(

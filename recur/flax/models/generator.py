@@ -38,10 +38,35 @@ def shown(context: Array) -> Look:
 
 
 class Generator(nnx.Module):
-    """Symbols 0 .. vocabulary - 1 from a context of k features; d features a symbol, n units.
+    """Symbols from a vector, each from those before it.
 
-    Raises ValueError for a `Bidirectional` cell. Keep one symbol to end a sequence with. For
-    scheduled sampling, `generate.scheduled` takes `body` and `feed`.
+        h_t = cell(h_{t-1}, [E[y_{t-1}], context])
+        p(y_t | y_1 .. y_{t-1}, context) = softmax(A h_t + b)
+
+    A call is teacher forcing: a context (..., k) and targets (L, ...) give logits (L, ...,
+    vocabulary). Keep one symbol to end a sequence with. For scheduled sampling,
+    `generate.scheduled` takes `body` and `feed`. Cho et al. 2014, arXiv:1406.1078.
+
+    Args:
+        cell: A recurrence that reads the past alone.
+        k: Features of the context, 1 or more.
+        vocabulary: Symbols, 1 or more.
+        d: Features of a symbol, 1 or more.
+        n: Units, 1 or more.
+        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: The cell is `Bidirectional` or no recurrence, or a number is below 1.
+        TypeError: A number is no integer, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.Generator(cells.vanilla.cell, 2, 6, 2, 3, rngs=nnx.Rngs(0))
+        >>> context = jnp.ones((8, 2))
+        >>> print(model.generate(jax.random.key(0), context, 4, models.greedy).shape)
+        (4, 8)
     """
 
     @expect.arguments(

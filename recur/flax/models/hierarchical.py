@@ -29,11 +29,35 @@ from recur.flax.models.symbols import embedded, present_symbols
 
 
 class HierarchicalAutoencoder(nnx.Module):
-    """Words (S, W, ...) of S sentences of at most W words -> a code (..., n) -> the words again.
+    """A document through one vector and back: words -> sentences -> a code -> sentences -> words.
 
-    `lengths` (S, ...) counts the words of each sentence; a document ends with its last sentence
-    that has any; a sentence without words is zero in a sum. Raises ValueError for a `Bidirectional`
-    cell, and for another `combine`.
+    A call is teacher forcing: words (S, W, ...) of S sentences of at most W words, and optionally
+    lengths (S, ...), the words of each sentence, give logits (S, W, ..., vocabulary) of those
+    words. A document ends with its last sentence that has any words; a sentence without words is
+    zero in a sum. A sum does not know the order of its sentences. After Li, Luong and Jurafsky
+    2015, arXiv:1506.01057.
+
+    Args:
+        cell: A recurrence that reads the past alone.
+        vocabulary: Words, 1 or more.
+        d: Features of a word, 1 or more.
+        n: Units.
+        combine: "recurrence", the last h over the sentences, or "sum", their sum.
+        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: The cell is `Bidirectional` or no recurrence, combine is another word, or a
+            number is below 1.
+        TypeError: A number is no integer, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.HierarchicalAutoencoder(cells.vanilla.cell, 6, 2, 3, rngs=nnx.Rngs(0))
+        >>> words = jnp.zeros((2, 4, 8), int)  # two sentences of four words, eight documents
+        >>> print(model.encode(words).shape, model(words).shape)
+        (8, 3) (2, 4, 8, 6)
     """
 
     @expect.arguments(vocabulary=expect.count(1), d=expect.count(1), rngs=expect.instance(nnx.Rngs))

@@ -21,11 +21,31 @@ from recur.flax.models.ctc_loss import counted
 def edit_distance(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
-    """d of each sequence, (...), float: answers (M, ...), labels (L, ...) integers.
+    """The least number of labels left out, added and exchanged that make one sequence of the other.
 
-    The lengths (...) say how many of them there are; the others are not read. NaN where a length is
-    traced and out of range, as that of a `Decoded` without an answer. Raises ValueError where it is
-    known, for batch axes that differ, and for what is no integer.
+        d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])
+
+    Levenshtein 1966.
+
+    Args:
+        answers: (M, ...) integers.
+        labels: (L, ...) integers.
+        answer_lengths: Of each sequence, integers (...); the others are not read. None: all M.
+        label_lengths: Of each sequence, integers (...); None: all L.
+
+    Returns:
+        d of each sequence, (...), float; NaN where a traced length is out of range, as that of a
+        `Decoded` without an answer.
+
+    Raises:
+        ValueError: A known length is out of range, the batch axes differ, or labels are no
+            integers.
+        TypeError: They are no numbers.
+
+    Example:
+        >>> from recur.flax import models
+        >>> print(models.edit_distance(jnp.array([1, 2, 3]), jnp.array([1, 3])))
+        1.0
     """
     answers, labels = _integers("answers", answers), _integers("labels", labels)
     if answers.shape[1:] != labels.shape[1:]:
@@ -57,10 +77,28 @@ def edit_distance(
 def label_error_rate(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
-    """The sum of `edit_distance` by the number of labels, a number: 0 is right, above 1 possible.
+    """The sum of `edit_distance` over all sequences, by the number of labels.
 
-    NaN where a sequence has no answer, and where there is neither a label nor an answer. Raises
-    ValueError as `edit_distance` does.
+    Graves et al. 2006, ICML.
+
+    Args:
+        answers: (M, ...) integers.
+        labels: (L, ...) integers.
+        answer_lengths: Of each sequence, integers (...); None: all M.
+        label_lengths: Of each sequence, integers (...); None: all L.
+
+    Returns:
+        The rate, (); 0 is right, above 1 possible. NaN where a sequence has no answer, and where
+        there is neither a label nor an answer.
+
+    Raises:
+        ValueError: As in `edit_distance`.
+        TypeError: As in `edit_distance`.
+
+    Example:
+        >>> from recur.flax import models
+        >>> print(models.label_error_rate(jnp.array([1, 2, 3]), jnp.array([1, 3])))
+        0.5
     """
     d = edit_distance(answers, labels, answer_lengths, label_lengths)
     wanted, _ = counted(len(labels), list(jnp.shape(labels)[1:]), label_lengths)

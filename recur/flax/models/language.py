@@ -27,7 +27,33 @@ from recur.generate import free_running
 
 
 class LanguageModel(nnx.Module):
-    """Logits of the next symbol at every step. Raises ValueError for a `Bidirectional` cell."""
+    """Logits of the next symbol at every step; its input and output embeddings are one.
+
+        logits_t = E (A h_t + a),   x_t = E[symbol_t]
+
+    A call takes symbols (T, ...) and optionally lengths (...), and gives logits (T, ...,
+    vocabulary) of the symbol that follows. Press and Wolf 2017, arXiv:1608.05859.
+
+    Args:
+        cell: A recurrence that reads the past alone.
+        vocabulary: Symbols, 1 or more.
+        d: Features of a symbol, 1 or more.
+        n: Units.
+        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws all parameters.
+
+    Raises:
+        ValueError: The cell is `Bidirectional` or no recurrence, or vocabulary or d is below 1.
+        TypeError: A number is no integer, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.LanguageModel(cells.vanilla.cell, 6, 2, 3, rngs=nnx.Rngs(0))
+        >>> text = jnp.array([0, 5, 1])
+        >>> print(model(text).shape, model.generate(jax.random.key(0), text, steps=4).shape)
+        (3, 6) (4,)
+    """
 
     @expect.arguments(vocabulary=expect.count(1), d=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(
@@ -68,12 +94,22 @@ class LanguageModel(nnx.Module):
         temperature: ArrayLike = 1.0,
         top_k: int | None = None,
     ) -> Array:
-        """How the text goes on after a prompt (T, ...) of one symbol or more: symbols (steps, ...).
+        """How the text goes on after a prompt. The prompt is read once, and its state carried on.
 
-        Each is drawn from p^(1 / temperature) of the top_k likeliest, by default of all; top_k=1 is
-        greedy. The prompt is read once, and its state carried on. From the step on at which a logit
-        is NaN the symbols are -1. Raises ValueError as `picks.sampled` does, for an empty prompt,
-        for symbols of it that are known to be out of range, and for steps < 1.
+        Args:
+            key: Draws the symbols.
+            prompt: Integers (T, ...), one step or more.
+            steps: Symbols to write, 1 or more.
+            temperature: Each is drawn from p^(1 / temperature), > 0.
+            top_k: Of how many of the likeliest it is drawn; all where None, 1 is greedy.
+
+        Returns:
+            Symbols (steps, ...). From the step on at which a logit is NaN they are -1.
+
+        Raises:
+            ValueError: The prompt is empty, a symbol of it that is known is out of range, steps <
+                1, or as in `picks.sampled`.
+            TypeError: The key is no key, the prompt no array, or steps no integer.
         """
         if not len(prompt):
             raise ValueError(
@@ -113,11 +149,34 @@ def sampled_cross_entropy(
 ) -> Array:
     """`cross_entropy` of logits = features @ table.T without computing them all.
 
-    The softmax's sum is e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that miss y, one draw of
-    `samples` symbols for the whole batch. That sum is unbiased, so the loss tends to the exact one
-    from below, as samples grow. features (T, ..., d), table (K, d) such as model.embed.embedding,
-    log_q (K,) logs of the proposal, for example of the symbols' frequencies. Raises ValueError, and
-    is NaN, as `cross_entropy`; raises also for samples < 1 and for a log_q that is not (K,).
+    The softmax's sum is e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that miss y, one draw for
+    the whole batch. That sum is unbiased, so the loss tends to the exact one from below, as samples
+    grow. Jean et al. 2015, arXiv:1412.2007.
+
+    Args:
+        key: Draws the samples.
+        features: (T, ..., d).
+        table: (K, d), such as model.embed.embedding.
+        labels: (T, ...) integers 0 .. K - 1.
+        log_q: (K,) logs of the proposal, for example of the symbols' frequencies.
+        samples: Draws, 1 or more.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        mask: Booleans (T, ...), True where a step counts; None: everywhere.
+
+    Returns:
+        The mean over all steps that are there, (), nats; NaN where `cross_entropy` is.
+
+    Raises:
+        ValueError: samples < 1, log_q is not (K,), the shapes differ, or as in `cross_entropy`.
+        TypeError: An array holds something else than such numbers, or samples is no integer.
+
+    Example:
+        >>> from recur.flax import models
+        >>> features, table, labels = jnp.zeros((2, 3)), jnp.ones((5, 3)), jnp.array([0, 1])
+        >>> log_q, key = jnp.zeros(5), jax.random.key(0)
+        >>> loss = models.sampled_cross_entropy(key, features, table, labels, log_q, samples=1000)
+        >>> print(abs(loss - jnp.log(5)) < 0.1)  # exactly log 5
+        True
     """
     if features.shape[-1:] != table.shape[1:] or features.shape[:-1] != labels.shape:
         raise ValueError(

@@ -12,14 +12,31 @@ from recur import expect, scan
 
 @expect.arguments(logits=expect.floats, labels=expect.numbers)
 def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any = None) -> Array:
-    """Mean -log p(label) over all steps that are there, a number, nats; 0 where none is.
+    """The mean of -log p(label) over all steps that are there.
 
-    logits (T, ..., K), labels (T, ...) integers 0 .. K - 1. `lengths` (...) counts the steps of
-    each sequence and `mask` (T, ...) is True where a step counts, as for `scan.run`; what they
-    leave out is never read. So `mask=labels >= 0` passes over labels that say "none". Raises
-    ValueError for labels that are no integers of the logits' shape, and for labels and lengths out
-    of range; where these are traced, the mean and its
-    derivative are NaN.
+    What lengths and mask leave out is never read, so `mask=labels >= 0` passes over labels that say
+    "none".
+
+    Args:
+        logits: (T, ..., K).
+        labels: (T, ...) integers 0 .. K - 1.
+        lengths: Steps of each sequence, integers (...); None: all T.
+        mask: Booleans (T, ...), True where a step counts; None: everywhere.
+
+    Returns:
+        The mean, (), nats; 0 where no step is there. Where traced labels or lengths are out of
+        range, it and its derivative are NaN.
+
+    Raises:
+        ValueError: Labels are no integers of the logits' shape, or known labels or lengths are out
+            of range.
+        TypeError: The logits are no array of floats, or the labels no array of numbers.
+
+    Example:
+        >>> from recur.flax import models
+        >>> loss = models.cross_entropy(jnp.zeros((3, 2, 4)), jnp.ones((3, 2), int))
+        >>> print(f"{loss:.4f}")  # log 4
+        1.3863
     """
     if labels.shape != logits.shape[:-1]:
         raise ValueError(

@@ -24,18 +24,48 @@ Pick = Callable[[Array, Array], Array]  # (key, logits) -> symbols
 
 @expect.arguments(logits=expect.floats)
 def greedy(key: Array, logits: Array) -> Array:
-    """The likeliest symbol; draws nothing."""
+    """The pick of the likeliest symbol; draws nothing.
+
+    Args:
+        key: Not used.
+        logits: (..., K).
+
+    Returns:
+        Symbols (...), integers.
+
+    Raises:
+        TypeError: The logits are no array of floats.
+
+    Example:
+        >>> from recur.flax import models
+        >>> print(models.greedy(None, jnp.array([0.0, 2.0, 1.0])))
+        1
+    """
     del key
     return logits.argmax(axis=-1)
 
 
 @expect.arguments(temperature=expect.real, top_k=expect.optional(expect.integer))
 def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
-    """The pick that draws from p^(1 / temperature) of the top_k likeliest symbols; None: of all.
+    """The pick that draws from p^(1 / temperature) of the likeliest symbols.
 
-    Below 1 the likely ones gain. Raises ValueError for a temperature that is known and not above 0,
-    the limit of which is `greedy`, and for top_k outside 1 .. K; where the temperature is traced,
-    there is no symbol: -1.
+    Args:
+        temperature: Above 0; below 1 the likely ones gain.
+        top_k: How many of the likeliest; all where None.
+
+    Returns:
+        (key, logits (..., K)) -> symbols (...); -1 where a traced temperature is not above 0. It
+        raises ValueError where top_k is above K.
+
+    Raises:
+        ValueError: The temperature is known and not above 0, or top_k < 1. `greedy` is the limit.
+        TypeError: The temperature is no number, or top_k no integer.
+
+    Example:
+        >>> from recur.flax import models
+        >>> pick = models.sampled(temperature=0.5, top_k=1)
+        >>> print(pick(jax.random.key(0), jnp.array([0.0, 2.0, 1.0])))
+        1
     """
     value = known(temperature)
     if value is not None and not np.all(value > 0):

@@ -25,7 +25,25 @@ Pool = Callable[[Array, Array | None], Array]
 
 @expect.arguments(hs=expect.floats)
 def last(hs: Array, lengths: Array | None = None) -> Array:
-    """The h of the last step, (..., n)."""
+    """The h of the last step of each sequence.
+
+    Args:
+        hs: (T, ..., n).
+        lengths: Steps of each sequence, integers (...); None: all T.
+
+    Returns:
+        (..., n); zeros for a sequence of length 0, NaN for a traced length out of range.
+
+    Raises:
+        ValueError: A length that is known is out of range.
+        TypeError: hs is no array of floats.
+
+    Example:
+        >>> from recur.flax import models
+        >>> hs = jnp.arange(6.0).reshape(3, 2, 1)
+        >>> print(models.last(hs, jnp.array([3, 1]))[:, 0])
+        [4. 1.]
+    """
     if lengths is None:
         return hs[-1]
     counts, _ = _lengths(hs, lengths)
@@ -35,9 +53,24 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
 
 @expect.arguments(hs=expect.floats)
 def ends(hs: Array, lengths: Array | None = None) -> Array:
-    """Of a `Bidirectional` of two cells of one size: where each pass has seen the whole, (..., 2n).
+    """Of a `Bidirectional` of two cells of one size: where each pass has seen the whole sequence.
 
-    The forward half of the last step and the backward half of the first.
+    Args:
+        hs: (T, ..., 2n).
+        lengths: Steps of each sequence, integers (...); None: all T.
+
+    Returns:
+        The forward half of the last step and the backward half of the first, (..., 2n); zeros for a
+        sequence of length 0, NaN for a traced length out of range.
+
+    Raises:
+        ValueError: A length that is known is out of range.
+        TypeError: hs is no array of floats.
+
+    Example:
+        >>> from recur.flax import models
+        >>> print(models.ends(jnp.arange(6.0).reshape(3, 2)))
+        [4. 1.]
     """
     forward, backward = jnp.split(hs, 2, axis=-1)
     first = backward[0] if lengths is None else _of_steps(backward[0], hs, lengths)
@@ -46,7 +79,25 @@ def ends(hs: Array, lengths: Array | None = None) -> Array:
 
 @expect.arguments(hs=expect.floats)
 def mean(hs: Array, lengths: Array | None = None) -> Array:
-    """The mean h over the steps of each sequence, (..., n)."""
+    """The mean h over the steps of each sequence.
+
+    Args:
+        hs: (T, ..., n).
+        lengths: Steps of each sequence, integers (...); None: all T.
+
+    Returns:
+        (..., n); zeros for a sequence of length 0, NaN for a traced length out of range.
+
+    Raises:
+        ValueError: A length that is known is out of range.
+        TypeError: hs is no array of floats.
+
+    Example:
+        >>> from recur.flax import models
+        >>> hs = jnp.arange(6.0).reshape(3, 2, 1)
+        >>> print(models.mean(hs, jnp.array([3, 1]))[:, 0])
+        [2. 1.]
+    """
     if lengths is None:
         return hs.mean(axis=0)
     counts, _ = _lengths(hs, lengths)
@@ -56,7 +107,27 @@ def mean(hs: Array, lengths: Array | None = None) -> Array:
 
 
 class AttentionPool(nnx.Module):
-    """The mean h of `width` features, weighted by a learned score of each step."""
+    """The mean h, weighted by a learned score of each step.
+
+        sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
+
+    Raffel and Ellis 2015, arXiv:1512.08756.
+
+    Args:
+        width: Features of h, 1 or more.
+        rngs: Its `params` draws A and v.
+
+    Raises:
+        ValueError: width < 1.
+        TypeError: width is no integer, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> pool = models.AttentionPool(3, rngs=nnx.Rngs(0))
+        >>> print(pool(jnp.ones((5, 2, 3)))[0])  # a mean of ones
+        [1. 1. 1.]
+    """
 
     @expect.arguments(width=expect.count(1), rngs=expect.instance(nnx.Rngs))
     def __init__(self, width: int, *, rngs: nnx.Rngs):

@@ -17,12 +17,30 @@ from recur.flax.models.symbols import embedded
 class Tagger(nnx.Module):
     """One label a step: a linear readout of every h, or what the cell itself says.
 
-    `read` is a function (params of the cell, hs (..., n)) -> logits (..., tags) of a cell that has
-    its own read-out, such as `jordan.logits`; then there is no other. Raises ValueError where it
-    gives another number of tags.
+    A call takes xs (T, ..., d) and optionally lengths (...), and gives logits (T, ..., tags).
+    Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag for
+    the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
 
-    Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag
-    for the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
+    Args:
+        cell: A recurrence, a `Bidirectional` too.
+        d: Inputs.
+        n: Units.
+        tags: Labels, 1 or more.
+        read: (params of the cell, hs (..., n)) -> logits (..., tags) of a cell that has its own
+            read-out, such as `jordan.logits`; a linear readout where None.
+        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        rngs: Its `params` draws them.
+
+    Raises:
+        ValueError: The cell is no recurrence, tags < 1, or read gives another number of tags.
+        TypeError: A number is no integer, read no function, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> model = models.Tagger(cells.vanilla.cell, 2, 3, tags=4, rngs=nnx.Rngs(0))
+        >>> print(model(jnp.ones((5, 8, 2))).shape)
+        (5, 8, 4)
     """
 
     @expect.arguments(
@@ -61,7 +79,30 @@ class Tagger(nnx.Module):
 
 
 class Embedded(nnx.Module):
-    """A model of vectors (d,) as a model of symbols: `Embedded(Tagger(cell, d, ...), 1000, d)`."""
+    """A model of vectors (d,) as a model of symbols.
+
+    A call takes symbols (T, ...) and optionally lengths (...), and gives what the model makes of
+    their embeddings. Symbols out of range raise ValueError where known, and give NaN where traced.
+
+    Args:
+        model: (xs (T, ..., d), lengths) -> anything, such as a `Tagger`.
+        vocabulary: Symbols, 1 or more.
+        d: Features of a symbol, 1 or more.
+        rngs: Its `params` draws the embedding.
+
+    Raises:
+        ValueError: vocabulary or d is below 1.
+        TypeError: A number is no integer, model no function, or rngs no nnx.Rngs.
+
+    Example:
+        >>> from flax import nnx
+        >>> from recur.flax import models
+        >>> rngs = nnx.Rngs(0)
+        >>> tagger = models.Tagger(cells.vanilla.cell, 2, 3, tags=4, rngs=rngs)
+        >>> model = models.Embedded(tagger, vocabulary=6, d=2, rngs=rngs)
+        >>> print(model(jnp.array([0, 5, 1])).shape)
+        (3, 4)
+    """
 
     @expect.arguments(
         model=expect.function,
