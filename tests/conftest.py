@@ -92,9 +92,10 @@ def few_fast(names):
 
 
 def few_slow(names):
-    """Names of cells, of which those of FEW run with the slow tests and others by hand."""
+    """Names of cells, of which two of FEW run with the slow tests and others by hand."""
+    slow = "cfn", "lstm.peephole"
     return [
-        pytest.param(n, marks=pytest.mark.slow if n in FEW else pytest.mark.long) for n in names
+        pytest.param(n, marks=pytest.mark.slow if n in slow else pytest.mark.long) for n in names
     ]
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw, normal
+from conftest import draw, normal, some_slow
 
 from recur import Prior, analysis, cells, scan
 
@@ -65,7 +65,7 @@ def test_the_fixed_point_of_a_linear_network(x64):
     assert np.all(np.diff(np.abs(about.eigenvalues[0])) <= 1e-12)
 
 
-@pytest.mark.parametrize("which", ["gru", "lstm"])
+@pytest.mark.parametrize("which", ["lstm", *some_slow({"gru"}, "")])
 def test_points_of_gated_cells_stand_still(which, x64):
     """Whatever was found, the cell itself stays there for 100 steps."""
     cell, rng = cells.named(which), np.random.default_rng(0)

@@ -323,9 +323,10 @@ def check_gap(matrices, details):
 @pytest.mark.parametrize(
     ("systems", "steps"),
     [
-        (of_flows, 1000),
-        pytest.param(of_flows, 3000, marks=pytest.mark.slow),
-        pytest.param(of_maps, 3000, marks=pytest.mark.slow),
+        pytest.param(of_flows, 1000, marks=pytest.mark.slow),
+        pytest.param(of_maps, 1000, marks=pytest.mark.slow),
+        pytest.param(of_flows, 3000, marks=pytest.mark.long),
+        pytest.param(of_maps, 3000, marks=pytest.mark.long),
     ],
 )
 def test_the_default_gap_loses_no_exponent_of_published_systems(systems, steps):

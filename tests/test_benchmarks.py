@@ -77,7 +77,8 @@ def test_torch_gives_the_same_outputs_and_loss(cell):
     np.testing.assert_allclose(layer.step(), jnp.mean(hs**2), rtol=1e-5)
 
 
-@pytest.mark.parametrize("benchmark", [pytest.param(train_step, marks=pytest.mark.slow), forward])
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", [train_step, forward])
 def test_passes_race_and_say_so(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "rates", partial(harness.rates, 64, 1))
     config = layers.Config(**TINY, cells=("gru", "minimal"))
@@ -228,7 +229,7 @@ def test_a_sweep_of_other_members_is_refused(tmp_path, monkeypatch):
         sweep.main(sweep_members.Config(**SWEEP, rounds=1), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_exponents_race(tmp_path):
     lyapunov.main(lyapunov.Config(n=12, T=40, rounds=1, bits=64), tmp_path)
     (every, eight), summary = published(tmp_path)

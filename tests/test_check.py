@@ -14,10 +14,10 @@ from recur import Cell, Gates, Prior, Unitwise, cell_contract, cells, check_cell
 from recur.declared_gates import as_declared
 
 SIMPLE = cells.vanilla.cell
-SLOW = some_slow({"mingru"}, "")  # lstm has all that it has, and a second array
+SLOW = some_slow({"mingru", "gru.reset_before"}, "")  # lstm has more promises, and two arrays
 
 
-@pytest.mark.parametrize("which", [*SLOW, "lstm", "gru.reset_before"])
+@pytest.mark.parametrize("which", [*SLOW, "lstm"])
 def test_good_cells_pass(which):
     report = check_cell(cells.named(which))
     assert report.ok, report

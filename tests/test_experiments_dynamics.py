@@ -174,8 +174,20 @@ def test_the_exponents_sum_to_the_mean_log_determinant():
         np.testing.assert_allclose(found.exponents[s].sum(), np.mean(logs[20:]), rtol=1e-7)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
+def test_lyapunov_spectra_of_a_few_units(record, tmp_path):
+    """sigma_w = 1 and 3, of a vanilla network alone: what training does takes more of them."""
+    result = lyapunov_spectra.run(digits(cells=("vanilla",), sigmas=(1.0, 3.0), seeds=1), record)
+    stable, chaotic = result.exponents[0, :, 0, 0, 0]
+    assert stable < 0 < chaotic
+    assert result.dimensions[0, 1, 0, 0] > 1
+    assert (result.accuracies[1] > result.accuracies[0]).all()
+    figure, table = lyapunov_spectra.plot(result), lyapunov_spectra.table(result)
+    harness.save(tmp_path, result, figure, table)
+
+
+@pytest.mark.optimised
+@pytest.mark.long
 def test_lyapunov_spectra(record, tmp_path):
     config = digits(parameters=2500, steps=300, every=100, batch=50, learning_rate=5e-3)
     result = lyapunov_spectra.run(config, record)

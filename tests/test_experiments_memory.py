@@ -94,7 +94,7 @@ def test_a_rotation_copies_and_an_identity_does_not(tmp_path):
     assert found["identity"] > 3 * found["orthogonal"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plain_descent_breaks_relu_and_not_sigmoid(tmp_path, monkeypatch):
     """Without clipping, at a rate of 1; sigmoid's slope is 1/4 at most, so nothing can explode."""
     plain = lambda rate: optax.inject_hyperparams(optax.sgd)(learning_rate=rate)  # noqa: E731
@@ -114,7 +114,7 @@ def test_plain_descent_breaks_relu_and_not_sigmoid(tmp_path, monkeypatch):
     assert broken["ReLU"]["identity"].all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_memory_takes_a_slope_that_lasts(tmp_path):
     """Adding over ten steps: ReLU learns it from a Gaussian and from the identity, sigmoid only
     where its weights make up for its slope."""

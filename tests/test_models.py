@@ -508,7 +508,7 @@ def test_the_edit_distance_is_that_of_the_recursion():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_sampled_softmax_has_an_unbiased_sum():
     model = LanguageModel(GRU, K, D, N, rngs=rngs())
     features, labels = model.features(SYMBOLS), SYMBOLS[::-1]

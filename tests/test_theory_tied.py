@@ -132,7 +132,7 @@ def test_what_drifts_goes_on_and_minimal_bare_has_another_term(monkeypatch):
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_tied_theory_leaves_an_unstable_standstill(monkeypatch):
     """tanh(W h) from h = 0: networks in NumPy that start from noise, n = 256; four standard errors
     of both."""
