@@ -24,6 +24,7 @@ def record(tmp_path):
     return harness.Record(tmp_path)
 
 
+@pytest.mark.slow
 def test_error_surface(record, tmp_path):
     result = error_surface.run(error_surface.Config(points=60), record)
     assert result.slopes.max() > 30 * np.median(result.slopes)  # flat but for the wall
@@ -127,6 +128,7 @@ def test_the_chaotic_systems_are_those_of_the_paper(x64):
     np.testing.assert_allclose(h, o * np.tanh(after), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_held_unit_grows_by_a_few_nats_and_lets_go():
     """Why a short run of MinimalRNN reads a positive exponent at large sigma_w."""
     with jax.enable_x64(True):
@@ -156,6 +158,7 @@ def digits(**changes):
     return lyapunov_spectra.Config(**(values | changes))
 
 
+@pytest.mark.slow
 def test_the_exponents_sum_to_the_mean_log_determinant():
     """Along the stream, without its first digits: NumPy, from the equation of the cell."""
     keys = jax.random.split(jax.random.key(1), 2)

@@ -73,7 +73,7 @@ def draw(name, n=4, layers=2, V=9, d=3, tied=True, scale=0.07):
     ("name", "layers", "tied", "biases"),
     [
         ("lstm", 1, True, (-1, 1)),
-        ("vanilla", 1, True, ()),
+        pytest.param("vanilla", 1, True, (), marks=pytest.mark.slow),
         pytest.param("cfn", 2, False, (1, -1), marks=pytest.mark.slow),
         pytest.param("minimal", 1, True, (1,), marks=pytest.mark.slow),
     ],

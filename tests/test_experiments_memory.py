@@ -39,6 +39,7 @@ def test_methods_differ_by_their_term_alone(tmp_path):
     assert (errors(clip, clip=0.01) != descent).any()
 
 
+@pytest.mark.slow
 def test_a_solved_task_ends_its_training(tmp_path, monkeypatch):
     monkeypatch.setattr(temporal_order, "ERRORS", 1.1)  # all answers may be wrong
     errors, solved, diverged = temporal_order.fit("SGD", 10, short(), harness.Record(tmp_path))
@@ -137,8 +138,12 @@ def test_long_memory_resumes_to_the_same_end(tmp_path):
     long_memory.plot(result)
 
 
+@pytest.mark.slow  # gates are found by running the cells
 def test_every_recurrence_has_its_draws():
     assert tuple(long_memory.networks(10)) == long_memory.RECURRENCES
+
+
+def test_flags_that_cannot_be_run_are_refused():
     with pytest.raises(ValueError, match=r"no recurrence 'RNN'; there are linear, sigmoid"):
         long_memory.Config(recurrences=("RNN",))
     with pytest.raises(ValueError, match=r"every \(7\) must divide updates"):

@@ -176,7 +176,7 @@ def test_parts_hold_every_training_pair_once(dictionary):
         s2s.by_size(found, toy(dictionary, longest=1))
 
 
-@pytest.mark.parametrize("kind", ["vector", "attention"])
+@pytest.mark.parametrize("kind", [pytest.param("vector", marks=pytest.mark.slow), "attention"])
 def test_the_teacher_alone_is_teacher_forcing(dictionary, kind):
     config = toy(dictionary)
     found = loaded(config)
