@@ -1,6 +1,7 @@
 """Do the tests notice when the code is wrong? Small breaks, one at a time, and what turns red.
 
     python tests/breaks.py --count 40 --seed 0
+    python tests/breaks.py --within recur/scan/ragged.py --near
 
 A break changes one operator, comparison, number or sign of one module of recur/, or drops a term.
 It is made in a copy, where fast tests run up to the first failure: those of the files that are
@@ -132,13 +133,13 @@ def _name(function: ast.expr) -> str:
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
-def chosen(count: int, seed: int) -> list[Break]:
+def chosen(count: int, seed: int, within: str) -> list[Break]:
     """Breaks of as many modules: one of each in turn, in an order that the seed decides."""
     draw = random.Random(seed)
     modules = sorted(
         path.relative_to(ROOT)
         for path in (ROOT / "recur").rglob("*.py")
-        if path.name not in FILES_LEFT_OUT
+        if path.name not in FILES_LEFT_OUT and within in str(path)
     )
     draw.shuffle(modules)
     found = {path: breaks_of(path) for path in modules}
@@ -212,11 +213,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=40, help="breaks, one a module in turn")
     parser.add_argument("--seed", type=int, default=0, help="which breaks")
+    parser.add_argument("--within", default="", help="break only modules whose path has this text")
     parser.add_argument("--workers", type=int, default=2, help="copies tested at a time")
     parser.add_argument("--near", action="store_true", help="run the tests of the module alone")
     parser.add_argument("--list", action="store_true", help="print the breaks and end")
     flags = parser.parse_args()
-    picked = chosen(flags.count, flags.seed)
+    picked = chosen(flags.count, flags.seed, flags.within)
     if flags.list:
         print("\n".join(map(str, picked)))
         return
