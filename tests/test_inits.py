@@ -174,7 +174,7 @@ def test_the_gate_that_keeps_is_found(name):
     assert gates.writing(cell) == write
 
 
-@pytest.mark.parametrize("name", list(ROLES))
+@pytest.mark.parametrize("name", few_fast(ROLES))
 def test_the_forget_bias_decides_what_is_kept(name):
     """What is left, after one step without input, of 0.1 in each memory."""
     d = N if name == "minimal.bare" else D
