@@ -213,7 +213,9 @@ EXTREME = (  # form, prior, R
 )
 
 
-@pytest.mark.parametrize(("precise", "tolerance"), [(True, 1e-7), (False, 1e-4)])
+@pytest.mark.parametrize(
+    ("precise", "tolerance"), [(True, 1e-7), pytest.param(False, 1e-4, marks=pytest.mark.slow)]
+)
 def test_closed_forms_hold_at_large_variances(precise, tolerance):
     """The narrow peak of phi': NumPy's panels put each fixed point into its own equations."""
     for form, prior, R in EXTREME:
