@@ -85,7 +85,7 @@ def test_gradients_and_gains(x64):
     check(lambda point: gradients(scan.tied(cell, point[0]), *point[1:]), point)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_directions_in_forward_mode(x64):
     cell, point = network("gru", 3, 4, 5)
 

@@ -127,7 +127,7 @@ def test_turns_go_round_and_back():
     assert "".join(changes) == "ababab"  # warm up; there, back, there: ab ab ba ab
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_is_what_run_says_it_keeps(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "LOSSES", {"final state": memory.final})
     config = memory.Config(n=8, batch=2, d=3, lengths=(256,), timed=(40,), rounds=1)

@@ -167,10 +167,13 @@ def test_a_batch_shared_on_the_default_mesh():
     on_four_devices("Explicit", "4", "vanilla", "set")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [("Explicit", "2,2", "both"), ("Manual", "2,2", "vanilla"), ("Auto", "4", "vanilla")],
+    [
+        pytest.param(("Explicit", "2,2", "both"), marks=pytest.mark.slow),
+        pytest.param(("Manual", "2,2", "vanilla"), marks=pytest.mark.long),
+        pytest.param(("Auto", "4", "vanilla"), marks=pytest.mark.long),
+    ],
     ids=" ".join,
 )
 def test_a_batch_shared_on_every_kind_of_mesh(arguments):

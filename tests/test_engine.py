@@ -127,8 +127,13 @@ def test_gradient_in_one_argument_alone(which, x64):
     assert_close(graded(run, which=which)(*point)[0][1], expected[which])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kept", [{"ahead": True}, {"keep_mix": False}])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param({"ahead": True}, marks=pytest.mark.slow),
+        pytest.param({"keep_mix": False}, marks=pytest.mark.long),
+    ],
+)
 def test_forward_mode_second_derivatives_and_vmap(kept, x64):
     cell = cells.lstm.cell
     point = setting(cell, 3, 4, 5, (2,))

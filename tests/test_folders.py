@@ -280,10 +280,7 @@ def test_a_file_that_is_a_folder_or_the_other_way_is_said(cut, name):
 
 # Orbax opens all arrays at once and forgets those still opening when one fails
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    "count",
-    [8, pytest.param(30, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.long)])
 def test_damage_ends_equal_or_in_a_sentence(count, cut, whole, tmp_path, quick):
     folders.stale_lock(cut)
     folder = tmp_path / "again" / folders.NAME

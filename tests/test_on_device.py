@@ -456,7 +456,7 @@ def test_the_rehearsal_takes_every_part(tmp_path):
     assert "Published elsewhere, not measured here" in summary
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_leaves_what_it_measured(tmp_path):
     running, folder = begun(tmp_path, "--parts", "passes"), tmp_path / "on_device"
     while running.poll() is None:

@@ -156,8 +156,10 @@ def test_lengths_equal_each_sequence_alone(x64):
     compare(Bidirectional(GRU), lengths_as_mask(LENGTHS), lengths=LENGTHS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "reverse",
+    [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("network", [*NETWORKS.values(), Stacked(*[Bidirectional(LSTM)] * 2)])
 def test_lengths_equal_each_sequence_alone_in_every_network(network, reverse, x64):
     compare(network, lengths_as_mask(LENGTHS), reverse=reverse, lengths=LENGTHS)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import normal, some_slow
+from conftest import normal
 
 from experiments import tied_weights
 from recur import Prior, cells, theory
@@ -163,8 +163,14 @@ SIMULATED = {
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("name", some_slow({"gru"}, "minimal.bare lstm"))
-def test_tied_theory_against_networks(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "priors"),
+    [
+        pytest.param("gru", SIMULATED["gru"][:1], marks=pytest.mark.slow, id="gru, one prior"),
+        *(pytest.param(*each, marks=pytest.mark.long, id=each[0]) for each in SIMULATED.items()),
+    ],
+)
+def test_tied_theory_against_networks(name, priors, monkeypatch):
     """Q and exponents within 3 standard errors: eight networks of N units, and the theory of this
     width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. Q scatters by 3 % from
     network to network, and the theory averages over four: 3 standard errors of the difference are
@@ -173,7 +179,7 @@ def test_tied_theory_against_networks(name, monkeypatch):
         sys.modules["recur.theory.tied_weights"], "STEPS", 512
     )  # one program the less
     cell = cells.named(name)
-    for prior in SIMULATED[name]:
+    for prior in priors:
         keys = jax.random.split(KEY, NETWORKS.networks)
         seen = np.stack([tied_weights.simulate(cell, prior, key, N, NETWORKS) for key in keys])
         error = seen.std(0, ddof=1) / np.sqrt(len(seen))
