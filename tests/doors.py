@@ -142,6 +142,11 @@ door(
     "compose.steps_present",
     ALONG,
 )
+door(
+    "analysis.batched",
+    {"analysis": analysis.log_gain},
+    analysis=[*FUNCTION, analysis.fixed_points, jnp.sin],
+)
 door("analysis.log_gain", {"key": KEY, **ALONG})
 door("analysis.input_output", {**ALONG, "lags": [0, 1]}, lags=[None, 3, [], [9], [-1], [1.5], "12"])
 door("analysis.input_directions", {**ALONG, "lag": 1})
@@ -285,6 +290,7 @@ door(
 door("scan.present", {"xs": XS, "lengths": HOW["lengths"], "mask": HOW["mask"]}, xs=ARRAYS)
 door("scan.plan", {"cell": CELL, "xs": XS, **FAST}, xs=ARRAYS)
 door("scan.tied", {"cell": CELL, "params": PARAMS}, params=[LSTM_PARAMS, None, 3])
+door("scan.masked", {"body": BODY}, body=FUNCTION)
 door("scan.untied", {"cell": CELL, "prior": PRIOR, "d": D, "n": N}, prior=[3.0, None, "x"])
 door("scan.check", ALONG)
 door("scan.check_finite", {"xs": XS, "name": "xs"}, xs=[None, "x", [], XS * np.nan, 3], name=[])

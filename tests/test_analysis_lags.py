@@ -9,7 +9,7 @@ import pytest
 from conftest import LONG_RUNS, draw, normal
 from jax import lax
 
-from recur import analysis, cells, compose, scan
+from recur import analysis, cells, scan
 
 KEY = jax.random.key(3)
 T = 6
@@ -157,21 +157,6 @@ def test_a_verdict_on_an_overflow_is_none():
     assert np.isnan(found.rate)
     assert np.isnan(analysis.quantiles(logs[:, 0])).all()
     np.testing.assert_array_equal(analysis.quantiles(logs[:8])[2], [0, -3, -6])
-
-
-def test_lags_of_a_masked_body_are_refused():
-    """A step that the mask leaves out would count as a lag."""
-    cell, params, state, xs = setup("gru")
-    body, there = scan.tied(compose.masked(cell), params), np.ones(T, bool)
-    network = partial(scan.tied, compose.masked(cell))
-    for found in (
-        lambda xs: analysis.gradient_map(losses, body, state, xs, 2),
-        lambda xs: analysis.gradient_by_lag(losses, network, params, state, xs, 2),
-        lambda xs: analysis.input_output(body, state, xs, [2]),
-        lambda xs: analysis.input_directions(body, state, xs, 2),
-    ):
-        with pytest.raises(ValueError, match=r"the steps that are there: xs\[mask\]"):
-            jax.eval_shape(found, (there, xs))
 
 
 def test_bad_arguments_are_refused():

@@ -2,9 +2,13 @@
 
 Every function takes a body `(state, x) -> (state, h)`: `scan.tied(cell, params)`, a Flax cell, or
 any function; those named `network_...` take a whole map of sequences, xs -> hs. Each follows one
-trajectory; `jax.vmap` over states and inputs gives a batch. Results are natural logarithms (nats),
-so they stay finite where the quantities themselves do not. In float32 a step's own relative
-rounding is 1e-7: set `jax_enable_x64` for small singular values.
+trajectory, and `batched` makes of it the analysis of many. The inputs `xs` are arrays (T, ..., d),
+or for a network that runs by itself a number of steps, an int: the body's x is then an array (0,).
+Where the body has a mask (`scan.masked`, `compose.masked`), a step that it leaves out takes no time
+and counts as no lag, and what is told of each step is NaN there.
+
+Results are natural logarithms (nats), so they stay finite where the quantities themselves do not.
+In float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.
 """
 
 from recur.analysis.equilibria import OUTCOMES, Points, describe_points, distinct, fixed_points
@@ -27,6 +31,7 @@ from recur.analysis.lyapunov_exponents import (
     lyapunov,
     lyapunov_details,
 )
+from recur.analysis.many_trajectories import batched
 from recur.analysis.matrix_free import Density, singular_density, top_log_singular_values
 from recur.analysis.perturbation_gain import log_gain
 from recur.analysis.singular_values import (
@@ -43,6 +48,7 @@ from recur.analysis.whole_networks import (
 )
 
 __all__ = [
+    "batched",
     "log_gain",
     "log_singular_values",
     "singular_value_details",

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax import Array, lax
 
-from recur.analysis.numerics.flat_state import flatten
+from recur.analysis.numerics.flat_state import as_inputs, flatten, known_steps
 from recur.core import Body, Tree
 from recur.jaxpr import evaluate
 
@@ -18,11 +18,12 @@ def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
         A list of arrays (T, ...), values in 0 .. 1, in the order in which a step computes them,
-        such as forget, input, output for `lstm.cell`, update and reset for a GRU.
+        such as forget, input, output for `lstm.cell`, update and reset for a GRU. NaN at a step
+        that a mask leaves out.
 
     Raises:
         ValueError: There is no sigmoid, or the body cannot be scanned over xs.
@@ -36,6 +37,7 @@ def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
         >>> print(gate[:, 0])
         [0.119 0.5   0.881]
     """
+    xs = as_inputs(state, xs)
     flatten(body, state, xs)  # its errors
 
     def step(state: Tree, x: Tree) -> tuple[Tree, list[Array]]:
@@ -57,4 +59,4 @@ def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
             "a step of this network computes no logistic sigmoid outside loops, so it has no gate "
             "whose openness could be read"
         )
-    return gates
+    return [known_steps(body, state, xs, gate) for gate in gates]

@@ -9,8 +9,10 @@ from jax import Array, lax
 from recur import expect
 from recur.analysis.numerics.flat_state import (
     Step,
+    as_inputs,
     finite_or_nan,
     flatten,
+    known_steps,
     log_norm,
     precise,
     pullback,
@@ -31,11 +33,11 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
         loss: hs (T, ..., n) -> a number.
         body: One step, (state, x) -> (state, h), where h is an array of the new state.
         state: The state before the first step.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
         log |dloss/dh_t| (T,), nats. -inf where it is exactly zero, NaN where a state, an output or
-        a cotangent on the way is not finite.
+        a cotangent on the way is not finite, and at a step that a mask leaves out.
 
     Raises:
         ValueError: The body cannot be scanned over xs, it returns an output that is no part of its
@@ -52,6 +54,7 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
         >>> print(norms(loss, body, jnp.zeros(1), jnp.zeros((4, 1))))  # -lag log 2
         [-2.079 -1.386 -0.693  0.   ]
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
     where = position_of_output(body, state, xs)
     before, hs = trajectory(step, start, xs)
@@ -73,7 +76,8 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
         return (v, top + log_v), top + log
 
     nothing = (jnp.zeros_like(start), jnp.full((), -jnp.inf, start.dtype))
-    return lax.scan(back, nothing, (before, xs, direct), reverse=True)[1]
+    logs = lax.scan(back, nothing, (before, xs, direct), reverse=True)[1]
+    return known_steps(body, state, xs, logs)
 
 
 def trajectory(step: Step, start: Array, xs: Tree) -> tuple[Array, Array]:

@@ -18,13 +18,14 @@ from recur import expect, scan
 from recur.analysis.gradients import position_of_output, trajectory
 from recur.analysis.numerics.flat_state import (
     Step,
+    as_inputs,
     finite_or_nan,
     flatten,
     integer,
     log_norm,
     precise,
+    present,
     pullback,
-    require_every_step,
 )
 from recur.core import Body, Tree
 from recur.tables import tabled
@@ -42,17 +43,18 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     Args:
         losses: hs (T, ..., n) -> the loss of each step (T,), which depends on that step's output
             alone.
-        body: One step, (state, x) -> (state, h), without a mask; h is an array of the new state.
+        body: One step, (state, x) -> (state, h), where h is an array of the new state. With a mask,
+            lags count the steps that are there.
         state: The state before the first step.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         lags: The furthest lag, within 0 .. T-1.
 
     Returns:
-        Natural logarithms (T, lags + 1). NaN where t < lag, -inf for an exact zero.
+        Natural logarithms (T, lags + 1). NaN where t < lag and in the row of a step that
+        is not there, -inf for an exact zero.
 
     Raises:
-        ValueError: lags is outside 0 .. T-1, the losses have another shape, the body has a mask, or
-            as in `gradient_norms`.
+        ValueError: lags is outside 0 .. T-1, the losses have another shape, or as in `gradient_norms`.
         TypeError: lags is no integer, or losses no function.
 
     Example:
@@ -67,22 +69,28 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
          [ 0.    -0.693    nan]
          [ 0.    -0.693 -1.386]]
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
-    require_every_step(body, state, xs)
+    there = present(body, state, xs)
     where = position_of_output(body, state, xs)
     lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)
 
     def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:
-        s, x, g = now
-        logs, V = _arrive(*carry, g, where)
+        s, x, *arriving = now
+        logs, V = _arrive(*carry, where, *arriving)
         seen = logs + log_norm(V[:, where], axis=1)[0]
         growth, V = log_norm(jax.vmap(pullback(step, s, x))(V), axis=1)
         return (logs + growth, V), seen
 
-    rows = lax.scan(back, _nothing(start, lags), (before, xs, g), reverse=True)[1]
-    at = np.arange(scan.length(xs))[:, None] - np.arange(lags + 1)  # the row of t and lag
-    return jnp.where(at >= 0, rows[at, np.arange(lags + 1)], jnp.nan)
+    now = before, xs, g, *([] if there is None else [there])
+    rows = lax.scan(back, _nothing(start, lags), now, reverse=True)[1]
+    if there is None:
+        at = np.arange(scan.length(xs))[:, None] - np.arange(lags + 1)  # the row of t and lag
+        return jnp.where(at >= 0, rows[at, np.arange(lags + 1)], jnp.nan)
+    number = jnp.cumsum(there)[:, None] - 1 - np.arange(lags + 1)  # of the steps that are there
+    row = jnp.argsort(~there, stable=True)[number]
+    return jnp.where(there[:, None] & (number >= 0), rows[row, np.arange(lags + 1)], jnp.nan)
 
 
 @expect.arguments(losses=expect.function, network=expect.function)
@@ -105,11 +113,12 @@ def gradient_by_lag(
         network: params -> a body, such as `partial(scan.tied, cell)`.
         params: A pytree of arrays.
         state: The state before the first step, held fixed.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         lags: The furthest lag, within 0 .. T-1; with T - 1 the terms add up to the whole gradient.
 
     Returns:
-        A tree like params, leaves (lags + 1, *shape).
+        A tree like params, leaves (lags + 1, *shape). With a mask, E sums the losses of the steps that
+        are there, and lags count these.
 
     Raises:
         ValueError: As in `gradient_map`.
@@ -128,16 +137,17 @@ def gradient_by_lag(
         >>> print(terms, terms.sum())  # E = 3 + 2 w + w^2, so dE/dw = 3
         [2.5 0.5 0. ] 3.0
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(network(params), state, xs)
-    require_every_step(network(params), state, xs)
+    there = present(network(params), state, xs)
     where = position_of_output(network(params), state, xs)
     lags = integer("lags", lags)
     before, g = _direct(losses, step, start, xs, lags)
 
     def back(carry: tuple, now: tuple) -> tuple[tuple, None]:
         (logs, V), terms = carry
-        s, x, g = now
-        logs, V = _arrive(logs, V, g, where)
+        s, x, *arriving = now
+        logs, V = _arrive(logs, V, where, *arriving)
 
         def next_state(s: Array, params: Tree) -> Array:
             return flatten(network(params), state, xs)[0](s, x)[0]
@@ -151,7 +161,8 @@ def gradient_by_lag(
 
     zeros = jax.tree.map(lambda p: jnp.zeros((lags + 1, *p.shape), p.dtype), params)
     carry = (_nothing(start, lags), zeros)
-    return lax.scan(back, carry, (before, xs, g), reverse=True)[0][1]
+    now = before, xs, g, *([] if there is None else [there])
+    return lax.scan(back, carry, now, reverse=True)[0][1]
 
 
 @tabled()
@@ -255,8 +266,16 @@ def _nothing(start: Array, lags: int) -> tuple[Array, Array]:
     )
 
 
-def _arrive(logs: Array, V: Array, g: Array, where: slice) -> tuple[Array, Array]:
-    """One step back: every cotangent is one lag older, and this step's own enters at lag 0."""
+def _arrive(
+    logs: Array, V: Array, where: slice, g: Array, there: Array | None = None
+) -> tuple[Array, Array]:
+    """One step back: every cotangent is one lag older, and this step's own enters at lag 0.
+
+    Nothing happens at a step that is not there.
+    """
     log, unit = log_norm(g)
-    V = jnp.roll(V, 1, axis=0).at[0].set(0).at[0, where].set(unit)
-    return jnp.roll(logs, 1).at[0].set(log), V
+    new = jnp.roll(V, 1, axis=0).at[0].set(0).at[0, where].set(unit)
+    older = jnp.roll(logs, 1).at[0].set(log)
+    if there is None:
+        return older, new
+    return jnp.where(there, older, logs), jnp.where(there, new, V)

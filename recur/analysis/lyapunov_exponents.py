@@ -15,11 +15,10 @@ import numpy as np
 from jax import Array, lax
 
 from recur import expect, scan
-from recur.analysis.numerics.flat_state import flatten, precise
+from recur.analysis.numerics.flat_state import as_inputs, flatten, precise, present
 from recur.analysis.numerics.orthonormal_frame import directions, transport
 from recur.analysis.numerics.qr import lq
 from recur.analysis.numerics.step_jacobian import push_forward
-from recur.compose.presence import steps_present
 from recur.core import Body, Tree
 from recur.tables import tabled
 
@@ -66,7 +65,7 @@ def lyapunov(
         key: Draws the first frame.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m; all m where None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
         every: Steps between two QRs; chosen along the way where None.
@@ -115,7 +114,7 @@ def lyapunov_details(
         key: Draws the first frame.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m; all m where None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
         every: Steps between two QRs; chosen along the way where None.
@@ -138,6 +137,7 @@ def lyapunov_details(
         >>> print(f"{found.dimension:.3f} {found.entropy:.3f}")  # 1 + log 2 / log 2.5, log 2
         1.756 0.693
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
     m = start.size
     k = m if k is None else k
@@ -232,7 +232,7 @@ def flossing(
         key: Draws the first frame.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
         every: Steps between two QRs.
@@ -271,7 +271,7 @@ def finite_growth(
         key: Draws the first frame.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
 
@@ -291,6 +291,7 @@ def finite_growth(
         >>> print(abs(growth(key, body, jnp.array([0.3]), xs) - jnp.log(2)) < 0.02)
         [ True]
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
     _require_range(k, start.size, discard, scan.length(xs), 1)
     size = jnp.finfo(start.dtype).eps ** (1 / 3)  # where rounding and curvature err equally
@@ -313,19 +314,9 @@ def finite_growth(
 
 
 def happening(body: Body, state: Tree, xs: Tree) -> Array:
-    """Which steps are there, (T,) integers 0 or 1; all where the body has no mask.
-
-    Raises ValueError where sequences side by side have masks of their own.
-    """
-    present = steps_present(body, state, xs)
-    if present is None:
-        return jnp.ones(scan.length(xs), int)
-    if present.ndim > 1:
-        raise ValueError(
-            "exponents are growth per step, so a mask must be that of one sequence, (T,); got "
-            f"{present.shape}. Take jax.vmap over the sequences"
-        )
-    return present.astype(int)
+    """Which steps are there, (T,) integers 0 or 1; all where the body has no mask."""
+    there = present(body, state, xs)
+    return jnp.ones(scan.length(xs), int) if there is None else there.astype(int)
 
 
 def _standard_error(total: Array, covered: Array) -> Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect
-from recur.analysis.numerics.flat_state import flatten, integer, log_norm, precise
+from recur.analysis.numerics.flat_state import as_inputs, flatten, integer, log_norm, precise
 from recur.core import Body, Tree
 from recur.tables import tabled
 
@@ -46,7 +46,7 @@ def top_log_singular_values(
         key: Draws the two vectors.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many values.
         products: Size of the Krylov space, k .. m; 2k + 10, at most m, where None.
 
@@ -100,7 +100,7 @@ def singular_density(
         key: Draws the vectors.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         products: M, the nodes of each vector, 1 .. m.
         probes: P, the number of vectors.
 
@@ -143,6 +143,7 @@ def _operator(
     key: Array, body: Body, state: Tree, xs: Tree
 ) -> tuple[Callable[[Array], Array], Array, int]:
     """A, the log of the factor taken out of it, and the size m of the state."""
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
 
     def push(s: Array, v: Array, x: Tree) -> tuple[Array, Array]:

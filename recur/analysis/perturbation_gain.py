@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from recur import expect
-from recur.analysis.numerics.flat_state import flatten, log_norm, precise
+from recur.analysis.numerics.flat_state import as_inputs, flatten, log_norm, precise
 from recur.core import Body, Tree
 
 
@@ -21,7 +21,7 @@ def log_gain(key: Array, body: Body, state: Tree, xs: Tree) -> Array:
         key: Draws v, a random unit vector.
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
         log |J_t v| (T,), nats, for J_t = d state_t / d state_0; -inf where the perturbation dies
@@ -40,6 +40,7 @@ def log_gain(key: Array, body: Body, state: Tree, xs: Tree) -> Array:
         >>> print(gain(key, body, jnp.zeros(3), jnp.zeros((4, 3))))  # t log 2
         [0.693 1.386 2.079 2.773]
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
     _, v = log_norm(jax.random.normal(key, start.shape, start.dtype))
 

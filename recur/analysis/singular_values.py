@@ -13,11 +13,12 @@ from recur.analysis.gradients import trajectory
 from recur.analysis.numerics import matrix_product as product
 from recur.analysis.numerics.flat_state import (
     Step,
+    as_inputs,
     finite_or_nan,
     flatten,
     integers,
     precise,
-    require_every_step,
+    present,
     require_inputs,
 )
 from recur.analysis.numerics.qr import lq, qr
@@ -57,7 +58,7 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
         Their natural logarithms (m,), descending. -inf is for exact zeros alone. NaN where rounding
@@ -85,7 +86,7 @@ def singular_value_details(body: Body, state: Tree, xs: Tree) -> SingularValues:
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
         Logs and their rounding, (m,) each; nats.
@@ -102,6 +103,7 @@ def singular_value_details(body: Body, state: Tree, xs: Tree) -> SingularValues:
         >>> print(found.logs, (found.rounding < 1e-3).all())
         [-23.613 -40.744] True
     """
+    xs = as_inputs(state, xs)
     flatten(body, state, xs)  # its errors
     return SingularValues(*differentiable(_values, _change, body, state, xs))
 
@@ -169,17 +171,19 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     `log_singular_values`.
 
     Args:
-        body: One step, (state, x) -> (state, h). It has no mask, which would leave steps out.
+        body: One step, (state, x) -> (state, h). With a mask, T is the last step that is there and
+            lags count those that are.
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, ..., d); of a tuple (noise, input), x is the last array.
         lags: Steps before the last input, each within 0 .. T-1.
 
     Returns:
         Natural logarithms (len(lags), min(n, d)). Each row is descending and accurate relative to
-        itself, and NaN where rounding swamps a value, as in `log_singular_values`.
+        itself, and NaN where rounding swamps a value, as in `log_singular_values`, and for a lag
+        beyond the first step that is there.
 
     Raises:
-        ValueError: A lag is outside 0 .. T-1, the body has a mask, or it does not fit state and xs.
+        ValueError: A lag is outside 0 .. T-1, or the body does not fit state and xs.
         TypeError: A lag is no integer.
 
     Example:
@@ -192,6 +196,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
          [-0.105 -0.693]
          [-0.948 -6.238]]
     """
+    xs = as_inputs(state, xs)
     scan.require_float(xs)
     require_inputs(xs)
     flatten(body, state, xs)  # its errors
@@ -206,7 +211,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
 def _input_values(lags: list[int], body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
     """Logs and rounding of the singular values of dh_T/dx_{T-lag}, for each lag."""
     step, start = flatten(body, state, xs)
-    require_every_step(body, state, xs)
+    where = places(lags, present(body, state, xs))
     h = _output(step, start, xs)
     k = min(h.size, scan.input_array(xs)[0].size)
 
@@ -214,7 +219,8 @@ def _input_values(lags: list[int], body: Body, state: Tree, xs: Tree) -> tuple[A
         logs = product.log_singular_values(product.times(factor, total))
         return jnp.pad(logs, (0, k - logs.size), constant_values=-jnp.inf)
 
-    return compare(partial(_back, lags, step, start, xs, spectrum), start.dtype)
+    logs, rounding = compare(partial(_back, where, step, start, xs, spectrum), start.dtype)
+    return jnp.where(where.known[:, None], logs, jnp.nan), rounding
 
 
 def _input_change(
@@ -225,16 +231,14 @@ def _input_change(
     The factors act on (what x_{T-lag} changes by, what the state changes by): one program for all
     lags.
     """
-    reach = max(lags)
     step, start = flatten(body, state, xs)
+    where = places(lags, present(body, state, xs))
     h, d = _output(step, start, xs), scan.input_array(xs)[0].size
     k = min(h.size, d)
 
-    at = jnp.asarray(lags)
-
     def data(body: Body, state: Tree, xs: Tree) -> tuple[Step, Tree]:
         step, start = flatten(body, state, xs)
-        return step, (jnp.arange(reach, -1, -1), *_late(step, start, xs, reach))
+        return step, (jnp.arange(where.reach, -1, -1), *late(step, start, xs, where))
 
     def chain(step: Step, data: Tree, lag: Array) -> Chain:
         def pushed(out: int, now: Tree, W: Array) -> Array:
@@ -253,14 +257,14 @@ def _input_change(
         U = product.orthogonalised(product.times(factor, total)).rows
         return jnp.pad(U, ((0, k - len(U)), (0, 0))) @ product.orthogonal(h.size, h.dtype)
 
-    U = _back(lags, step, start, xs, left)
+    U = _back(where, step, start, xs, left)
     here = partial(chain, *data(body, state, xs))
-    weights = lax.map(lambda now: from_left(here(now[0]), now[1], d + start.size), (at, U))
+    weights = lax.map(lambda now: from_left(here(now[0]), now[1], d + start.size), (where.back, U))
 
     @precise
     def value(body: Body, state: Tree, xs: Tree) -> Array:
         there = partial(chain, *data(body, state, xs))
-        return lax.map(lambda now: total_change(there(now[0]), now[1]), (at, weights))
+        return lax.map(lambda now: total_change(there(now[0]), now[1]), (where.back, weights))
 
     return value
 
@@ -268,8 +272,31 @@ def _input_change(
 Read = Callable[[Array, product.Graded], Array]
 
 
+class Places(NamedTuple):
+    """Where L lags lie, in steps back from the last step that is there."""
+
+    reach: int  # as far as any lies
+    back: Array  # (L,)
+    known: Array  # (L,) whether there is such a step
+    rest: Array | None  # steps after the last that is there; None where all are there
+
+
+def places(lags: list[int], there: Array | None) -> Places:
+    """The places of lags that count the steps which are `there` (T,)."""
+    wanted = jnp.asarray(lags)
+    if there is None:
+        return Places(max(lags), wanted, jnp.ones(len(lags), bool), None)
+    T = len(there)
+    last = jnp.max(jnp.where(there, jnp.arange(T), 0))
+    later = there.sum() - jnp.cumsum(there)
+    match = there & (later == wanted[:, None])
+    known = match.any(axis=1)
+    back = jnp.where(known, last - jnp.argmax(match, axis=1), 0)
+    return Places(T - 1, back, known, T - 1 - last)
+
+
 def _back(
-    lags: list[int],
+    where: Places,
     step: Step,
     start: Array,
     xs: Tree,
@@ -277,10 +304,9 @@ def _back(
     round: Round = exact,
 ) -> Array:
     """read(R, total) for each lag, dh_T/dx_{T-lag} = C' total' R' (a rotation), C `orthogonal`."""
-    reach = max(lags)
     h = _output(step, start, xs)
-    pull = _pullback(step, start, xs, reach, round)
-    wanted = jnp.isin(jnp.arange(1, reach + 1), jnp.asarray(lags))
+    pull = _pullback(step, start, xs, where, round)
+    wanted = jnp.isin(jnp.arange(1, where.reach + 1), where.back)
 
     def here(CB: Array, total: product.Graded) -> Array:
         return read(qr(round(CB, rms(CB)).T)[1], total)
@@ -300,8 +326,8 @@ def _back(
     like = jax.eval_shape(lambda: now)
     Q, R = qr(round(CJ, rms(CJ)).T)  # h may be wider than the state
     carry = Q.T, product.times(R, one)
-    _, rows = lax.scan(back, carry, (jnp.arange(1, reach + 1), wanted))
-    return jnp.concatenate([now[None], rows])[jnp.asarray(lags)]
+    _, rows = lax.scan(back, carry, (jnp.arange(1, where.reach + 1), wanted))
+    return jnp.concatenate([now[None], rows])[where.back]
 
 
 def _output(step: Step, start: Array, xs: Tree) -> jax.ShapeDtypeStruct:
@@ -309,14 +335,22 @@ def _output(step: Step, start: Array, xs: Tree) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(step, start, jax.tree.map(lambda leaf: leaf[0], xs))[1]
 
 
-def _late(step: Step, start: Array, xs: Tree, reach: int) -> tuple[Array, Tree]:
-    """The states before the last reach + 1 steps, and the inputs of those."""
-    early, late = (
+def late(step: Step, start: Array, xs: Tree, where: Places) -> tuple[Array, Tree]:
+    """The states before the last reach + 1 steps, and the inputs of those.
+
+    Steps after the last that is there come first, where no lag finds them.
+    """
+    rest = where.rest
+    if rest is not None:
+        pairs = trajectory(step, start, xs)[0], xs
+        return jax.tree.map(lambda leaf: jnp.roll(leaf, rest, axis=0), pairs)
+    reach = where.reach
+    early, last = (
         jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], xs)
         for part in (slice(None, -1 - reach), slice(-1 - reach, None))
     )
     first, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, early)
-    return trajectory(step, first, late)[0], late
+    return trajectory(step, first, last)[0], last
 
 
 def _split_last(data: Tree) -> tuple[Tree, Tree]:
@@ -338,15 +372,15 @@ def _by_input(step: Step, now: Tree, out: int) -> tuple[Callable[[Array, Array],
     return after, inputs[-1].ravel()
 
 
-def _pullback(step: Step, start: Array, xs: Tree, reach: int, round: Round) -> Pull:
-    """(lag, out, C) -> C J, C B for J = d/d state and B = d/dx of a step 0 .. reach before the end.
+def _pullback(step: Step, start: Array, xs: Tree, where: Places, round: Round) -> Pull:
+    """(back, out, C) -> C J, C B for J = d/d state and B = d/dx, 0 .. reach steps before the end.
 
     They are those of the new state for out = 0 and of the output for out = 1.
     """
-    states, late = _late(step, start, xs, reach)
+    pairs = late(step, start, xs, where)
 
-    def pull(lag: Array, out: int, C: Array) -> tuple[Array, Array]:
-        s, now = jax.tree.map(lambda leaf: leaf[reach - lag], (states, late))
+    def pull(back: Array, out: int, C: Array) -> tuple[Array, Array]:
+        s, now = jax.tree.map(lambda leaf: leaf[where.reach - back], pairs)
         after, x = _by_input(step, now, out)
         value, vjp = jax.vjp(after, round(s, s), x)
         CJ, CB = jax.vmap(vjp)(C)

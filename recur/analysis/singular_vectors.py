@@ -1,7 +1,7 @@
 """Which inputs matter: singular vectors of long products, and the spectrum of every single step."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,19 @@ from recur import scan
 from recur.analysis.numerics import matrix_product as product
 from recur.analysis.numerics.flat_state import (
     Step,
+    as_inputs,
     finite_or_nan,
     flatten,
     integer,
+    known_steps,
     precise,
-    require_every_step,
+    present,
     require_inputs,
 )
 from recur.analysis.numerics.qr import qr, singular_values
 from recur.analysis.numerics.rounding import Round, judge, rms, twice
 from recur.analysis.numerics.step_jacobian import generic, push_forward
+from recur.analysis.singular_values import late, places
 from recur.core import Body, Tree
 from recur.tables import tabled
 
@@ -41,7 +44,8 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     O(lag m n d). Differentiable in forward mode.
 
     Args:
-        body: One step, (state, x) -> (state, h). It has no mask.
+        body: One step, (state, x) -> (state, h). With a mask, T and the lag are those of
+            `input_output`.
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, d), without batch axes.
         lag: Steps before the last input, within 0 .. T-1.
@@ -64,46 +68,58 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
         >>> print(found.logs, abs(found.inputs[0]))
         [-0.316 -2.079] [1. 0.]
     """
+    xs = as_inputs(state, xs)
     scan.require_float(xs)
     require_inputs(xs)
     step, start = flatten(body, state, xs)
-    require_every_step(body, state, xs)
     T, lag = scan.number_of_steps(xs, "a lag"), integer("lag", lag)
     if not 0 <= lag < T:
         raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
-    s, _ = lax.scan(lambda s, x: (step(s, x)[0], None), start, _steps(xs, 0, T - 1 - lag))
-    svd = twice(partial(_decomposition, step, s, _steps(xs, T - 1 - lag, T)), start.dtype)
-    logs, _ = judge(svd.log)
+    where = places([lag], present(body, state, xs))
+    entry = where.reach - where.back[0]
+    find = partial(_decomposition, step, *late(step, start, xs, where), lag, entry)
+    svd = twice(find, start.dtype)
+    logs = jnp.where(where.known, judge(svd.log)[0], jnp.nan)
     return InputDirections(logs, jnp.where(jnp.isnan(logs)[:, None], jnp.nan, svd.rows[0]))
 
 
-def _decomposition(step: Step, s: Array, xs: Tree, round: Round) -> product.Graded:
-    """The singular values of the last output by the first input, and its right vectors."""
-    inputs, structure = jax.tree.flatten(jax.tree.map(lambda leaf: leaf[0], xs))
-    push, steps = generic(step), scan.length(xs)
+def _decomposition(
+    step: Step, before: Array, xs: Tree, lag: int, entry: Array, round: Round
+) -> product.Graded:
+    """The singular values of the last output by the input of step `entry`, and right vectors."""
+    s, x = _at(entry, before, xs)
+    inputs, structure = jax.tree.flatten(x)
+    push = generic(step)
 
     def enter(x: Array) -> tuple[Array, Array]:
         x = x.reshape(inputs[-1].shape)
         return step(round(s, s), jax.tree.unflatten(structure, [*inputs[:-1], x]))
 
     after, h = jax.jacfwd(enter)(inputs[-1].ravel())  # (m, d) and (n, d)
-    if steps == 1:
+    if lag == 0:
         h = h.reshape(-1, h.shape[-1])
         return product.orthogonalised(_tall(round(h, rms(h))))
 
-    def advance(carry: tuple, x: Tree) -> tuple[tuple, None]:
-        before, Q, total = carry
-        _, Qt = push(round(before, before), Q.T, x)
+    def advance(carry: tuple, now: tuple) -> tuple[tuple, None]:
+        Q, total = carry
+        t, s, x = now
+        _, Qt = push(round(s, s), Q.T, x)
         Q, R = qr(round(Qt.T, rms(Qt)))
-        return (step(before, x)[0], Q, product.times(R, total)), None
+        new = Q, product.times(R, total)
+        return jax.tree.map(lambda new, old: jnp.where(t > entry, new, old), new, carry), None
 
     Q, R = qr(round(after, rms(after)))
-    carry = (step(s, jax.tree.unflatten(structure, inputs))[0], Q, product.graded(R))
-    (s, Q, total), _ = lax.scan(advance, carry, _steps(xs, 1, steps - 1))
-    last = jax.tree.map(lambda leaf: leaf[-1], xs)
-    _, out = jax.linearize(lambda s: step(s, last)[1].ravel(), round(s, s))
+    now = jax.tree.map(lambda leaf: leaf[1:-1], (jnp.arange(len(before)), before, xs))
+    (Q, total), _ = lax.scan(advance, (Q, product.graded(R)), now)
+    s, x = _at(-1, before, xs)
+    _, out = jax.linearize(lambda s: step(s, x)[1].ravel(), round(s, s))
     _, R = qr(jax.vmap(out, in_axes=1, out_axes=1)(Q))
     return product.orthogonalised(product.times(R, total))
+
+
+def _at(t: Any, *along: Tree) -> Tree:
+    """What there is at step t."""
+    return jax.tree.map(lambda leaf: leaf[t], along)
 
 
 @precise
@@ -115,10 +131,10 @@ def one_step_spectra(body: Body, state: Tree, xs: Tree) -> Array:
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d).
+        xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
-        Singular values (T, m), each row descending.
+        Singular values (T, m), each row descending; NaN at a step that a mask leaves out.
 
     Raises:
         ValueError: The body does not fit state and xs.
@@ -132,6 +148,7 @@ def one_step_spectra(body: Body, state: Tree, xs: Tree) -> Array:
         [[1.   1.  ]
          [1.   0.42]]
     """
+    xs = as_inputs(state, xs)
     step, start = flatten(body, state, xs)
     push = push_forward(body, state, step, start.size)
 
@@ -139,12 +156,7 @@ def one_step_spectra(body: Body, state: Tree, xs: Tree) -> Array:
         after, Jt = push(s, jnp.eye(start.size, dtype=start.dtype), x)
         return after, singular_values(finite_or_nan(Jt, s, after, Jt))
 
-    return lax.scan(advance, start, xs)[1]
-
-
-def _steps(xs: Tree, first: int, end: int) -> Tree:
-    """The inputs of the steps first .. end - 1."""
-    return jax.tree.map(lambda leaf: leaf[first:end], xs)
+    return known_steps(body, state, xs, lax.scan(advance, start, xs)[1])
 
 
 def _tall(J: Array) -> product.Graded:

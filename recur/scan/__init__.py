@@ -11,7 +11,7 @@ from recur.scan.input_checks import (
     number_of_steps,
     require_float,
 )
-from recur.scan.one_step import Tied, tied, untied
+from recur.scan.one_step import Tied, masked, tied, untied
 from recur.scan.over_time import run, states, total, truncated
 from recur.scan.planning import Plan, plan
 from recur.scan.ragged import known_present, present, require_lengths
@@ -26,6 +26,7 @@ __all__ = [
     "plan",
     "Tied",
     "tied",
+    "masked",
     "untied",
     "check",
     "check_finite",

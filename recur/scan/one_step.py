@@ -1,12 +1,24 @@
 """One step as an analysis sees it: (state, x) -> (state, h)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jax import Array
 
 from recur import expect
+from recur.compose import masks
 from recur.compose.layers import NO_STEP, causal
-from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence, require_params, takes
+from recur.core import (
+    Body,
+    Cell,
+    Prior,
+    Recurrence,
+    Tree,
+    gaussian,
+    recurrence,
+    require_params,
+    takes,
+)
 
 
 @dataclass(frozen=True, eq=False)  # params are arrays, which have no hash
@@ -55,6 +67,23 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
     if not causal(cell):
         raise ValueError(NO_STEP)
     return Tied(cell, params)
+
+
+@expect.arguments(body=expect.function)
+def masked(body: Body) -> Body:
+    """The body over x = (mask, x): where the mask is False, the step does not happen.
+
+    What `compose.masked` is for a cell. Sequences of different lengths are padded to one T, and
+    `scan.present(xs, lengths)` is their mask.
+    """
+    if isinstance(body, Tied):
+        return Tied(masks.masked(body.cell), body.params)
+    cell = masks.masked(Cell(_none, _none, lambda _, state, x: body(state, x)))
+    return lambda state, x: cell.step((), state, x)
+
+
+def _none(*_: Any) -> Any:
+    """What a function has in place of a draw and a start."""
 
 
 @expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(0), n=expect.count(1))

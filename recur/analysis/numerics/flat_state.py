@@ -83,13 +83,44 @@ def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:
     return lambda v: finite_or_nan(pull(v)[0], s, after)
 
 
-def require_every_step(body: Body, state: Tree, xs: Tree) -> None:
-    """Raise ValueError for a body with a mask: lags count the steps that are there."""
-    if steps_present(body, state, xs) is not None:
+def is_count(xs: Any) -> bool:
+    """Whether this is a number of steps in place of inputs."""
+    return hasattr(xs, "__index__") and np.ndim(xs) == 0 and not isinstance(xs, bool | np.bool_)
+
+
+def as_inputs(state: Tree, xs: Tree) -> Tree:
+    """The inputs xs; of a network that runs by itself, where xs is a number of steps T, (T, 0).
+
+    Raises ValueError for fewer than one step.
+    """
+    if not is_count(xs):
+        return xs
+    if operator.index(xs) < 1:
+        raise ValueError(f"xs is a number of steps, 1 or more, or inputs (T, ..., d); got {xs}")
+    expect.arrays("state", state)
+    return np.zeros((operator.index(xs), 0), jnp.result_type(jax.tree.leaves(state)[0]))
+
+
+def present(body: Body, state: Tree, xs: Tree) -> Array | None:
+    """Which steps of one sequence are there, (T,) boolean; None for a body without a mask.
+
+    Raises ValueError where sequences side by side have masks of their own.
+    """
+    there = steps_present(body, state, xs)
+    if there is not None and there.ndim > 1:
         raise ValueError(
-            "lags count steps, and this body has a mask that leaves some of them out. Take the "
-            "cell without `masked`, and of the inputs the steps that are there: xs[mask]"
+            "the steps that are there are counted, so a mask must be that of one sequence, (T,); "
+            f"got {there.shape}. Take analysis.batched, with the sequences on the first axis"
         )
+    return there
+
+
+def known_steps(body: Body, state: Tree, xs: Tree, values: Array) -> Array:
+    """The values (T, ...), NaN at steps that a mask leaves out of all sequences."""
+    there = steps_present(body, state, xs)
+    if there is None:
+        return values
+    return scan.or_nan(there.reshape(len(there), -1).any(axis=1), values)
 
 
 def require_inputs(xs: Tree) -> None:

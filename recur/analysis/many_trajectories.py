@@ -1,0 +1,72 @@
+"""An analysis of many trajectories at once."""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import numpy as np
+
+from recur import expect
+from recur.analysis.numerics.flat_state import is_count
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ALONG = ("state", "xs")  # arguments of which each trajectory has its own
+
+
+@expect.arguments(analysis=expect.function)
+def batched(analysis: Callable[P, R]) -> Callable[P, R]:
+    """The analysis of B trajectories: `state`, `xs` and what it returns have a leading axis B.
+
+        batched(lyapunov)(key, body, states, xs, k=4)      states (B, n), xs (B, T, d) -> (B, 4)
+
+    It takes the arguments of the analysis. A `key` is split, so that each trajectory has directions
+    of its own; where xs is a number of steps, all have as many. Sequences of different lengths are
+    padded, with their masks, (B, T), beside them: xs = (mask, xs) for the body `scan.masked(body)`.
+    All else is shared; where something else differs, such as targets within a loss, take
+    `jax.vmap`, which this is. One program runs for all, so compile it once, by `jax.jit` around it.
+
+    Without `every`, Lyapunov exponents have a QR at each step here. Raises ValueError where the
+    leading axes differ, and for an analysis without an argument named `state` or `xs`.
+    """
+    signature = inspect.signature(analysis)
+    if not set(ALONG) & set(signature.parameters):
+        raise ValueError(
+            "batched takes an analysis that follows a trajectory, with arguments named state and "
+            f"xs; got one of ({', '.join(signature.parameters)})"
+        )
+
+    def of_all(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        each = {name: given[name] for name in ALONG if name in given and not is_count(given[name])}
+        B = _count(each)
+        if "key" in given:
+            expect.key("key", given["key"])
+            each["key"] = jax.random.split(given["key"], B)
+        if "every" in signature.parameters and given.get("every") is None:
+            given["every"] = 1  # under vmap a choice by the numbers computes both ways
+
+        def one(each: dict) -> R:
+            call = inspect.BoundArguments(signature, OrderedDict({**given, **each}))
+            return analysis(*call.args, **call.kwargs)
+
+        return jax.vmap(one)(each)
+
+    return of_all
+
+
+def _count(each: dict) -> int:
+    """B, the leading axis that all arrays share."""
+    for name, value in each.items():
+        expect.arrays(name, value)
+    shapes = {name: [np.shape(a) for a in jax.tree.leaves(value)] for name, value in each.items()}
+    leads = {shape[:1] for of_one in shapes.values() for shape in of_one}
+    if len(leads) != 1 or () in leads:
+        raise ValueError(
+            "batched takes B trajectories on the first axis of state and xs: leaves (B, ...) of "
+            "the state, such as cell.start(params, (B,)), and (B, T, ..., d) of the inputs, which "
+            f"jnp.moveaxis(xs, 1, 0) makes of (T, B, d); got {shapes}"
+        )
+    return leads.pop()[0]
