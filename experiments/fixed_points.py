@@ -181,7 +181,7 @@ def standing(params: Params, task: tasks.Task, key: Array, config: Config) -> tu
 
     paths, points = jax.device_get(search(picks))
     kept = analysis.distinct(points)
-    kept = analysis.Points(*(leaf[np.asarray(kept.fixed)] for leaf in kept))
+    kept = jax.tree.map(lambda leaf: leaf[np.asarray(kept.fixed)], kept)
     about = jax.device_get(jax.jit(lambda s: analysis.modes(body, s, x))(kept.states))
     answers = kept.states @ np.asarray(params.R) + np.asarray(params.c)
     return (

@@ -202,13 +202,23 @@ door("analysis.finite_growth", {"key": KEY, **ALONG, "k": 2, "discard": 1})
 door("analysis.kaplan_yorke analysis.entropy_rate", {"exponents": H}, exponents=[*NUMBERS, H[:0]])
 door(
     "analysis.fixed_points",
-    {"body": BODY, "states": HS, "x": XS[0], "descent": 3, "newton": 2, "rate": 0.5, "forward": 1},
+    {
+        "body": BODY,
+        "states": HS,
+        "x": XS[0],
+        "descent": 3,
+        "newton": 2,
+        "rate": 0.5,
+        "forward": 1,
+        "x_per_state": False,
+    },
     states=[None, "h", H[0], normal(T, 7), np.zeros((T, N), int)],
     x=[None, "x", 3, XS[0, :2]],
     descent=INDEX[:1] + INDEX[2:],
     newton=INDEX[:1] + INDEX[2:],
     rate=POSITIVE,
     forward=INDEX[:1] + INDEX[2:],
+    x_per_state=["yes", None, 1, True],
 )
 door(
     "analysis.distinct",
@@ -225,10 +235,11 @@ door(
 door("analysis.openness", ALONG)
 door(
     "analysis.stability analysis.modes",
-    {"body": BODY, "states": HS, "x": XS[0], "dt": 0.1},
+    {"body": BODY, "states": HS, "x": XS[0], "dt": 0.1, "x_per_state": False},
     states=[None, "h", H[0], normal(T, 7), np.zeros((T, N), int)],
     x=[None, "x", 3, XS[0, :2]],
     dt=[*POSITIVE, np.inf],
+    x_per_state=["yes", None, 1, True],
 )
 
 door("compose.orthogonal compose.identity compose.glorot", {"cell": CELL})

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from conftest import draw, normal, some_slow
 
 from recur import Prior, analysis, cells, scan
@@ -259,3 +260,128 @@ def test_bad_starts_are_refused():
             analysis.stability(body, np.zeros((1, 2)), np.zeros(1), dt)
     with pytest.raises(ValueError, match=r"no distance: take them from analysis\.fixed_points"):
         _ = analysis.Points(np.zeros((1, 2)), np.zeros(1)).fixed
+
+
+# --- derivatives, and inputs of their own ---------------------------------------------------------
+
+
+def wells(W, b):
+    """h = tanh(W h + b + x): with closed-over parameters, as a function of a user has."""
+
+    def body(h, x):
+        h = jnp.tanh(W @ h + b + x)
+        return h, h
+
+    return body
+
+
+def by_newton(W, b, x, h):
+    """The same fixed point by Newton's method in NumPy."""
+    for _ in range(50):
+        F = np.tanh(W @ h + b + x)
+        J = (1 - F**2)[:, None] * W
+        h = h + np.linalg.solve(np.eye(len(h)) - J, F - h)
+    return h
+
+
+def test_a_fixed_point_moves_as_the_implicit_function_theorem_says(x64):
+    """First and second derivatives by weights and input, against finite differences of Newton's."""
+    rng = np.random.default_rng(1)
+    W, b, x = 2.5 * np.eye(3) + 0.2 * rng.normal(size=(3, 3)), 0.1 * rng.normal(size=3), np.zeros(3)
+    starts, c = np.array([[0.9, 0.9, 0.9], [-0.9, 0.9, -0.9]]), rng.normal(size=(2, 3))
+    dW, dx = rng.normal(size=(3, 3)), rng.normal(size=3)
+
+    @jax.jit
+    def measure(W, x):
+        def value(t):
+            body = wells(W + t * dW, b)
+            return jnp.sum(c * analysis.fixed_points(body, starts, x + t * dx, 0, 9).states)
+
+        return value(0.0), jax.grad(value)(0.0), jax.jvp(jax.grad(value), (0.0,), (1.0,))[1]
+
+    def exact(t):
+        return sum(c[i] @ by_newton(W + t * dW, b, x + t * dx, starts[i]) for i in range(2))
+
+    h = 1e-3  # fourth-order differences: h^4, and eps / h^2 of rounding
+    steps = [exact(k * h) for k in (-2, -1, 0, 1, 2)]
+    first = np.dot([1, -8, 0, 8, -1], steps) / (12 * h)
+    second = np.dot([-1, 16, -30, 16, -1], steps) / (12 * h**2)
+    found = jax.device_get(measure(W, x))
+    np.testing.assert_allclose(found[0], steps[2], rtol=1e-12)
+    np.testing.assert_allclose(found[1], first, rtol=1e-8)
+    np.testing.assert_allclose(found[2], second, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_point_that_is_not_fixed_has_no_derivative_and_may_be_left_out(x64):
+    """h + h^2 + x: fixed at -sqrt(-x), slope 1 / (2 sqrt(-x)); for x > 0 a slow point alone."""
+
+    def body(h, x):
+        h = h + h**2 + x
+        return h, h
+
+    starts, xs = np.full((2, 1), -0.2), np.array([[-1e-2], [1e-2]])
+
+    @jax.jit
+    def measure(xs):
+        def points(xs):
+            return analysis.fixed_points(body, starts, xs, x_per_state=True)
+
+        def left_out(xs):
+            found = points(xs)
+            return jnp.where(found.fixed[:, None], found.states, 0).sum(), found
+
+        slope, found = jax.grad(left_out, has_aux=True)(xs)
+        every = jax.grad(lambda xs: points(xs).states.sum())(xs)
+        speeds = jax.grad(lambda xs: points(xs).speed.sum())(xs)
+        return found, slope, every, speeds, jax.jvp(points, (xs,), (xs,))[1].states
+
+    found, slope, every, speeds, forward = jax.device_get(measure(xs))
+    assert [analysis.OUTCOMES[k] for k in found.outcome] == ["fixed", "slow"]
+    np.testing.assert_allclose(found.states[0], -0.1, rtol=1e-9)
+    np.testing.assert_allclose(slope, [[5], [0]], rtol=1e-9)
+    np.testing.assert_allclose(every, [[5], [np.nan]], rtol=1e-9)
+    np.testing.assert_allclose(forward, [[-0.05], [np.nan]], rtol=1e-9)
+    np.testing.assert_allclose(speeds, [[0], [1e-2]], atol=1e-5)  # q = x^2 / 2 at h = 0, nearly
+
+
+def test_each_start_may_have_its_own_input(x64):
+    """h = tanh(2 h + x) for three x; points alike under different inputs are different points."""
+    body, a = vanilla(2 * np.eye(1)), 0.5
+    params = body.params._replace(V=jnp.ones((1, 1)))
+    body, xs = scan.tied(body.cell, params), np.array([[-0.1], [0.0], [0.0], [0.2]])
+    starts = np.full((4, 1), 0.9)
+
+    @jax.jit
+    def measure(xs):
+        points = analysis.fixed_points(body, starts, xs, x_per_state=True)
+        about = analysis.modes(body, points.states, xs, x_per_state=True)
+        plain = analysis.stability(body, points.states, xs, x_per_state=True)
+        return points, about, plain
+
+    points, about, plain = jax.device_get(measure(xs))
+    expected = [
+        scipy.optimize.brentq(lambda h, x=x: np.tanh(2 * h + x) - h, a, 1.1) for x in xs[:, 0]
+    ]
+    np.testing.assert_allclose(points.states[:, 0], expected, rtol=1e-12)
+    slopes = 2 * (1 - np.square(expected))
+    np.testing.assert_allclose(about.eigenvalues[:, 0].real, slopes, rtol=1e-10)
+    np.testing.assert_allclose(plain.eigenvalues[:, 0].real, slopes, rtol=1e-10)
+    np.testing.assert_array_equal(np.sort(analysis.distinct(points).inputs[:, 0]), [-0.1, 0, 0.2])
+    same = points._replace(states=np.ones((4, 1)))
+    assert len(analysis.distinct(same).speed) == 3
+    assert len(analysis.distinct(same._replace(inputs=None)).speed) == 1
+    with pytest.raises(ValueError, match=r"an input for each of the 4 states.*got float64\[3,1\]"):
+        analysis.fixed_points(body, starts, xs[:3], x_per_state=True)
+
+
+def test_a_network_without_inputs_takes_none(x64):
+    def alone(h, x):
+        assert x.shape == (0,)
+        h = jnp.cos(h)
+        return h, h
+
+    points = jax.jit(lambda s: analysis.fixed_points(alone, s, None, 0, 9))(np.full((2, 1), 0.5))
+    np.testing.assert_allclose(points.states, 0.7390851332151607, rtol=1e-14)
+    about = jax.eval_shape(lambda: analysis.modes(alone, np.ones((2, 1)), None, x_per_state=True))
+    assert about.eigenvalues.shape == (2, 1)

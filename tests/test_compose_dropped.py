@@ -34,7 +34,7 @@ def numbers(cell, d=D):
 
 
 def test_dropped_inputs_are_inputs_times_keep():
-    """A Unitwise cell, a Cell, and a stack of both, where the upper one reads the h of the lower."""
+    """A Unitwise cell, a Cell, and a stack of both, one above the other."""
     keep, between, xs = normal(T, B, D), normal(T, B, N), normal(T, B, D, seed=3)
     stack = Stacked(*map(input_dropout, CELLS))
 

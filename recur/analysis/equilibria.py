@@ -6,6 +6,10 @@ Sussillo and Barak 2013, Neural Computation 25:626. The network itself may run f
 what attracts it. Gradient descent on q finds saddles and slow points too and stays near its start.
 Newton's method on F(s) - s = 0 then makes fixed points exact, and the length of the step that it
 would take next tells a fixed point from a slow one, where q is small and no fixed point is near.
+
+A fixed point moves with the parameters and the input as the implicit function theorem says:
+
+    s = F(s; p)    =>    ds = (1 - J)^-1 (dF/dp) dp
 """
 
 import math
@@ -21,7 +25,13 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from recur import expect
-from recur.analysis.numerics.flat_state import Step, flatten, integer, precise
+from recur.analysis.numerics.flat_state import (
+    as_inputs,
+    flatten,
+    integer,
+    parametrised,
+    precise,
+)
 from recur.core import Body, Tree
 from recur.tables import tabled
 
@@ -37,6 +47,7 @@ class Points(NamedTuple):
     speed: Array  #: (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
     distance: Array | None = None  #: (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|, or NaN
     outcome: Array | None = None  #: (P,) index into OUTCOMES of how the search ended
+    inputs: Tree | None = None  #: leaves (P, ...) where each has its own input
 
     @property
     def fixed(self) -> Array:
@@ -46,7 +57,12 @@ class Points(NamedTuple):
         return self.distance <= NEAR  # false for NaN
 
 
-@expect.arguments(states=expect.arrays, x=expect.arrays, rate=expect.scalar)
+@expect.arguments(
+    states=expect.arrays,
+    x=expect.optional(expect.arrays),
+    rate=expect.scalar,
+    x_per_state=expect.one_of(False, True),
+)
 @precise
 def fixed_points(
     body: Body,
@@ -56,6 +72,7 @@ def fixed_points(
     newton: int = 15,
     rate: float = 0.5,
     forward: int = 0,
+    x_per_state: bool = False,
 ) -> Points:
     """Where the network stands still under a constant input: the ends of B searches.
 
@@ -65,14 +82,20 @@ def fixed_points(
     Starts that meet give the same point again: see `distinct`. `describe_points` says how the
     search ended. Sussillo and Barak 2013, Neural Computation 25:626.
 
+    Differentiable by parameters and input, in both modes and more than once, by the implicit
+    function theorem: through the point and not through the search, so starts have no derivative.
+    That of a point which is not fixed is NaN, but for a loss that leaves it out. The derivative of
+    the speed is that at the state held still; distance and outcome have none.
+
     Args:
         body: One step, (state, x) -> (state, h).
         states: B starts, arrays (B, ...), m numbers each.
-        x: One input, (d,).
+        x: One input, (d,); None for a network that runs by itself.
         descent: Steps of gradient descent.
         newton: Newton steps at most.
         rate: First rate of the descent, > 0.
         forward: Steps that the network runs first.
+        x_per_state: Whether x holds an input for each start, (B, d).
 
     Returns:
         B points, and an index into OUTCOMES that says how each search ended. "fixed" means that a
@@ -94,7 +117,6 @@ def fixed_points(
         >>> print(jnp.sort(points.states[:, 0]), points.fixed)
         [-0.958  0.     0.958] [ True  True  True]
     """
-    step, s, unravel = batch(body, states, x)
     descent, newton = integer("descent", descent), integer("newton", newton)
     forward = integer("forward", forward)
     if min(descent, newton, forward) < 0 or not rate > 0:
@@ -102,26 +124,84 @@ def fixed_points(
             "descent, newton and forward are numbers of steps, 0 or more, and rate > 0; got "
             f"descent = {descent}, newton = {newton}, forward = {forward}, rate = {rate}"
         )
+    s, first, x = flat_states(states, x, x_per_state)
+    system_of(body, first, x, x_per_state)  # its errors
+    build, params = parametrised(body, first, x if x_per_state else _alone(x))
 
-    def residual(s: Array) -> Array:
-        return step(s, x)[0] - s
+    def system(params: Tree, x: Tree) -> System:
+        return system_of(build(params), first, x, x_per_state)
 
+    still = system(*lax.stop_gradient((params, x)))
+    start = lax.stop_gradient(s)
+    s, q, distance, outcome = _search(still, start, descent, newton, rate, forward)
+    s, q = _implicit(system, params, x, s, q, outcome == 0)
+    states = jax.vmap(ravel_pytree(first)[1])(s)
+    return Points(states, q, distance, outcome, x if x_per_state else None)
+
+
+def _search(
+    system: "System", s: Array, descent: int, newton: int, rate: float, forward: int
+) -> tuple[Array, Array, Array, Array]:
+    """Where the starts s (B, m) end: states, speed, distance, outcome."""
     if forward:
-        after = jax.vmap(lambda s: step(s, x)[0])
-        s, _ = lax.scan(lambda s, _: (after(s), None), s, None, length=forward)
-    s, q = _descend(residual, s, descent, rate)
+        s, _ = lax.scan(lambda s, _: (system.after(s), None), s, None, length=forward)
+    s, q = _descend(system, s, descent, rate)
     distance, settled = jnp.full_like(q, jnp.nan), jnp.zeros(q.shape, bool)
     if newton:
-        s, q, distance, settled = _newton(residual, s, newton)
+        s, q, distance, settled = _newton(system, s, newton)
     outcome = jnp.where(jnp.isnan(q), 3, jnp.where(distance <= NEAR, 0, jnp.where(settled, 1, 2)))
-    return Points(jax.vmap(unravel)(s), q, distance, outcome)
+    return s, q, distance, outcome
+
+
+def _implicit(
+    system: Callable[[Tree, Tree], "System"],
+    params: Tree,
+    x: Tree,
+    s: Array,
+    q: Array,
+    fixed: Array,
+) -> tuple[Array, Array]:
+    """The states and their speed with the derivatives that the implicit function theorem gives."""
+
+    @jax.custom_jvp
+    def point(params: Tree, x: Tree, s: Array, q: Array, fixed: Array) -> tuple[Array, Array]:
+        del params, x, fixed
+        return s, q
+
+    @point.defjvp
+    def _(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+        params, x, *_, fixed = primals
+        s, q = point(*primals)
+        F, dF = jax.jvp(lambda params, x: system(params, x).after(s), primals[:2], tangents[:2])
+        A = jnp.eye(s.shape[1], dtype=s.dtype) - system(params, x).jacobians(s)
+        return (s, q), (_solve_fixed(A, dF, fixed > 0), jnp.sum((F - s) * dF, axis=1))
+
+    return point(params, x, s, q, fixed.astype(s.dtype))
+
+
+def _solve_fixed(A: Array, b: Array, fixed: Array) -> Array:
+    """A^-1 b for each point; NaN for one that is not fixed, and backward where it is asked for."""
+    constant, fixed = lax.stop_gradient(A), fixed[:, None]
+
+    def forward(_: Callable, b: Array) -> Array:
+        return jnp.where(fixed, _solve(constant, b), jnp.nan)
+
+    def backward(_: Callable, c: Array) -> Array:
+        found = jnp.where(fixed, _solve(constant.mT, c), jnp.nan)
+        return jnp.where(jnp.all(c == 0, axis=1, keepdims=True), 0, found)
+
+    def times(v: Array) -> Array:
+        return jnp.einsum("bij,bj->bi", A, v)
+
+    return lax.custom_linear_solve(times, b, forward, backward)
 
 
 @expect.arguments(points=expect.instance(Points), speed=expect.number(0), distance=expect.number(0))
 def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Points:
     """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
 
-    Slow points are among them; `Points.fixed` says which are not. For use outside jit: how many
+    Where each has its own input, points under different inputs are different points. Slow points
+    are among them; `Points.fixed` says which are not. For use outside jit: how many
     there are depends on the numbers. Warns, with `describe_points`, where none is left.
 
     Args:
@@ -142,12 +222,13 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
         [[1.]
          [0.]]
     """
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(points.states)]
-    s = np.concatenate([a.reshape(len(a), math.prod(a.shape[1:])) for a in leaves], axis=1)
+    s = _rows(points.states)
+    x = s[:, :0] if points.inputs is None else _rows(points.inputs)
     kept: list[int] = []
     for i in np.argsort(np.asarray(points.speed)):
         fast = not points.speed[i] <= speed  # or NaN
-        if not fast and (np.linalg.norm(s[kept] - s[i], axis=1) >= distance).all():
+        far = np.linalg.norm(s[kept] - s[i], axis=1) >= distance
+        if not fast and (far | (x[kept] != x[i]).any(axis=1)).all():
             kept.append(int(i))
     if not kept:
         warnings.warn(f"no point with q <= {speed:g}: {describe_points(points)}", stacklevel=3)
@@ -184,6 +265,12 @@ def describe_points(points: Points) -> str:
     return f"{q.size} starts: " + ("; ".join(parts) or "nothing to search from")
 
 
+def _rows(tree: Tree) -> np.ndarray:
+    """Arrays (P, ...) side by side, (P, m)."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return np.concatenate([a.reshape(len(a), math.prod(a.shape[1:])) for a in leaves], axis=1)
+
+
 ADVICE = (
     "",
     " (no step makes it much smaller: run the network first, forward=1000 or more, start "
@@ -201,19 +288,54 @@ def _steps(q: np.ndarray) -> str:
     return ", |F(s) - s| from {:.2g} to {:.2g}".format(*np.sqrt(2 * np.array([q.min(), q.max()])))
 
 
-def batch(body: Body, states: Tree, x: Tree) -> tuple[Step, Array, Callable[[Array], Tree]]:
-    """The flat step, the flat starts (B, m) and the way back to one state."""
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(states)}
+class System(NamedTuple):
+    """B states side by side, (B, m)."""
+
+    after: Callable[[Array], Array]  # F(s), (B, m)
+    jacobians: Callable[[Array], Array]  # dF/ds, (B, m, m)
+
+    def residual(self, s: Array) -> Array:
+        """F(s) - s."""
+        return self.after(s) - s
+
+
+def system_of(body: Body, first: Tree, x: Tree, x_per_state: bool) -> System:
+    """The step of flat states under their input; `first` is one state."""
+    xs = x if x_per_state else _alone(x)
+    step, _ = flatten(body, first, jax.tree.map(lambda leaf: leaf[:1], xs))
+    each = partial(jax.vmap, in_axes=(0, 0 if x_per_state else None))
+
+    def after(s: Array, x: Tree) -> Array:
+        return step(s, x)[0]
+
+    return System(lambda s: each(after)(s, x), lambda s: each(jax.jacfwd(after))(s, x))
+
+
+def flat_states(states: Tree, x: Tree, x_per_state: bool) -> tuple[Array, Tree, Tree]:
+    """The states flat, (B, m); one state of zeros; and the input, that of none for None."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(states)]
+    sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
             "states holds B starts on the leading axis of each of its arrays (B, ...); got shapes "
-            f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(states)]}"
+            f"{shapes}"
         )
     states, x = jax.tree.map(jnp.asarray, (states, x))
     first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), states)
-    step, _ = flatten(body, first, jax.tree.map(lambda leaf: leaf[None], x))
-    s = jax.vmap(lambda state: ravel_pytree(state)[0])(states)
-    return step, s, ravel_pytree(first)[1]
+    if x is None:
+        x = jnp.asarray(as_inputs(first, max(sizes)[0] if x_per_state else 1))
+        return flat_states(states, x if x_per_state else x[0], x_per_state)
+    if x_per_state and {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)} != sizes:
+        raise ValueError(
+            f"with x_per_state, x holds an input for each of the {sizes.pop()[0]} states on its "
+            f"first axis, (B, d); got {expect.told(x)}"
+        )
+    return jax.vmap(lambda state: ravel_pytree(state)[0])(states), first, x
+
+
+def _alone(x: Tree) -> Tree:
+    """One input as a sequence of one step."""
+    return jax.tree.map(lambda leaf: leaf[None], x)
 
 
 def _speed(F: Array) -> Array:
@@ -221,25 +343,21 @@ def _speed(F: Array) -> Array:
     return jnp.sum(F**2, axis=1) / 2
 
 
-def _descend(
-    residual: Callable[[Array], Array], s: Array, steps: int, rate: float
-) -> tuple[Array, Array]:
+def _descend(system: System, s: Array, steps: int, rate: float) -> tuple[Array, Array]:
     """Gradient descent on q, each start at its own rate."""
 
     def one(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple, None]:
         s, q, rate = carry
-        F, pull = jax.vjp(jax.vmap(residual), s)
-        return _accept(residual, s, q, rate, -pull(F)[0], grow=1.1), None
+        F, pull = jax.vjp(system.residual, s)
+        return _accept(system, s, q, rate, -pull(F)[0], grow=1.1), None
 
     rates = jnp.full(s.shape[0], rate, s.dtype)
-    start = (s, _speed(jax.vmap(residual)(s)), rates)
+    start = (s, _speed(system.residual(s)), rates)
     s, q, _ = lax.scan(one, start, None, length=steps)[0]
     return s, q
 
 
-def _newton(
-    residual: Callable[[Array], Array], s: Array, steps: int
-) -> tuple[Array, Array, Array, Array]:
+def _newton(system: System, s: Array, steps: int) -> tuple[Array, Array, Array, Array]:
     """Damped Newton steps until q is rounding, or nothing helps: s, q, distance, settled.
 
     Each start moves until it has settled; the last round moves none, and measures all.
@@ -255,12 +373,12 @@ def _newton(
 
     def one(carry: tuple) -> tuple:
         (s, q, rate), _, middle, _, count = carry
-        F, J = jax.vmap(residual)(s), jax.vmap(jax.jacfwd(residual))(s)
-        move = _solve(J, -F)
+        F, J = system.residual(s), system.jacobians(s)
+        move = _solve(J - jnp.eye(s.shape[1], dtype=s.dtype), -F)
         still = jnp.all(F == 0, axis=1)  # also where J is singular
         distance = jnp.where(still, 0, jnp.linalg.norm(move, axis=1))
         active = searching(q, rate) & (count < steps)
-        to, new, faster = _accept(residual, s, q, rate, move, grow=2)
+        to, new, faster = _accept(system, s, q, rate, move, grow=2)
         after = (
             jnp.where(active[:, None], to, s),
             jnp.where(active, new, q),
@@ -269,18 +387,18 @@ def _newton(
         middle = jnp.where(count < (steps + 1) // 2, q, middle)
         return after, distance, middle, jnp.any(active), count + 1
 
-    q = _speed(jax.vmap(residual)(s))
+    q = _speed(system.residual(s))
     carry = (s, q, jnp.ones_like(q)), q, q, jnp.ones((), bool), jnp.zeros((), jnp.int32)
     (s, q, rate), distance, middle, _, _ = lax.while_loop(unfinished, one, carry)
     return s, q, distance, ~searching(q, rate) | (2 * q > middle)
 
 
 def _accept(
-    residual: Callable[[Array], Array], s: Array, q: Array, rate: Array, move: Array, grow: float
+    system: System, s: Array, q: Array, rate: Array, move: Array, grow: float
 ) -> tuple[Array, Array, Array]:
     """Take the steps that lower q; the others try half as far the next time."""
     to = s + rate[:, None] * move
-    new = _speed(jax.vmap(residual)(to))
+    new = _speed(system.residual(to))
     better = new < q  # false for NaN, as after a singular Jacobian
     s, q = jnp.where(better[:, None], to, s), jnp.where(better, new, q)
     return s, q, jnp.where(better, grow * rate, rate / 2)

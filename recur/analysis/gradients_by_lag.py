@@ -54,7 +54,8 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
         is not there, -inf for an exact zero.
 
     Raises:
-        ValueError: lags is outside 0 .. T-1, the losses have another shape, or as in `gradient_norms`.
+        ValueError: lags is outside 0 .. T-1, the losses have another shape, or as in
+            `gradient_norms`.
         TypeError: lags is no integer, or losses no function.
 
     Example:
@@ -117,8 +118,8 @@ def gradient_by_lag(
         lags: The furthest lag, within 0 .. T-1; with T - 1 the terms add up to the whole gradient.
 
     Returns:
-        A tree like params, leaves (lags + 1, *shape). With a mask, E sums the losses of the steps that
-        are there, and lags count these.
+        A tree like params, leaves (lags + 1, *shape). With a mask, E sums the losses of the steps
+        that are there, and lags count these.
 
     Raises:
         ValueError: As in `gradient_map`.

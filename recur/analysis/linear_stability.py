@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from recur import expect
-from recur.analysis.equilibria import batch
+from recur.analysis.equilibria import flat_states, system_of
 from recur.analysis.numerics.flat_state import finite_or_nan, precise
 from recur.core import Body, Tree
 from recur.eigenvalues import eigenvalues, eigenvectors
@@ -33,9 +33,16 @@ class Stability(NamedTuple):
     left: Array | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
 
 
-@expect.arguments(states=expect.arrays, x=expect.arrays, dt=expect.scalar)
+@expect.arguments(
+    states=expect.arrays,
+    x=expect.optional(expect.arrays),
+    dt=expect.scalar,
+    x_per_state=expect.one_of(False, True),
+)
 @precise
-def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
+def stability(
+    body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0, x_per_state: bool = False
+) -> Stability:
     """Is a standstill stable, and how fast do deviations from it change?
 
     Differentiable. On a TPU the host finds the eigenvalues, so there the program cannot be
@@ -44,8 +51,9 @@ def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stabili
     Args:
         body: One step, (state, x) -> (state, h).
         states: P states, arrays (P, ...), m numbers each.
-        x: The input that is held, (d,).
+        x: The input that is held, (d,); None for a network without input.
         dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+        x_per_state: Whether x holds an input for each state, (P, d).
 
     Returns:
         Eigenvalues of dF/ds by descending modulus, whether each point is stable, and time scales;
@@ -66,14 +74,23 @@ def stability(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stabili
          [0.166]] [False  True]
     """
     _require_length(dt)
-    found = lax.map(lambda J: finite_or_nan(eigenvalues(J), J), _jacobians(body, states, x))
+    found = lax.map(
+        lambda J: finite_or_nan(eigenvalues(J), J), _jacobians(body, states, x, x_per_state)
+    )
     order = jnp.argsort(-jnp.abs(found), axis=1)
     return _described(jnp.take_along_axis(found, order, axis=1), dt)
 
 
-@expect.arguments(states=expect.arrays, x=expect.arrays, dt=expect.scalar)
+@expect.arguments(
+    states=expect.arrays,
+    x=expect.optional(expect.arrays),
+    dt=expect.scalar,
+    x_per_state=expect.one_of(False, True),
+)
 @precise
-def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
+def modes(
+    body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0, x_per_state: bool = False
+) -> Stability:
     """`stability` with right and left eigenvectors, the slowest mode first, growing or fading.
 
         J r_i = lambda_i r_i,    l_i J = lambda_i l_i,    l_i . r_j = 1 if i = j else 0
@@ -83,8 +100,9 @@ def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
     Args:
         body: One step, (state, x) -> (state, h).
         states: P states, arrays (P, ...), m numbers each.
-        x: The input that is held, (d,).
+        x: The input that is held, (d,); None for a network without input.
         dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+        x_per_state: Whether x holds an input for each state, (P, d).
 
     Returns:
         Also `right` and `left`, (P, m, m), vectors in rows over the flat state, which is the leaves
@@ -118,14 +136,14 @@ def modes(body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0) -> Stability:
         left = jnp.where(swamped[:, None], jnp.nan, left)
         return finite_or_nan(values, J), finite_or_nan(right, J), finite_or_nan(left, J)
 
-    values, right, left = lax.map(one, _jacobians(body, states, x))
+    values, right, left = lax.map(one, _jacobians(body, states, x, x_per_state))
     return _described(values, dt)._replace(right=right, left=left)
 
 
-def _jacobians(body: Body, states: Tree, x: Tree) -> Array:
+def _jacobians(body: Body, states: Tree, x: Tree, x_per_state: bool) -> Array:
     """dF/ds at every state, (P, m, m)."""
-    step, s, _ = batch(body, states, x)
-    return jax.vmap(jax.jacfwd(lambda s: step(s, x)[0]))(s)
+    s, first, x = flat_states(states, x, x_per_state)
+    return system_of(body, first, x, x_per_state).jacobians(s)
 
 
 def _described(eigenvalues: Array, dt: ArrayLike) -> Stability:

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -81,6 +82,15 @@ def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:
     after, pull = jax.vjp(lambda s: step(s, x)[0], s)
     # once more: a derivative that is zero at NaN comes last here
     return lambda v: finite_or_nan(pull(v)[0], s, after)
+
+
+def parametrised(body: Body, state: Tree, xs: Tree) -> tuple[Callable[[Tree], Body], Tree]:
+    """A function from parameters to the body, and the parameters, closed-over arrays too."""
+    if isinstance(body, scan.Tied):
+        return partial(scan.tied, body.cell), body.params
+    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    pure, closed_over = jax.closure_convert(body, state, x)
+    return lambda closed_over: lambda state, x: pure(state, x, *closed_over), closed_over
 
 
 def is_count(xs: Any) -> bool:

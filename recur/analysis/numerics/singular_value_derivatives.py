@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from recur import scan
+from recur.analysis.numerics.flat_state import parametrised
 from recur.analysis.numerics.qr import qr
 from recur.core import Body, Tree
 
@@ -57,7 +57,7 @@ def differentiable(
     for values that lie within rounding of the next one, and in forward mode for those that are not
     finite; reverse mode takes these for constants, so that a loss can leave them out.
     """
-    build, params = _parametrised(body, state, xs)
+    build, params = parametrised(body, state, xs)
 
     @jax.custom_jvp
     def values(params: Tree, state: Tree, xs: Tree) -> tuple[Array, Array]:
@@ -73,15 +73,6 @@ def differentiable(
         return (logs, rounding), (dlogs, jnp.zeros_like(rounding))
 
     return values(params, jax.tree.map(jnp.asarray, state), jax.tree.map(jnp.asarray, xs))
-
-
-def _parametrised(body: Body, state: Tree, xs: Tree) -> tuple[Callable[[Tree], Body], Tree]:
-    """A function from parameters to the body, and the parameters, closed-over arrays too."""
-    if isinstance(body, scan.Tied):
-        return partial(scan.tied, body.cell), body.params
-    x = jax.tree.map(lambda leaf: leaf[0], xs)
-    pure, closed_over = jax.closure_convert(body, state, x)
-    return lambda closed_over: lambda state, x: pure(state, x, *closed_over), closed_over
 
 
 def _coincide(logs: Array, rounding: Array) -> Array:
