@@ -74,7 +74,7 @@ def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = N
 
     Raises:
         ValueError: The object has no init, start and step, or d or n is out of range.
-        TypeError: d or n is no integer, or the prior no Prior.
+        TypeError: d or n is not an integer, or the prior is not a Prior.
 
     Example:
         >>> print(check_cell(cells.vanilla.cell).ok)

@@ -51,7 +51,7 @@ class Checkpoints:
 
     Raises:
         ValueError: keep or seconds is out of range.
-        TypeError: The folder is no path, keep no integer, or seconds no number.
+        TypeError: The folder is not a path, keep is not an integer, or seconds is not a number.
         WriteError: The folder cannot be made.
 
     Example:
@@ -98,7 +98,7 @@ class Checkpoints:
         Raises:
             WriteError: This save, or the one before it, could not be written.
             ValueError: The step is below 1 or that of an older checkpoint.
-            TypeError: The step is no integer, or a leaf has no numbers.
+            TypeError: The step is not an integer, or a leaf has no numbers.
         """
         step = _whole(step)
         leaves = _raw(tree)

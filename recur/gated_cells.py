@@ -66,7 +66,8 @@ def gated(
     Raises:
         ValueError: There are no gates, a name comes twice, a declared gate is none, or `Params` has
             other fields than W, V and b.
-        TypeError: Params is no type, update no function, or gates or apart no sequence of names.
+        TypeError: Params is not a type, update is not a function, or gates or apart no sequence of
+            names.
 
     Example:
         >>> from jax.nn import sigmoid, tanh

@@ -54,7 +54,8 @@ def scheduled(
 
     Raises:
         ValueError: The body, the teacher or the proposals do not fit xs.
-        TypeError: The key is no key, body or feed no function, or xs or teacher no array.
+        TypeError: The key is not a PRNG key, body or feed is not a function, or xs or teacher is
+            not an array.
 
     Example:
         >>> def body(h, x):
@@ -111,11 +112,11 @@ def free_running(
         steps: T, 1 or more.
 
     Returns:
-        The final state, hs (T, ..., n) and proposals (T, ..., d), as of `scheduled`.
+        The final state, hs (T, ..., n) and proposals (T, ..., d), as `scheduled` returns them.
 
     Raises:
         ValueError: steps < 1, or as in `scheduled`.
-        TypeError: steps is no integer, x no array, or as in `scheduled`.
+        TypeError: steps is not an integer, x is not an array, or as in `scheduled`.
 
     Example:
         >>> def body(h, x):
@@ -148,7 +149,7 @@ def inverse_sigmoid(update: ArrayLike, k: float) -> Array:
 
     Raises:
         ValueError: k < 1.
-        TypeError: They are no numbers.
+        TypeError: They are not numbers.
 
     Example:
         >>> print(generate.inverse_sigmoid(np.array([0.0, 10 * np.log(10), 100.0]), 10.0))

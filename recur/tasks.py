@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 class Baseline(NamedTuple):
     """What the best answer reaches that knows which step it is, and nothing of the inputs."""
 
-    loss: float  #: that of `loss`: nats for classes, mean squared error for numbers
+    loss: float  #: that of `loss`, nats for classes, mean squared error for numbers
     accuracy: float | None  #: share of right answers; None where they are numbers
 
 
@@ -54,7 +54,7 @@ class Task:
 
     sample: Callable[[Array, int], Batch]  #: (key, B) -> Batch
     inputs: int  #: d
-    outputs: int  #: k: logits of the classes, or numbers
+    outputs: int  #: k, logits of the classes, or numbers
     baseline: Baseline  #: what to beat
 
 
@@ -72,7 +72,8 @@ def loss(outputs: Array, targets: Array) -> Array:
 
     Raises:
         ValueError: The shapes differ, or a class that is known is out of range.
-        TypeError: The outputs are no array of floats, or the targets no array of numbers.
+        TypeError: The outputs are not an array of floats, or the targets are not an array of
+            numbers.
 
     Example:
         >>> print(f"{tasks.loss(jnp.zeros((3, 2, 4)), jnp.ones((3, 2), int)):.4f}")  # log 4
@@ -101,7 +102,8 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     Raises:
         ValueError: The targets are numbers, the shapes differ, or a class that is known is out of
             range.
-        TypeError: The outputs are no array of floats, or the targets no array of numbers.
+        TypeError: The outputs are not an array of floats, or the targets are not an array of
+            numbers.
 
     Example:
         >>> outputs = jnp.array([[[2.0, 1.0], [0.0, 3.0]]])
@@ -150,7 +152,7 @@ def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
         The task, of symbols + 2 inputs and symbols + 1 classes.
 
     Raises:
-        ValueError: A number is out of range or no integer.
+        ValueError: A number is out of range or not an integer.
 
     Example:
         >>> task = tasks.copy(T=3, symbols=2, length=2)
@@ -177,7 +179,7 @@ def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
         The task, of symbols + 2 inputs and symbols + 1 classes.
 
     Raises:
-        ValueError: A number is out of range or no integer.
+        ValueError: A number is out of range or not an integer.
 
     Example:
         >>> task = tasks.memorisation(T=3, symbols=2, length=2)
@@ -219,7 +221,7 @@ def random_permutation(T: int, symbols: int = 100) -> Task:
         The task, of `symbols` inputs and classes.
 
     Raises:
-        ValueError: A number is out of range or no integer.
+        ValueError: A number is out of range or not an integer.
 
     Example:
         >>> task = tasks.random_permutation(T=6, symbols=5)
@@ -258,7 +260,7 @@ def adding(T: int) -> Task:
         The task, of 2 inputs and 1 number.
 
     Raises:
-        ValueError: T is out of range or no integer.
+        ValueError: T is out of range or not an integer.
 
     Example:
         >>> xs, targets = tasks.adding(T=10).sample(jax.random.key(0), 2)
@@ -288,7 +290,7 @@ def delayed_xor(T: int) -> Task:
         The task, of 2 inputs and 2 classes.
 
     Raises:
-        ValueError: T is out of range or no integer.
+        ValueError: T is out of range or not an integer.
 
     Example:
         >>> xs, targets = tasks.delayed_xor(T=10).sample(jax.random.key(0), 2)
@@ -326,7 +328,7 @@ def temporal_order(T: int) -> Task:
         The task, of 6 inputs and 4 classes.
 
     Raises:
-        ValueError: T is out of range or no integer.
+        ValueError: T is out of range or not an integer.
 
     Example:
         >>> sample = jax.jit(tasks.temporal_order(T=20).sample, static_argnums=1)
@@ -350,7 +352,7 @@ def three_bit_order(T: int) -> Task:
         The task, of 6 inputs and 8 classes.
 
     Raises:
-        ValueError: T is out of range or no integer.
+        ValueError: T is out of range or not an integer.
 
     Example:
         >>> sample = jax.jit(tasks.three_bit_order(T=20).sample, static_argnums=1)
@@ -412,8 +414,8 @@ def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
         The task, of `bits` inputs and numbers.
 
     Raises:
-        ValueError: A number is out of range, or T or bits no integer.
-        TypeError: pulses is no number.
+        ValueError: A number is out of range, or T or bits is not an integer.
+        TypeError: pulses is not a number.
 
     Example:
         >>> xs, targets = tasks.flip_flop(T=6, bits=1, pulses=0.5).sample(jax.random.key(1), 1)
@@ -449,7 +451,7 @@ def integrator(T: int) -> Task:
         The task, of 1 input and 1 number.
 
     Raises:
-        ValueError: T is out of range or no integer.
+        ValueError: T is out of range or not an integer.
 
     Example:
         >>> xs, targets = tasks.integrator(T=4).sample(jax.random.key(0), 1)
@@ -487,8 +489,9 @@ def padded(images: Array, labels: Array, T: int, noise: float, classes: int = 10
         The task, with as many inputs as an image has pixels.
 
     Raises:
-        ValueError: A number is out of range, the labels do not fit the images, or T is no integer.
-        TypeError: images are no array of numbers.
+        ValueError: A number is out of range, the labels do not fit the images, or T is not an
+            integer.
+        TypeError: images are not an array of numbers.
 
     Example:
         >>> task = tasks.padded(jnp.ones((2, 3)), np.array([0, 1]), T=4, noise=0.0, classes=2)
@@ -519,7 +522,7 @@ def unrolled(
 
     Raises:
         ValueError: A number is out of range, or labels or order do not fit the images.
-        TypeError: images are no array of numbers.
+        TypeError: images are not an array of numbers.
 
     Example:
         >>> images = jnp.arange(6.0).reshape(1, 2, 3)
@@ -550,7 +553,7 @@ def permuted(key: Array, images: Array, labels: Array, pixels: int = 1, classes:
 
     Raises:
         ValueError: As in `unrolled`.
-        TypeError: The key is no key, or images are no array of numbers.
+        TypeError: The key is not a PRNG key, or images are not an array of numbers.
 
     Example:
         >>> images, labels = jnp.arange(6.0).reshape(1, 2, 3), np.array([0])
@@ -576,8 +579,8 @@ def pad(key: Array, images: Array, T: int, noise: float) -> Array:
         (T, B, P).
 
     Raises:
-        ValueError: T or noise is out of range, or T no integer.
-        TypeError: The key is no key, or images are no array of numbers.
+        ValueError: T or noise is out of range, or T is not an integer.
+        TypeError: The key is not a PRNG key, or images are not an array of numbers.
 
     Example:
         >>> print(abs(tasks.pad(jax.random.key(0), jnp.ones((1, 2)), T=3, noise=0.0)[:, 0]))
@@ -608,7 +611,7 @@ def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
 
     Raises:
         ValueError: `pixels` does not divide P, or order does not fit.
-        TypeError: images are no array of numbers.
+        TypeError: images are not an array of numbers.
 
     Example:
         >>> print(tasks.unroll(jnp.arange(6.0).reshape(1, 2, 3), pixels=2)[:, 0])

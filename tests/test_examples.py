@@ -41,6 +41,7 @@ UNDONE = {  # modules whose public names are not described in full yet: this set
     "recur.core",
 }
 DEAR = {"theory.critical", "theory.slowest", "theory.tied", "theory.untied"}  # 10 s to minutes
+COLON = "without a colon in its first line: Sphinx takes what is before it for a type"
 NAMES = {  # what docs/api/index.md says that examples begin with
     "jax": jax,
     "jnp": jnp,
@@ -118,7 +119,7 @@ def lacking_of_function(value):
     }:
         yield "Returns"
     if ":" in has.get("Returns", "").partition("\n")[0]:
-        yield "Returns without a colon in its first line: Sphinx takes what is before it for a type"
+        yield f"Returns {COLON}"
     if refuses(node) and "Raises" not in has:
         yield "Raises"
     if ">>> " not in has.get("Example", ""):
@@ -133,6 +134,8 @@ def lacking_of_type(value):
             around = lines[part.lineno - 2 : part.end_lineno]
             if not any("#: " in line for line in around[1:]) and "#: " not in around[0]:
                 yield f"#: {part.target.id}"
+            if any(":" in line.partition("#: ")[2] for line in around[1:]):
+                yield f"#: {part.target.id} {COLON}"
         method = isinstance(part, ast.FunctionDef) and not part.name.startswith("_")
         if method and not ast.get_docstring(part):
             yield part.name

@@ -106,7 +106,7 @@ def fixed_points(
 
     Raises:
         ValueError: The body does not fit, or a number is out of range.
-        TypeError: A number of steps is no integer.
+        TypeError: A number of steps is not an integer.
 
     Example:
         >>> def body(h, x):
@@ -205,7 +205,7 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
     there are depends on the numbers. Warns, with `describe_points`, where none is left.
 
     Args:
-        points: Of `fixed_points`.
+        points: From `fixed_points`.
         speed: The largest q.
         distance: The least Euclidean distance of two states.
 
@@ -214,7 +214,7 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
 
     Raises:
         ValueError: speed or distance is negative or not finite.
-        TypeError: points are no Points.
+        TypeError: points is not a Points.
 
     Example:
         >>> states, speed = jnp.array([[0.0], [1.0], [1.0]]), jnp.array([1e-12, 0.0, 1e-14])
@@ -242,13 +242,13 @@ def describe_points(points: Points) -> str:
     For use outside jit.
 
     Args:
-        points: Of `fixed_points`.
+        points: From `fixed_points`.
 
     Returns:
         One line of text.
 
     Raises:
-        TypeError: points are no Points.
+        TypeError: points is not a Points.
 
     Example:
         >>> found = jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(2), jnp.array([0, 0])

@@ -42,7 +42,7 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     Raises:
         ValueError: The body cannot be scanned over xs, it returns an output that is no part of its
             new state, or the loss is not one number.
-        TypeError: The loss is no function.
+        TypeError: The loss is not a function.
 
     Example:
         >>> def body(h, x):

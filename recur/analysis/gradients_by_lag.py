@@ -182,7 +182,7 @@ def verdict(logs: Array) -> Verdict:
     """Whether gradients vanish, explode or are preserved. For use outside jit.
 
     Args:
-        logs: Of `gradient_map`, (..., lags + 1); nats.
+        logs: From `gradient_map`, (..., lags + 1); nats.
 
     Returns:
         A word, and the slope of the median over steps (and trajectories) against the lag, in nats
@@ -191,7 +191,7 @@ def verdict(logs: Array) -> Verdict:
 
     Raises:
         ValueError: There are fewer than two lags.
-        TypeError: The logs are no array of floats.
+        TypeError: The logs are not an array of floats.
 
     Example:
         >>> logs = jnp.log(0.5) * jnp.arange(5.0)
@@ -230,7 +230,7 @@ def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -
 
     Raises:
         ValueError: A fraction is outside 0 .. 1.
-        TypeError: The logs are no array of floats, or q holds no real numbers.
+        TypeError: The logs are not an array of floats, or q holds no real numbers.
 
     Example:
         >>> logs = jnp.array([[0.0, -jnp.inf], [1.0, -2.0], [2.0, jnp.nan]])

@@ -28,7 +28,7 @@ class Stability(NamedTuple):
 
     eigenvalues: Array  #: (P, m) complex; descending in modulus, or slowest first by `modes`
     stable: Array  #: (P,) whether all lie inside the unit circle
-    timescales: Array  #: (P, m) time in which a mode changes by a factor e: dt / |log|eigenvalue||
+    timescales: Array  #: (P, m) time in which a mode changes by a factor e, dt / |log|eigenvalue||
     right: Array | None = None  #: (P, m, m) r_i of length 1 in row i; None where not computed
     left: Array | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
 
@@ -61,7 +61,7 @@ def stability(
 
     Raises:
         ValueError: The body does not fit, or dt is not positive.
-        TypeError: The states or x are no arrays, or dt no number.
+        TypeError: The states or x are not arrays, or dt is not a number.
 
     Example:
         >>> def body(h, x):
@@ -112,7 +112,7 @@ def modes(
 
     Raises:
         ValueError: The body does not fit, or dt is not positive.
-        TypeError: The states or x are no arrays, or dt no number.
+        TypeError: The states or x are not arrays, or dt is not a number.
 
     Example:
         >>> def body(h, x):

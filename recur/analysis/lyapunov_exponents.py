@@ -77,7 +77,7 @@ def lyapunov(
 
     Raises:
         ValueError: k, discard or every is out of range, or the body does not fit state and xs.
-        TypeError: One of them is no integer, or the key is no key.
+        TypeError: One of them is not an integer, or the key is not a PRNG key.
 
     Example:
         >>> def body(h, x):
@@ -180,7 +180,7 @@ def kaplan_yorke(exponents: Array) -> Array:
         The dimension, (), 0 .. m.
 
     Raises:
-        TypeError: The exponents are no array of floats.
+        TypeError: The exponents are not an array of floats.
 
     Example:
         >>> print(f"{analysis.kaplan_yorke(jnp.array([0.9, 0.0, -14.5])):.2f}")  # Lorenz: 2.06
@@ -206,7 +206,7 @@ def entropy_rate(exponents: Array) -> Array:
         The sum, (), nats per step. NaN where an exponent that might be positive is NaN.
 
     Raises:
-        TypeError: The exponents are no array of floats.
+        TypeError: The exponents are not an array of floats.
 
     Example:
         >>> print(analysis.entropy_rate(jnp.array([0.5, 0.25, -1.0])))
@@ -280,7 +280,7 @@ def finite_growth(
 
     Raises:
         ValueError: k or discard is out of range, or the body does not fit state and xs.
-        TypeError: k or discard is no integer, or the key is no key.
+        TypeError: k or discard is not an integer, or the key is not a PRNG key.
 
     Example:
         >>> def body(h, x):  # the logistic map at r = 4 has the exponent log 2

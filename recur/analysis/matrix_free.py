@@ -57,7 +57,7 @@ def top_log_singular_values(
 
     Raises:
         ValueError: k or products is out of range, or the body does not fit.
-        TypeError: k or products is no integer.
+        TypeError: k or products is not an integer.
 
     Example:
         >>> def body(h, x):
@@ -109,7 +109,7 @@ def singular_density(
 
     Raises:
         ValueError: products or probes is out of range, or the body does not fit.
-        TypeError: products or probes is no integer.
+        TypeError: products or probes is not an integer.
 
     Example:
         >>> def body(h, x):

@@ -29,7 +29,7 @@ def log_gain(key: Array, body: Body, state: Tree, xs: Tree) -> Array:
 
     Raises:
         ValueError: The body cannot be scanned over xs from the state.
-        TypeError: The key is no key.
+        TypeError: The key is not a PRNG key.
 
     Example:
         >>> def body(h, x):  # every direction doubles

@@ -33,7 +33,7 @@ class InputDirections(NamedTuple):
     """The singular value decomposition of dh_T/dx_{T-lag} on its input side, k = min(n, m, d)."""
 
     logs: Array  #: (k,) logs of the singular values, descending; nats
-    inputs: Array  #: (k, d) unit vectors: what x_{T-lag} would have to change by
+    inputs: Array  #: (k, d) unit vectors, what x_{T-lag} would have to change by
 
 
 @precise
@@ -57,7 +57,7 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
 
     Raises:
         ValueError: The lag is outside 0 .. T-1, or as in `input_output`.
-        TypeError: The lag is no integer.
+        TypeError: The lag is not an integer.
 
     Example:
         >>> def body(h, x):

@@ -47,7 +47,7 @@ def network_jacobian(network: Network, xs: Array, t: int) -> Array:
     Raises:
         ValueError: The inputs are not float32 or float64, t is out of range, or the network does
             not take xs or returns no floating-point array with time first.
-        TypeError: The network is no function, or t no integer.
+        TypeError: The network is not a function, or t is not an integer.
 
     Example:
         >>> def network(xs):
@@ -82,7 +82,7 @@ def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int
     Raises:
         ValueError: The outputs have another number of steps than the inputs, a lag is beyond
             +-(T-1), or as in `network_jacobian`.
-        TypeError: A lag is no integer, or as in `network_jacobian`.
+        TypeError: A lag is not an integer, or as in `network_jacobian`.
 
     Example:
         >>> @jax.jit
@@ -131,7 +131,7 @@ def network_gradient_norms(loss: Callable[[Array], Array], network: Network, xs:
 
     Raises:
         ValueError: The loss is not one number, or as in `network_jacobian`.
-        TypeError: The loss or the network is no function.
+        TypeError: The loss or the network is not a function.
 
     Example:
         >>> @jax.jit

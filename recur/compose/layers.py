@@ -46,7 +46,7 @@ class Stacked:
         *layers: Recurrences, the lowest first.
 
     Raises:
-        ValueError: There is no layer, or one is no recurrence.
+        ValueError: There is no layer, or one is not a recurrence.
 
     Example:
         >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
@@ -153,7 +153,7 @@ class Bidirectional:
     of `Stacked`.
 
     Raises:
-        ValueError: One of the two is no recurrence.
+        ValueError: One of the two is not a recurrence.
 
     Example:
         >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))

@@ -36,7 +36,7 @@ def masked(cell: Recurrence) -> Any:
         x without such a mask.
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
@@ -65,7 +65,7 @@ def resetting(cell: Recurrence) -> Any:
         x without such a flag.
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))

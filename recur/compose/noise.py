@@ -69,7 +69,7 @@ def zoneout(cell: Recurrence) -> Any:
         shapes.
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
@@ -158,7 +158,8 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
 
     Raises:
         ValueError: The rate or steps is out of range.
-        TypeError: The key is no key, h no array of floats, or a number no number.
+        TypeError: The key is not a PRNG key, h is not an array of floats, or rate or steps is not a
+            number.
 
     Example:
         >>> keep = compose.sequence_keep(jax.random.key(0), 0.5, 3, jnp.zeros(6))
@@ -185,7 +186,8 @@ def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
 
     Raises:
         ValueError: The rate or steps is out of range.
-        TypeError: The key is no key, the state holds no arrays, or a number is no number.
+        TypeError: The key is not a PRNG key, the state holds no arrays, or rate or steps is not a
+            number.
 
     Example:
         >>> keep = compose.zoneout_keep(jax.random.key(0), 0.2, 3, jnp.zeros(6))

@@ -111,7 +111,7 @@ def learned_start(cell: Recurrence) -> Any:
         The cell. Its parameters are those of the cell, and `start`, arrays (n,).
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> cell = compose.learned_start(cells.vanilla.relu)

@@ -42,7 +42,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
 
     Raises:
         ValueError: The body does not take the state and an input.
-        TypeError: The body is no function, or state or xs hold no arrays.
+        TypeError: The body is not a function, or state or xs hold no arrays.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))

@@ -22,7 +22,7 @@ class Residual:
     """A skip around a cell, y = x + h; the state and the parameters are the cell's.
 
     Raises:
-        ValueError: The cell is no recurrence. When drawn or run: x and h differ in size.
+        ValueError: The cell is not a recurrence. When drawn or run: x and h differ in size.
 
     Example:
         >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
@@ -94,7 +94,7 @@ class HighwaySkip:
     Srivastava, Greff and Schmidhuber 2015, arXiv:1505.00387.
 
     Raises:
-        ValueError: The cell is no recurrence. When drawn or run: x and h differ in size.
+        ValueError: The cell is not a recurrence. When drawn or run: x and h differ in size.
 
     Example:
         >>> one = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))

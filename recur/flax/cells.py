@@ -120,7 +120,7 @@ def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
         The cell. Its `init` raises ValueError for another n than the module's.
 
     Raises:
-        TypeError: The module is no cell.
+        TypeError: The module is not a cell.
 
     Example:
         >>> from flax import linen as nn
@@ -247,8 +247,8 @@ class NnxCell(nnx.RNNCellBase):
         rngs: Its `params` draws them.
 
     Raises:
-        ValueError: The cell is no recurrence.
-        TypeError: d or n is no integer, the prior no Prior, or rngs no nnx.Rngs.
+        ValueError: The cell is not a recurrence.
+        TypeError: d or n is not an integer, the prior is not a Prior, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

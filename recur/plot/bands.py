@@ -29,7 +29,7 @@ def band(
         x: (L,).
         curves: (..., L), with leading axes over which the quantiles go.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the line and the band.
+        colour: The colour of the line and the band.
         label: In the legend; None for none.
         q: The quantiles (low, middle, high).
         **line: For the middle's `ax.plot`, such as `ls="--"`.

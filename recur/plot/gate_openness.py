@@ -14,7 +14,7 @@ def gates(openness: Sequence[Any], names: Sequence[str], ax: Axes | None = None)
     """When is which gate open? The median over units and batch, and 10-90 % of them, along time.
 
     Args:
-        openness: Of `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
+        openness: From `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
         names: What each gate is called.
         ax: Axes to draw in; those of a new figure where None.
 

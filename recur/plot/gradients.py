@@ -33,9 +33,9 @@ def gradient_norms(
     The median over the batch axes, and 10-90 % of it.
 
     Args:
-        logs: Of `analysis.gradient_norms`, (..., T), nats, any batch axes first.
+        logs: From `analysis.gradient_norms`, (..., T), nats, any batch axes first.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the line and the band.
+        colour: The colour of the line and the band.
         label: In the legend; None for none.
         **line: For `ax.plot`.
 
@@ -43,7 +43,7 @@ def gradient_norms(
         The axes.
 
     Raises:
-        ValueError: The logs are no numbers, or have no axis.
+        ValueError: The logs are not numbers, or have no axis.
 
     Example:
         >>> ax = plot.gradient_norms(-0.5 * np.arange(8.0)[::-1], label="vanilla")
@@ -66,15 +66,15 @@ def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
     known is hatched.
 
     Args:
-        logs: Of `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags + 1),
-            whose median is drawn.
+        logs: From `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags +
+            1), whose median is drawn.
         ax: Axes to draw in; those of a new figure where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The logs are no numbers, or have fewer than two axes.
+        ValueError: The logs are not numbers, or have fewer than two axes.
 
     Example:
         >>> t, lag = np.arange(6)[:, None], np.arange(4)

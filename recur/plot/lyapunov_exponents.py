@@ -21,10 +21,10 @@ def lyapunov(
     With two standard errors, and what one rounding moves (wide).
 
     Args:
-        found: Of `analysis.lyapunov_details`; with any batch axis first, each of the batch is a
+        found: From `analysis.lyapunov_details`; with any batch axis first, each of the batch is a
             line. Fields that are None are left out.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the line and its bars.
+        colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         ls: The style of the line.
 
@@ -78,9 +78,9 @@ def lyapunov_convergence(
     estimate, and is left out without a note.
 
     Args:
-        found: Of `analysis.lyapunov_details`, one trajectory.
+        found: From `analysis.lyapunov_details`, one trajectory.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the largest.
+        colour: The colour of the largest.
         discard: The number of steps that it did not count, with which time begins here.
 
     Returns:

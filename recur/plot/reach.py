@@ -21,11 +21,11 @@ def input_output(
     In colour the largest, its median over the batch and 10-90 % of it; in grey the same of all k.
 
     Args:
-        logs: Of `analysis.input_output`, (..., L, k), nats, any batch axes first.
+        logs: From `analysis.input_output`, (..., L, k), nats, any batch axes first.
         lags: The lags that it was given, (L,), steps.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the largest value.
-        label: Of the largest value in the legend; None for no legend.
+        colour: The colour of the largest value.
+        label: The name of the largest value in the legend; None draws no legend.
 
     Returns:
         The axes.

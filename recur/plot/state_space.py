@@ -25,7 +25,7 @@ def fixed_points(
 
     Args:
         points: P points, of `analysis.fixed_points` or `distinct`.
-        about: Of `analysis.modes` (with unstable directions) or `stability` (without); None:
+        about: From `analysis.modes` (with unstable directions) or `stability` (without); None:
             neither.
         paths: States along trajectories, arrays (..., T, *shape); None for none.
         ax: Axes to draw in; those of a new figure where None. In projection "3d" there is a third

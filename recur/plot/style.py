@@ -63,7 +63,7 @@ def decades(axis: Axis) -> None:
     So nothing overflows or vanishes: the data stay in nats.
 
     Args:
-        axis: Of matplotlib, such as `ax.yaxis`.
+        axis: A matplotlib axis, such as `ax.yaxis`.
 
     Example:
         >>> ax = plot.band([0, 1], np.log([1e-3, 1e3]))

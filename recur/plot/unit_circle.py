@@ -17,7 +17,7 @@ def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = Non
     With the unit circle and circles of time scales. Full discs fade, open triangles grow.
 
     Args:
-        about: Of `analysis.stability` or `analysis.modes`.
+        about: From `analysis.stability` or `analysis.modes`.
         ax: Axes to draw in; those of a new figure where None.
         dt: The seconds of a step that it was given; None: steps.
 

@@ -38,8 +38,8 @@ def require_index(
             known, and no value is checked.
 
     Raises:
-        ValueError: They are no integers, or one that is known and read is out of range.
-        TypeError: They are no numbers.
+        ValueError: They are not integers, or one that is known and read is out of range.
+        TypeError: They are not numbers.
 
     Example:
         >>> scan.require_index("labels", np.array([0, 5]), 5, "classes")
@@ -72,7 +72,7 @@ def require_integers(**counts: Any) -> None:
         **counts: Counts by their names.
 
     Raises:
-        ValueError: One is no integer.
+        ValueError: One is not an integer.
 
     Example:
         >>> scan.require_integers(T=20.0)

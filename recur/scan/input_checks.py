@@ -107,7 +107,7 @@ def require_float(xs: Tree) -> None:
 
     Raises:
         ValueError: They are not.
-        TypeError: xs holds something else than numbers.
+        TypeError: xs holds anything but numbers.
 
     Example:
         >>> scan.require_float(jnp.zeros(3))
@@ -151,7 +151,7 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
 
     Raises:
         ValueError: T = 0, the step does not take them, or the state changes its type in a step.
-        TypeError: The body is no function, or state or xs hold something else than arrays.
+        TypeError: The body is not a function, or state or xs hold anything but arrays.
 
     Example:
         >>> scan.check(lambda h, x: (h[:2], h), jnp.zeros(3), jnp.zeros((5, 2)))

@@ -53,8 +53,8 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
         (state, x) -> (state, h), as every analysis takes it.
 
     Raises:
-        ValueError: The cell is no recurrence, or a `Bidirectional` layer, which has no step;
-                or another cell takes parameters of this type.
+        ValueError: The cell is not a recurrence, or a `Bidirectional` layer, which has no step; or
+            another cell takes parameters of this type.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
@@ -102,8 +102,8 @@ def untied(cell: Recurrence, prior: Prior, d: int, n: int) -> Body:
         (state, (key, x)) -> (state, h); scan it over `(jax.random.split(key, T), xs)`.
 
     Raises:
-        ValueError: The cell is no recurrence, or d or n is out of range.
-        TypeError: The prior is no Prior, or d or n no integer.
+        ValueError: The cell is not a recurrence, or d or n is out of range.
+        TypeError: The prior is not a Prior, or d or n is not an integer.
 
     Example:
         >>> body = scan.untied(cells.vanilla.cell, Prior(sigma_w=2.0), d=1, n=3)

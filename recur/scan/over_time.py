@@ -148,7 +148,7 @@ def truncated(
     Raises:
         ValueError: truncate < 1, a layer is `Bidirectional`, which needs the whole sequence, or as
             in `run`.
-        TypeError: truncate is no integer.
+        TypeError: truncate is not an integer.
 
     Example:
         >>> one = jnp.eye(1)
@@ -229,7 +229,7 @@ def total(
     Raises:
         ValueError: A layer is `Bidirectional`, which needs the whole sequence, piece < 1, `read`
             returns another shape for another number of steps, or as in `run`.
-        TypeError: read is no function, targets no arrays, or piece no integer.
+        TypeError: read is not a function, targets hold no arrays, or piece is not an integer.
 
     Example:
         >>> one = jnp.eye(1)

@@ -53,7 +53,7 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     Raises:
         ValueError: A name is unknown, or "chunked" is asked for where the cell is no `Unitwise` or
             a size is symbolic.
-        TypeError: The cell is no recurrence, or xs no arrays.
+        TypeError: The cell is not a recurrence, or xs holds no arrays.
 
     Example:
         >>> print(scan.plan(cells.gru.cell, jnp.zeros((100, 16, 3))))

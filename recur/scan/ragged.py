@@ -134,7 +134,7 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
 
     Raises:
         ValueError: The shape or the dtype is wrong, or a length that is known is outside 0 .. T.
-        TypeError: The lengths are no numbers.
+        TypeError: The lengths are not numbers.
 
     Example:
         >>> print(scan.require_lengths(np.array([4, 2]), 4, (2,)))

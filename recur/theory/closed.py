@@ -42,7 +42,7 @@ def vanilla(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
     Chen, Pennington and Schoenholz 2018, arXiv:1806.05394.
 
     Args:
-        prior: Of scalars.
+        prior: One with scalar fields.
         R: E[x_i^2] of the inputs, > 0.
         Sigma: Cosine of the two input sequences, -1 .. 1.
 
@@ -51,8 +51,8 @@ def vanilla(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
         raised.
 
     Raises:
-        ValueError: R or Sigma is out of range, or a number is no finite scalar.
-        TypeError: The prior is no Prior, or R or Sigma no number.
+        ValueError: R or Sigma is out of range, or a number is not a finite scalar.
+        TypeError: The prior is not a Prior, or R or Sigma is not a number.
 
     Example:
         >>> field = jax.jit(theory.closed.vanilla)(Prior(sigma_w=0.8), 0.5)
@@ -93,7 +93,7 @@ def minimal(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
     and Schoenholz 2018, arXiv:1806.05394.
 
     Args:
-        prior: Of scalars.
+        prior: One with scalar fields.
         R: E[x_i^2] of the inputs, > 0.
         Sigma: Cosine of the two input sequences, -1 .. 1.
 
@@ -102,8 +102,8 @@ def minimal(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
         raised.
 
     Raises:
-        ValueError: R or Sigma is out of range, or a number is no finite scalar.
-        TypeError: The prior is no Prior, or R or Sigma no number.
+        ValueError: R or Sigma is out of range, or a number is not a finite scalar.
+        TypeError: The prior is not a Prior, or R or Sigma is not a number.
 
     Example:
         >>> field = jax.jit(theory.closed.minimal)(Prior(mu_b=3.0), 0.5)
@@ -248,7 +248,7 @@ def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
     """sigma_w^2, sigma_v^2, mu_b, sigma_b^2, R and Sigma as scalars of one dtype.
 
     Args:
-        prior: Of scalars.
+        prior: One with scalar fields.
         R: E[x_i^2] of the inputs, > 0.
         Sigma: Cosine of the two input sequences, -1 .. 1.
 
@@ -256,8 +256,8 @@ def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
         The six numbers, () each; all NaN where one is out of range under a trace.
 
     Raises:
-        ValueError: R or Sigma is out of range, or a number is no finite scalar.
-        TypeError: The prior is no Prior, or R or Sigma no number.
+        ValueError: R or Sigma is out of range, or a number is not a finite scalar.
+        TypeError: The prior is not a Prior, or R or Sigma is not a number.
 
     Example:
         >>> print(*theory.closed.numbers(Prior(sigma_w=2.0), 0.5, 1.0))

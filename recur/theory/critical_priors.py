@@ -47,8 +47,8 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
 
     Raises:
         ValueError: q or R is not positive, a number is not finite, sigma_v^2 would be negative, or
-            q is no stable fixed point.
-        TypeError: They are no numbers.
+            q is not a stable fixed point.
+        TypeError: They are not numbers.
 
     Example:
         >>> def chi(mu_b, q, R):
@@ -139,7 +139,7 @@ def critical(
     Raises:
         ValueError: chi leaps over 1, by more than 2e-3 and 6 standard errors, is on one side of 1
             throughout, crosses it twice or is not finite; or a field, a bound or R does not fit.
-        TypeError: The prior is no Prior, the key no key, or a bound no number.
+        TypeError: The prior is not a Prior, the key is not a PRNG key, or a bound is not a number.
 
     Example:
         >>> prior = theory.critical(cells.vanilla.cell, Prior(), 0.5, "sigma_w", 1.0, 2.0)
@@ -235,7 +235,7 @@ def slowest(
 
     Raises:
         ValueError: Perturbations grow throughout, or a field, a bound, R or Sigma does not fit.
-        TypeError: The prior is no Prior, the key no key, or a bound no number.
+        TypeError: The prior is not a Prior, the key is not a PRNG key, or a bound is not a number.
 
     Example:
         >>> prior, field = theory.slowest(cells.vanilla.cell, Prior(), 0.5, "sigma_w", 0.5, 0.9)

@@ -70,7 +70,7 @@ def untied(
 
     Raises:
         ValueError: Theory cannot follow the cell, with the reason, or R or Sigma is out of range.
-        TypeError: The prior is no Prior, the key no key, or R no number.
+        TypeError: The prior is not a Prior, the key is not a PRNG key, or R is not a number.
 
     Example:
         >>> prior, R = Prior(sigma_w=0.8), 0.5

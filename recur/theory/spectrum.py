@@ -33,7 +33,7 @@ def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
     A closed form; the text of this module derives it.
 
     Args:
-        prior: Of scalars.
+        prior: One with scalar fields.
         R: E[x_i^2] of the inputs, > 0.
         T: Steps, 1 or more.
 
@@ -42,7 +42,7 @@ def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
 
     Raises:
         ValueError: T < 1, or as in `closed.vanilla`.
-        TypeError: T is no integer, or as in `closed.vanilla`.
+        TypeError: T is not an integer, or as in `closed.vanilla`.
 
     Example:
         >>> found = jax.jit(theory.spectrum.vanilla, static_argnums=2)(Prior(), 0.5, 3)
@@ -63,7 +63,7 @@ def minimal(prior: Prior, R: ArrayLike, T: int) -> Squares:
     N(0, R) are Gaussian.
 
     Args:
-        prior: Of scalars.
+        prior: One with scalar fields.
         R: E[x_i^2] of the inputs, > 0.
         T: Steps, 1 or more.
 
@@ -72,7 +72,7 @@ def minimal(prior: Prior, R: ArrayLike, T: int) -> Squares:
 
     Raises:
         ValueError: T < 1, or as in `closed.minimal`.
-        TypeError: T is no integer, or as in `closed.minimal`.
+        TypeError: T is not an integer, or as in `closed.minimal`.
 
     Example:
         >>> found = jax.jit(theory.spectrum.minimal, static_argnums=2)(Prior(mu_b=3.0), 0.5, 3)

@@ -83,7 +83,7 @@ def tied(
     Raises:
         ValueError: Theory cannot follow the cell, with the reason, R or Sigma is out of range, or a
             number is traced: it chooses by the numbers how long it runs.
-        TypeError: The prior is no Prior, the key no key, or R or n no number.
+        TypeError: The prior is not a Prior, the key is not a PRNG key, or R or n is not a number.
 
     Example:
         >>> found = theory.tied(cells.vanilla.cell, Prior(sigma_w=0.8), 0.5, n=32)

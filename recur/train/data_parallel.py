@@ -39,7 +39,7 @@ def value_and_grad(
         ValueError: An axis is counted from the end. When called: the devices do not divide the
             batch, an array lacks an axis, or within `shard_map` the batch does not vary (or
             check_vma is False).
-        TypeError: The loss is no function, or an axis no integer.
+        TypeError: The loss is not a function, or an axis is not an integer.
 
     Example:
         >>> def loss(w, batch):

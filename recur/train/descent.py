@@ -30,7 +30,7 @@ class State(NamedTuple):
 
     params: Tree  #: a pytree of arrays
     opt: Tree  #: the state of the optimizer
-    key: Array  #: of the batches: step t draws from fold_in(key, t)
+    key: Array  #: of the batches; step t draws from fold_in(key, t)
     step: Array  #: updates of the sweep so far, int32
     diverged: Array  #: int32, whose loss, gradient or update was first not finite, or -1
     value: Array  #: the loss of that step; 0 before, as jax.debug_nans stops at NaN
@@ -50,7 +50,8 @@ def start(key: Array, params: Tree, optimizer: optax.GradientTransformation) -> 
         The state.
 
     Raises:
-        TypeError: The key is no key, params hold no arrays, or the optimizer is not one of Optax.
+        TypeError: The key is not a PRNG key, params hold no arrays, or the optimizer is not one of
+            Optax.
 
     Example:
         >>> state = train.start(jax.random.key(0), {"w": jnp.zeros(2)}, optax.sgd(0.1))
@@ -68,13 +69,13 @@ def training(state: State) -> Array:
     """Whether a network still learns: it has neither diverged nor finished.
 
     Args:
-        state: Of one network or of a stack of them.
+        state: That of one network, or a stack of them.
 
     Returns:
         A boolean, one for each network.
 
     Raises:
-        TypeError: The state is no State.
+        TypeError: The state is not a State.
 
     Example:
         >>> state = train.start(jax.random.key(0), jnp.zeros(2), optax.sgd(0.1))
@@ -91,14 +92,14 @@ def finish(state: State, reached: ArrayLike) -> State:
     Elementwise, so it takes one network or a stack of them: the others of a sweep train on.
 
     Args:
-        state: Of one network or of a stack of them.
+        state: That of one network, or a stack of them.
         reached: Booleans, one for each network.
 
     Returns:
         The state, with `finished` at the present step.
 
     Raises:
-        TypeError: The state is no State, or reached holds no booleans.
+        TypeError: The state is not a State, or reached holds no booleans.
 
     Example:
         >>> state = train.start(jax.random.key(0), jnp.zeros(2), optax.sgd(0.1))
@@ -138,9 +139,9 @@ def advance(
         NaN after a divergence, and those of the parameters kept after `finish`.
 
     Raises:
-        ValueError: steps or every is out of range or no integer, or the loss is not one number.
-        TypeError: The loss or sample is no function, the optimizer not one of Optax, or the state
-            no State.
+        ValueError: steps or every is out of range or not an integer, or the loss is not one number.
+        TypeError: The loss or sample is not a function, the optimizer is not one of Optax, or the
+            state is not a State.
 
     Example:
         >>> optimizer = optax.sgd(0.25)

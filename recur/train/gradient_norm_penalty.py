@@ -46,7 +46,7 @@ def omega(
     Raises:
         ValueError: The output of the cell is not the h of its state, the loss is not one number, or
             as in `scan.run`.
-        TypeError: The loss is no function, or params or state hold no arrays.
+        TypeError: The loss is not a function, or params or state hold no arrays.
 
     Example:
         >>> params = cells.vanilla.Params(W=2 * jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))

@@ -26,8 +26,8 @@ def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
     axes that share them where these are Explicit, or else over all that shard nothing else.
 
     Args:
-        function: Of pytrees of arrays (members, ...), to such pytrees; data that the members share
-            are closed over.
+        function: A function from pytrees of arrays (members, ...) to such pytrees; data that the
+            members share are closed over.
 
     Returns:
         The function. Results stay where they were computed, unless there are several processes,
@@ -36,7 +36,7 @@ def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
     Raises:
         ValueError: When called, the arguments disagree on members.
-        TypeError: It is no function.
+        TypeError: It is not a function.
 
     Example:
         >>> double = jax.jit(train.over_devices(jax.vmap(lambda w: 2 * w)))

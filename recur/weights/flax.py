@@ -41,7 +41,7 @@ def flax_lstm(weights: Weights, phi: Activation = jnp.tanh) -> lstm.Params:
     Raises:
         ValueError: Weights are missing, unknown, or of a wrong shape, or a module has another
             activation than phi or other gates than sigmoids.
-        TypeError: It is neither a dict nor a module, or phi is no function.
+        TypeError: It is neither a dict nor a module, or phi is not a function.
 
     Example:
         >>> from recur import weights
@@ -102,7 +102,7 @@ def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
 
     Raises:
         ValueError: The module has a residual, or as in `flax_lstm`.
-        TypeError: It is neither a dict nor a module, or phi is no function.
+        TypeError: It is neither a dict nor a module, or phi is not a function.
 
     Example:
         >>> from recur import weights

@@ -35,7 +35,7 @@ def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
 
     Raises:
         ValueError: Weights are missing, unknown or of a wrong shape.
-        TypeError: It is no mapping.
+        TypeError: It is not a mapping.
 
     Example:
         >>> from recur import weights

@@ -33,7 +33,7 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
 
     Raises:
         ValueError: Weights are missing, unknown, of other layers or a wrong shape.
-        TypeError: It is no dict, or holds something else than numbers.
+        TypeError: It is not a dict, or holds anything but numbers.
 
     Example:
         >>> from recur import weights
@@ -157,7 +157,7 @@ def torch_layers(
 
     Raises:
         ValueError: The names are not those of such layers, or as in `torch_lstm`.
-        TypeError: one is no function, or state no dict of numbers.
+        TypeError: one is not a function, or state is not a dict of numbers.
 
     Example:
         >>> from recur import weights

@@ -33,8 +33,8 @@ class Autoencoder(nnx.Module):
         rngs: Its `params` draws all parameters.
 
     Raises:
-        ValueError: The cell is `Bidirectional` or no recurrence, or a number is below 1.
-        TypeError: A number is no integer, or rngs no nnx.Rngs.
+        ValueError: The cell is `Bidirectional` or not a recurrence, or a number is below 1.
+        TypeError: A number is not an integer, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

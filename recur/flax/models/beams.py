@@ -73,8 +73,8 @@ def beam_search(
         The symbols and their log p.
 
     Raises:
-        ValueError: steps or beams is below 1, or end no symbol.
-        TypeError: body or readout is no function, or a number no integer.
+        ValueError: steps or beams is below 1, or end is not a symbol.
+        TypeError: body or readout is not a function, or a number is not an integer.
 
     Example:
         >>> from recur.flax import models

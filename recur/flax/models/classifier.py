@@ -26,8 +26,8 @@ class Classifier(nnx.Module):
         rngs: Its `params` draws them.
 
     Raises:
-        ValueError: The cell is no recurrence, or classes < 1.
-        TypeError: A number is no integer, pool no function, or rngs no nnx.Rngs.
+        ValueError: The cell is not a recurrence, or classes < 1.
+        TypeError: A number is not an integer, pool is not a function, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

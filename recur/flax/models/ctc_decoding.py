@@ -47,8 +47,8 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
         The labels and the log probability of the path.
 
     Raises:
-        ValueError: blank is no class, or a known length is out of range.
-        TypeError: An array holds something else than such numbers, or blank is no integer.
+        ValueError: blank is not a class, or a known length is out of range.
+        TypeError: An array holds anything but such numbers, or blank is not an integer.
 
     Example:
         >>> from recur.flax import models

@@ -48,9 +48,9 @@ def ctc(
         inf, with a derivative of zero; where traced labels or lengths are out of range it is NaN.
 
     Raises:
-        ValueError: Known labels do not fit into the inputs, are no classes or the blank, a known
-            length is out of range, or the batch axes differ.
-        TypeError: An array holds something else than such numbers, or blank is no integer.
+        ValueError: Known labels do not fit into the inputs, are not classes or are the blank, a
+            known length is out of range, or the batch axes differ.
+        TypeError: An array holds anything but such numbers, or blank is not an integer.
 
     Example:
         >>> from recur.flax import models

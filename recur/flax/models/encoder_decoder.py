@@ -41,9 +41,9 @@ class EncoderDecoder(nnx.Module):
         rngs: Its `params` draws all parameters.
 
     Raises:
-        ValueError: A cell is no recurrence, the decoder is `Bidirectional`, there are not two
+        ValueError: A cell is not a recurrence, the decoder is `Bidirectional`, there are not two
             vocabularies, or a number is below 1.
-        TypeError: A number is no integer, pool no function, or rngs no nnx.Rngs.
+        TypeError: A number is not an integer, pool is not a function, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

@@ -47,9 +47,9 @@ class HierarchicalAutoencoder(nnx.Module):
         rngs: Its `params` draws all parameters.
 
     Raises:
-        ValueError: The cell is `Bidirectional` or no recurrence, combine is another word, or a
+        ValueError: The cell is `Bidirectional` or not a recurrence, combine is another word, or a
             number is below 1.
-        TypeError: A number is no integer, or rngs no nnx.Rngs.
+        TypeError: A number is not an integer, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

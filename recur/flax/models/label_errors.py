@@ -30,17 +30,18 @@ def edit_distance(
     Args:
         answers: (M, ...) integers.
         labels: (L, ...) integers.
-        answer_lengths: Of each sequence, integers (...); the others are not read. None: all M.
-        label_lengths: Of each sequence, integers (...); None: all L.
+        answer_lengths: How many in each sequence, integers (...); the others are not read. None:
+            all M.
+        label_lengths: How many in each sequence, integers (...); None: all L.
 
     Returns:
         d of each sequence, (...), float; NaN where a traced length is out of range, as that of a
         `Decoded` without an answer.
 
     Raises:
-        ValueError: A known length is out of range, the batch axes differ, or labels are no
+        ValueError: A known length is out of range, the batch axes differ, or labels are not
             integers.
-        TypeError: They are no numbers.
+        TypeError: They are not numbers.
 
     Example:
         >>> from recur.flax import models
@@ -84,8 +85,8 @@ def label_error_rate(
     Args:
         answers: (M, ...) integers.
         labels: (L, ...) integers.
-        answer_lengths: Of each sequence, integers (...); None: all M.
-        label_lengths: Of each sequence, integers (...); None: all L.
+        answer_lengths: How many in each sequence, integers (...); None: all M.
+        label_lengths: How many in each sequence, integers (...); None: all L.
 
     Returns:
         The rate, (); 0 is right, above 1 possible. NaN where a sequence has no answer, and where

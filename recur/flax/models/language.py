@@ -43,8 +43,8 @@ class LanguageModel(nnx.Module):
         rngs: Its `params` draws all parameters.
 
     Raises:
-        ValueError: The cell is `Bidirectional` or no recurrence, or vocabulary or d is below 1.
-        TypeError: A number is no integer, or rngs no nnx.Rngs.
+        ValueError: The cell is `Bidirectional` or not a recurrence, or vocabulary or d is below 1.
+        TypeError: A number is not an integer, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx
@@ -101,7 +101,7 @@ class LanguageModel(nnx.Module):
             prompt: Integers (T, ...), one step or more.
             steps: Symbols to write, 1 or more.
             temperature: Each is drawn from p^(1 / temperature), > 0.
-            top_k: Of how many of the likeliest it is drawn; all where None, 1 is greedy.
+            top_k: Draw from this many of the likeliest symbols; None draws from all, 1 is greedy.
 
         Returns:
             Symbols (steps, ...). From the step on at which a logit is NaN they are -1.
@@ -109,7 +109,8 @@ class LanguageModel(nnx.Module):
         Raises:
             ValueError: The prompt is empty, a symbol of it that is known is out of range, steps <
                 1, or as in `picks.sampled`.
-            TypeError: The key is no key, the prompt no array, or steps no integer.
+            TypeError: The key is not a PRNG key, the prompt is not an array, or steps is not an
+                integer.
         """
         if not len(prompt):
             raise ValueError(
@@ -168,7 +169,7 @@ def sampled_cross_entropy(
 
     Raises:
         ValueError: samples < 1, log_q is not (K,), the shapes differ, or as in `cross_entropy`.
-        TypeError: An array holds something else than such numbers, or samples is no integer.
+        TypeError: An array holds anything but such numbers, or samples is not an integer.
 
     Example:
         >>> from recur.flax import models

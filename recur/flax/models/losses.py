@@ -28,9 +28,9 @@ def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any =
         range, it and its derivative are NaN.
 
     Raises:
-        ValueError: Labels are no integers of the logits' shape, or known labels or lengths are out
+        ValueError: Labels are not integers of the logits' shape, or known labels or lengths are out
             of range.
-        TypeError: The logits are no array of floats, or the labels no array of numbers.
+        TypeError: The logits are not an array of floats, or the labels are not an array of numbers.
 
     Example:
         >>> from recur.flax import models

@@ -34,7 +34,7 @@ def greedy(key: Array, logits: Array) -> Array:
         Symbols (...), integers.
 
     Raises:
-        TypeError: The logits are no array of floats.
+        TypeError: The logits are not an array of floats.
 
     Example:
         >>> from recur.flax import models
@@ -59,7 +59,7 @@ def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
 
     Raises:
         ValueError: The temperature is known and not above 0, or top_k < 1. `greedy` is the limit.
-        TypeError: The temperature is no number, or top_k no integer.
+        TypeError: The temperature is not a number, or top_k is not an integer.
 
     Example:
         >>> from recur.flax import models

@@ -36,7 +36,7 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
 
     Raises:
         ValueError: A length that is known is out of range.
-        TypeError: hs is no array of floats.
+        TypeError: hs is not an array of floats.
 
     Example:
         >>> from recur.flax import models
@@ -65,7 +65,7 @@ def ends(hs: Array, lengths: Array | None = None) -> Array:
 
     Raises:
         ValueError: A length that is known is out of range.
-        TypeError: hs is no array of floats.
+        TypeError: hs is not an array of floats.
 
     Example:
         >>> from recur.flax import models
@@ -90,7 +90,7 @@ def mean(hs: Array, lengths: Array | None = None) -> Array:
 
     Raises:
         ValueError: A length that is known is out of range.
-        TypeError: hs is no array of floats.
+        TypeError: hs is not an array of floats.
 
     Example:
         >>> from recur.flax import models
@@ -119,7 +119,7 @@ class AttentionPool(nnx.Module):
 
     Raises:
         ValueError: width < 1.
-        TypeError: width is no integer, or rngs no nnx.Rngs.
+        TypeError: width is not an integer, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx

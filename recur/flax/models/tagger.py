@@ -32,8 +32,8 @@ class Tagger(nnx.Module):
         rngs: Its `params` draws them.
 
     Raises:
-        ValueError: The cell is no recurrence, tags < 1, or read gives another number of tags.
-        TypeError: A number is no integer, read no function, or rngs no nnx.Rngs.
+        ValueError: The cell is not a recurrence, tags < 1, or read gives another number of tags.
+        TypeError: A number is not an integer, read is not a function, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx
@@ -92,7 +92,7 @@ class Embedded(nnx.Module):
 
     Raises:
         ValueError: vocabulary or d is below 1.
-        TypeError: A number is no integer, model no function, or rngs no nnx.Rngs.
+        TypeError: A number is not an integer, model is not a function, or rngs is not an nnx.Rngs.
 
     Example:
         >>> from flax import nnx
