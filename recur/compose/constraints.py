@@ -34,7 +34,7 @@ def constrained(cell: Recurrence, constraint: Callable[[Tree], Tree]) -> Any:
         The constrained cell. Its `init` is the cell's own.
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> def positive(params):

@@ -37,7 +37,7 @@ def input_dropout(cell: Recurrence) -> Any:
         where keep and x differ in shape.
 
     Raises:
-        ValueError: The cell is no recurrence.
+        ValueError: The cell is not a recurrence.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.ones((2, 1)), b=jnp.zeros(1))
@@ -79,8 +79,8 @@ def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
         x: An array (..., d) of the shape and dtype of one step's input.
 
     Returns:
-        (T, ..., d): 0 with probability `rate`, else 1 / (1 - rate), so that keep * x has the mean
-        of x. NaN for a traced rate out of range.
+        keep (T, ..., d), 0 with probability `rate`, else 1 / (1 - rate), so that keep * x has the
+        mean of x. NaN for a traced rate out of range.
 
     Raises:
         ValueError: The rate is out of range.
@@ -98,8 +98,8 @@ def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
 def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
     """Weights of which some are zero: give the result to a pass, and the mask holds for all steps.
 
-    The gradient with respect to the weights that went in passes those that stayed.
-    Merity, Keskar and Socher 2018, arXiv:1708.02182.
+    The gradient with respect to the weights that went in passes those that stayed. Merity, Keskar
+    and Socher 2018, arXiv:1708.02182.
 
     Args:
         key: A random key.

@@ -29,7 +29,7 @@ class Network(NamedTuple):
     n: int  #: numbers in an output
     d: int  #: numbers in an input
     T: int  #: steps of data
-    dtype: str
+    dtype: str  #: of the state
 
 
 class Path(NamedTuple):
@@ -68,16 +68,16 @@ class OneStep(NamedTuple):
 class Results(NamedTuple):
     """All that a report says, as numbers. None stands for what was left out."""
 
-    network: Network
-    sizes: Sizes
-    path: Path | None = None
-    reach: Reach | None = None
+    network: Network  #: what was handed over
+    sizes: Sizes  #: how much of it was measured
+    path: Path | None = None  #: the states along the data
+    reach: Reach | None = None  #: how far back outputs see inputs
     gradients: np.ndarray | None = None  #: (S, lags + 1) of `analysis.gradient_map`
-    exponents: analysis.Lyapunov | None = None
-    standstill: Standstill | None = None
+    exponents: analysis.Lyapunov | None = None  #: of `analysis.lyapunov_details`
+    standstill: Standstill | None = None  #: fixed and slow points
     gates: list[np.ndarray] | None = None  #: (S, ...) each, of `analysis.openness`
-    one_step: OneStep | None = None
-    theory: MeanField | None = None
+    one_step: OneStep | None = None  #: what single steps do
+    theory: MeanField | None = None  #: of the prior, where there is one
 
 
 def mean_square(xs: Tree) -> np.ndarray:

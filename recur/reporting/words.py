@@ -22,9 +22,9 @@ SLOW = 100.0  # steps: a mode that lasts longer is slow
 class Finding(NamedTuple):
     """One question, its answer in a word, and a sentence with the numbers."""
 
-    question: str
-    word: str
-    sentence: str
+    question: str  #: what is asked
+    word: str  #: the answer in a word
+    sentence: str  #: the answer with its numbers
 
 
 def stays_finite(results: Results) -> Finding | None:
@@ -272,7 +272,24 @@ QUESTIONS: tuple[Callable[[Results], Finding | None], ...] = (
 
 
 def findings(results: Results, names: Sequence[str] = ()) -> list[Finding]:
-    """All findings there are; `names` are those of the gates."""
+    """The answers to all questions that the numbers can answer, in words.
+
+    Args:
+        results: All numbers of a report.
+        names: Those of the gates; none where they have no names.
+
+    Returns:
+        The findings, in the order in which the page has them.
+
+    Example:
+        >>> from recur import reporting
+        >>> network = reporting.Network(m=2, n=2, d=2, T=50, dtype="float32")
+        >>> sizes = reporting.Sizes(steps=50, reach=9, lags=9, exponents=2, starts=4, spectra=4)
+        >>> reach = reporting.Reach(np.array([0, 3, 9]), np.log([[1.0], [0.5], [1e-4]]))
+        >>> for found in reporting.findings(reporting.Results(network, sizes, reach=reach)):
+        ...     print(found.question, found.word)
+        How far back does the last output see its inputs? 3 steps
+    """
     each = [question(results) for question in QUESTIONS]
     each.insert(-1, gates(results, names))
     return [found for found in each if found is not None]
