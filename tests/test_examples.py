@@ -7,15 +7,10 @@ import inspect
 import re
 from functools import cache
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from matplotlib import pyplot
-from test_docs import modules_of_reference
-
-import recur
+from test_docs import DOCS, modules_of_reference
 
 PACKAGES = sorted(modules_of_reference())
 UNDONE = {  # modules whose public names are not described in full yet: this set only shrinks
@@ -25,14 +20,15 @@ UNDONE = {  # modules whose public names are not described in full yet: this set
 }
 DEAR = {"theory.critical", "theory.slowest", "theory.tied", "theory.untied"}  # 10 s to minutes
 COLON = "without a colon in its first line: Sphinx takes what is before it for a type"
-NAMES = {  # what docs/api/index.md says that examples begin with
-    "jax": jax,
-    "jnp": jnp,
-    "np": np,
-    "optax": optax,
-    **{name: getattr(recur, name) for name in recur.__all__},
-    **{name: importlib.import_module(f"recur.{name}") for name in ("checkpoint", "plot", "train")},
-}
+
+
+def beginning():
+    """The names with which examples begin, by the lines of docs/api/index.md."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (DOCS / "api/index.md").read_text(), re.DOTALL)
+    names = {}
+    with np.printoptions():  # and back to those that are
+        exec(lines, names)
+    return names
 
 
 def public():
@@ -49,7 +45,7 @@ def public():
     return found
 
 
-PUBLIC = public()
+PUBLIC, NAMES = public(), beginning()
 
 
 def undone(value):

@@ -53,7 +53,8 @@ def run(
         mask: Booleans (T, ...), True where a step is there; None: everywhere.
         reset: Booleans (T, ...), True where a new sequence begins: the state becomes `cell.start`,
             and nothing passes from the step before it, in neither direction.
-        reverse: Scan from the last input to the first; hs[t] still belongs to xs[t].
+        reverse: Scan from each sequence's own last input to its first; hs[t] still belongs to
+            xs[t].
         unroll: That of `lax.scan`, for the engine "scan".
         engine: "auto", "scan" or "chunked".
         memory: What the derivative keeps: "mix", "states", "chunks" or "sqrt".
