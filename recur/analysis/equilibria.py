@@ -201,8 +201,8 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
     """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
 
     Where each has its own input, points under different inputs are different points. Slow points
-    are among them; `Points.fixed` says which are not. For use outside jit: how many
-    there are depends on the numbers. Warns, with `describe_points`, where none is left.
+    are among them; `Points.fixed` says which are not. For use outside jit: how many there are
+    depends on the numbers. Warns, with `describe_points`, where none is left.
 
     Args:
         points: From `fixed_points`.

@@ -50,13 +50,13 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
         lags: The furthest lag, within 0 .. T-1.
 
     Returns:
-        Natural logarithms (T, lags + 1). NaN where t < lag and in the row of a step that
-        is not there, -inf for an exact zero.
+        Natural logarithms (T, lags + 1). NaN where t < lag and in the row of a step that is not
+        there, -inf for an exact zero.
 
     Raises:
         ValueError: lags is outside 0 .. T-1, the losses have another shape, or as in
             `gradient_norms`.
-        TypeError: lags is no integer, or losses no function.
+        TypeError: lags is not an integer, or losses is not a function.
 
     Example:
         >>> def body(h, x):

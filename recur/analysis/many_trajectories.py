@@ -18,18 +18,35 @@ ALONG = ("state", "xs")  # arguments of which each trajectory has its own
 
 @expect.arguments(analysis=expect.function)
 def batched(analysis: Callable[P, R]) -> Callable[P, R]:
-    """The analysis of B trajectories: `state`, `xs` and what it returns have a leading axis B.
+    """The analysis of B trajectories at once: state, xs and what it returns have a leading axis B.
 
         batched(lyapunov)(key, body, states, xs, k=4)      states (B, n), xs (B, T, d) -> (B, 4)
 
-    It takes the arguments of the analysis. A `key` is split, so that each trajectory has directions
-    of its own; where xs is a number of steps, all have as many. Sequences of different lengths are
-    padded, with their masks, (B, T), beside them: xs = (mask, xs) for the body `scan.masked(body)`.
-    All else is shared; where something else differs, such as targets within a loss, take
-    `jax.vmap`, which this is. One program runs for all, so compile it once, by `jax.jit` around it.
+    A `key` is split, so that each trajectory has directions of its own; where xs is a number of
+    steps, all have as many. Sequences of different lengths are padded, with their masks, (B, T),
+    beside them: xs = (mask, xs) for the body `scan.masked(body)`. All else is shared; where
+    something else differs, such as targets within a loss, take `jax.vmap`, which this is. One
+    program runs for all, so compile it once, by `jax.jit` around it. Without `every`, Lyapunov
+    exponents have a QR at each step here.
 
-    Without `every`, Lyapunov exponents have a QR at each step here. Raises ValueError where the
-    leading axes differ, and for an analysis without an argument named `state` or `xs`.
+    Args:
+        analysis: One of this package, with arguments named state or xs.
+
+    Returns:
+        A function of the same arguments. It raises ValueError where the leading axes differ.
+
+    Raises:
+        ValueError: The analysis has no argument named state or xs.
+        TypeError: It is not a function.
+
+    Example:
+        >>> def body(h, x):  # a slope of 1 - tanh(x)^2
+        ...     h = jnp.tanh(h + x)
+        ...     return h, h
+        >>> xs = jnp.array([[[0.0]], [[1.0]]])  # two trajectories of one step
+        >>> spectra = analysis.batched(analysis.one_step_spectra)
+        >>> print(spectra(body, jnp.zeros((2, 1)), xs)[:, 0, 0])
+        [1.   0.42]
     """
     signature = inspect.signature(analysis)
     if not set(ALONG) & set(signature.parameters):

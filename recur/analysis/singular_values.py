@@ -184,7 +184,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
 
     Raises:
         ValueError: A lag is outside 0 .. T-1, or the body does not fit state and xs.
-        TypeError: A lag is no integer.
+        TypeError: A lag is not an integer.
 
     Example:
         >>> def body(h, x):

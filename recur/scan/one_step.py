@@ -75,6 +75,21 @@ def masked(body: Body) -> Body:
 
     What `compose.masked` is for a cell. Sequences of different lengths are padded to one T, and
     `scan.present(xs, lengths)` is their mask.
+
+    Args:
+        body: One step, (state, x) -> (state, h).
+
+    Returns:
+        (state, (mask, x)) -> (state, h), with masks (...) of booleans.
+
+    Raises:
+        TypeError: The body is not a function.
+
+    Example:
+        >>> body = scan.masked(lambda h, x: (h + x, h + x))
+        >>> xs = jnp.array([True, False, True]), jnp.ones((3, 1))
+        >>> print(jax.lax.scan(body, jnp.zeros(1), xs)[0])
+        [2.]
     """
     if isinstance(body, Tied):
         return Tied(masks.masked(body.cell), body.params)
