@@ -402,6 +402,29 @@ def test_sizes_grow_with_the_time_there_is():
             assert size.exponents <= 2
 
 
+def test_what_is_held_lets_masked_steps_be():
+    """A mask that is false would make every state a fixed point."""
+    flags, xs = np.zeros(T, bool), (np.ones(T, int), XS)
+    held, (whole, x) = make_report._held(None, flags), make_report._held(None, xs)
+    assert held.dtype == bool
+    assert held
+    assert (whole, *x) == (0, 0.0)
+    assert x.dtype == np.float32
+
+
+def test_a_path_of_one_step_tells_points_apart():
+    """There is no usual step then; two of three points are the same up to 1e-4."""
+    points = analysis.Points(
+        np.array([[0.0], [1e-4], [1.0]]), np.zeros(3), np.zeros(3), np.zeros(3, int)
+    )
+    about = analysis.Stability(np.zeros((3, 1)), np.ones(3, bool), np.zeros((3, 1)))
+    path = measurements.Path(np.zeros(1), np.zeros((1, 1)), 0.0, 0)
+    found = measurements.apart(path, np.zeros(1), (points.states, points, about))
+    np.testing.assert_array_equal(found.kept.states, [[0.0], [1.0]])
+    assert found.about.stable.shape == (2,)
+    np.testing.assert_array_equal(found.kept.distance, [0, 0])
+
+
 def test_a_phase_says_how_long_it_has_taken(monkeypatch):
     monkeypatch.setattr(sys.modules["recur.reporting.phases"], "BEAT", 0.01)
     said = []
@@ -450,6 +473,9 @@ BAD = {
     "a state of integers": ({"state": np.zeros(2, int)}, ValueError, "floating"),
     "no time": ({"xs": np.zeros((0, D), "f")}, ValueError, "step"),
     "an input of other shape": ({"x": np.zeros(D + 1, "f")}, ValueError, "x is one input"),
+    "data in lists": ({"xs": XS.tolist()}, ValueError, "xs"),
+    "data that is a number": ({"xs": 40}, ValueError, "xs"),
+    "an input that is NaN": ({"x": np.full(D, np.nan, "f")}, ValueError, "x .* not finite"),
     "one name too many": ({"gates": ["a", "b"]}, ValueError, "computes 1 gates"),
     "a prior of an unknown cell": (
         {"body": lambda s, x: (s, s), "prior": Prior()},

@@ -105,7 +105,8 @@ def report(
             has not begun by then is left out, and the page says so.
         losses: hs (T, ..., n) -> the loss of each step (T,), as for `analysis.gradient_map`. Where
             None, each output counts in one random direction.
-        x: The input that is held while fixed points are searched for; zeros where None.
+        x: The input that is held while fixed points are searched for; where None zeros, and true
+            for masks.
         gates: Names for `analysis.openness`, in its order; none, or one for each gate.
         cell: The cell that theory is asked about, where the body is not `scan.tied(cell, params)`.
         prior: That of which the first parameters were drawn: theory is set beside what was
@@ -136,8 +137,8 @@ def report(
     say = say or (lambda _: None)
     key = jax.random.key(0) if key is None else key
     cell = _cell_of(body, cell, prior)
-    x = jax.tree.map(_nothing, xs) if x is None else x
-    network = _described(body, state, xs, x)
+    network = _described(body, state, xs)
+    x = _held(x, xs)
     _require_gates(body, state, xs, gates)
     place = open_folder(folder)
     call = _call(body, state, xs, folder, seconds=seconds, prior=prior)
@@ -305,17 +306,12 @@ def _cell_of(body: Body, cell: Recurrence | None, prior: Prior | None) -> Recurr
     return cell
 
 
-def _described(body: Body, state: Tree, xs: Tree, x: Tree) -> Network:
+def _described(body: Body, state: Tree, xs: Tree) -> Network:
     """The sizes of what was handed over. Raises ValueError where it does not fit."""
     _, start = flatten(body, state, xs)
     first = jax.tree.map(lambda leaf: leaf[0], xs)
-    if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, first):
-        raise ValueError(
-            f"x is one input, which is held: {expect.told(first)}; got {expect.told(x)}"
-        )
     _require_finite("state", state)
     _require_finite("xs", xs)
-    _require_finite("x", x)
     h = jax.eval_shape(body, state, first)[1]
     d = scan.input_array(xs)[0].size
     return Network(start.size, h.size, d, scan.length(xs), str(start.dtype))
@@ -324,7 +320,7 @@ def _described(body: Body, state: Tree, xs: Tree, x: Tree) -> Network:
 def _require_finite(name: str, tree: Tree) -> None:
     """Raise ValueError for a number that is not finite, with its place."""
     for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             wrong = np.argwhere(~np.isfinite(np.asarray(leaf)))
             if len(wrong):
                 raise ValueError(
@@ -341,8 +337,23 @@ def _require_gates(body: Body, state: Tree, xs: Tree, names: Sequence[str]) -> N
             raise ValueError(f"a step computes {len(found)} gates; got names {list(names)}")
 
 
+def _held(x: Tree, xs: Tree) -> Tree:
+    """The input that is held. Raises ValueError unless it is one of xs."""
+    if x is None:
+        return jax.tree.map(_nothing, xs)
+    first = jax.tree.map(lambda leaf: leaf[0], xs)
+    if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, first):
+        raise ValueError(
+            f"x is one input, which is held: {expect.told(first)}; got {expect.told(x)}"
+        )
+    _require_finite("x", x)
+    return x
+
+
 def _nothing(leaf: Any) -> Any:
-    """An input of zeros like those of an array (T, ...); the first one of keys."""
+    """What is held of an array (T, ...): zeros, true for a mask, and the first of random keys."""
+    if leaf.dtype == bool:
+        return np.ones(leaf.shape[1:], bool)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf[0]
     return np.zeros(leaf.shape[1:], leaf.dtype)

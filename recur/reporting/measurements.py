@@ -145,7 +145,7 @@ def apart(
     """Those of the points found that differ, and that are slow beside the steps along the data."""
     starts, points, about = jax.tree.map(np.asarray, found)
     moved = [
-        np.sum(np.diff(leaf, axis=0).reshape(len(leaf) - 1, -1) ** 2, axis=1)
+        np.sum(np.diff(leaf, axis=0) ** 2, axis=tuple(range(1, leaf.ndim)))
         for leaf in jax.tree.leaves(path.states)
     ]
     usual = np.median(np.sqrt(sum(moved))) if len(moved[0]) else 0.0

@@ -16,6 +16,7 @@ FAR = np.log(1000)  # nats below the largest at which an input no longer counts
 SHUT, OPEN = 0.05, 0.95  # a gate beyond these hardly moves
 STUCK = 0.9  # the share of units and steps from which a gate is stuck
 ALIKE = 2.0  # the ratio of the 90 % and the 10 % quantile of singular values that are alike
+FEWEST = 20  # steps: from one block each comes the standard error
 SLOW = 100.0  # steps: a mode that lasts longer is slow
 
 
@@ -139,6 +140,10 @@ def settled(results: Results) -> Finding | None:
     if results.exponents is None:
         return None
     history = np.asarray(results.exponents.history)
+    if len(history) < FEWEST:
+        return Finding(
+            question, "no", f"Only {len(history)} steps were counted, of {FEWEST} or more needed."
+        )
     known = np.where(np.isnan(history[-1]), -np.inf, history[-1])
     largest = history[:, known.argmax()]
     middle, last = largest[(len(largest) - 1) // 2], largest[-1]
