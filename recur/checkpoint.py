@@ -280,10 +280,10 @@ class Damaged(Exception):
 def _whole(step: int) -> int:
     """A step as Python's int. Raises TypeError and ValueError for what counts nothing."""
     try:
-        number = operator.index(step)
+        number = None if isinstance(step, bool | np.bool_) else operator.index(step)
     except TypeError:
         number = None
-    if number is None or isinstance(step, bool):
+    if number is None:
         raise TypeError(f"a step is an integer, 1 or more; got {step!r}, a {type(step).__name__}")
     if number < 1:
         raise ValueError(f"steps are counted from 1, and 0 is the beginning; got {number}")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -66,3 +67,20 @@ def test_one_import_is_enough():
     code = "import recur; recur.train.advance; recur.checkpoint.Checkpoints"
     code += "; recur.flax.cells.NnxCell; recur.flax.weights.with_params; recur.plot.band"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    """Each bound of pyproject.toml is a line of the constraints that .ci/run installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["plot"], *extras["experiments"], *extras["test"]]
+    tools = ("recur-jax", "ruff", "mypy")  # no part of a program that runs
+    wanted = [line for line in wanted if not line.startswith(tools)]
+    lines = (ROOT / "tests" / "lowest.txt").read_text().splitlines()
+    lowest = dict(line.split("==") for line in lines if "==" in line)
+    assert len(wanted) > 10
+    for line in wanted:
+        name, bound = line.split(">=")
+        tested = lowest.pop(name)
+        assert tested == bound, line
+    assert lowest.keys() == {"jaxlib", "numpy", "scipy"}  # that JAX brings along
