@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from recur import flax as flax
     from recur import plot as plot
     from recur import train as train
+    from recur import weights as weights
     from recur.reporting import report as report
 
 __version__ = "0.1.0"  # here alone: the wheel, the site and the records of experiments read it
-LATER = ("checkpoint", "flax", "plot", "train")  # imported on first use: they need more than JAX
+LATER = ("checkpoint", "flax", "plot", "train", "weights")  # imported when first used
 
 __all__ = [
     "Cell",

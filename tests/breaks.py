@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("recur", "tests", "experiments", "benchmarks", "docs", "pyproject.toml", "README.md")
+PARTS = (
+    *("recur", "tests", "experiments", "benchmarks", "docs", ".ci", "pyproject.toml"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff"),
+)
 NEAR = 4  # test files that count as those of a module
 LIMIT = 1200  # seconds; a break that makes the tests hang is noticed as well
 

@@ -451,12 +451,13 @@ def test_the_main_job_starts_from_the_command_line():
 
 @pytest.mark.parametrize("path", sorted(claims.FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_numbers_in_words_are_those_of_the_default_result(path):
-    """Those of the docstring's paragraph that begins with "Claim", and of README's row but for the
-    running time in its last column."""
+    """Those of the docstring's paragraph that begins with "Claim", and of its row in
+    docs/experiments.md but for the running time in its last column."""
     numbers = json.loads(path.read_text())
     words = ast.get_docstring(ast.parse((ROOT / "experiments" / f"{path.stem}.py").read_text()))
     (claim,) = [part for part in words.split("\n\n") if part.startswith("Claim")]
-    rows = re.findall(rf"^\| `{path.stem}` \|(.*)\|.*\|$", (ROOT / "README.md").read_text(), re.M)
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    rows = re.findall(rf"^\| `{path.stem}` \|(.*)\|.*\|$", page, re.M)
     assert len(rows) == 1
     assert claims.unsupported(claim + rows[0], numbers) == []
 

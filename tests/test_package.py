@@ -65,7 +65,9 @@ def test_what_is_heavy_is_reached_by_its_name():
 @pytest.mark.slow
 def test_one_import_is_enough():
     code = "import recur; recur.train.advance; recur.checkpoint.Checkpoints"
-    code += "; recur.flax.cells.NnxCell; recur.flax.weights.with_params; recur.plot.band"
+    code += (
+        "; recur.flax.cells.NnxCell; recur.flax.weights.with_params; recur.plot.band; recur.weights"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

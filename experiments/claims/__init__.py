@@ -5,7 +5,7 @@
 
 writes phase_diagram.json here: {what is counted: number}. An experiment takes part by a function
 `claims(result)` in its module that gives this dictionary. A test compares every number in the
-paragraph of its docstring that begins with "Claim", and in its row of README's table, with it.
+paragraph of its docstring that begins with "Claim", and in its row of docs/experiments.md, with it.
 """
 
 import json
