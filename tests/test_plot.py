@@ -96,6 +96,41 @@ def test_a_picture_of_nothing_known_says_so(ax):
     assert "3 NaN" in notes(ax)[-1]
 
 
+def test_singular_values_show_what_rounding_does_to_each(ax):
+    """Bars of one rounding, named where they are long beside the span; gaps for the unknown."""
+    logs, rounding = np.array([0.5, -3.0, -9.5, np.nan]), np.array([1e-7, 1e-3, 0.2, 9.0])
+    plot.singular_values(analysis.SingularValues(logs, rounding), ax, label="ours", ls="--")
+    ((direction, y),) = lines(ax, "ours")
+    np.testing.assert_array_equal(direction, [1, 2, 3, 4])
+    np.testing.assert_array_equal(y, logs)
+    ends = np.array([segment[:, 1] for segment in ax.collections[0].get_segments()[:3]])
+    np.testing.assert_allclose(ends.T, [(logs - rounding)[:3], (logs + rounding)[:3]])
+    assert ax.get_legend_handles_labels()[1] == ["moved by rounding", "ours"]
+    assert notes(ax) == ["left out of 4 values:\n1 NaN (not known)"]
+    assert style.power(ax.yaxis.get_major_locator()()[0]).startswith("$10^{-")
+
+    several = Figure().add_subplot()
+    batch = analysis.SingularValues(np.stack([logs, logs - 1])[:, :3], np.full((2, 3), 1e-7))
+    plot.singular_values(batch, several, label="ours")
+    assert len(several.lines) == 3  # two, and that across
+    assert several.get_legend_handles_labels()[1] == ["ours"]
+
+
+def test_spectra_of_single_steps_are_drawn_along_time(ax):
+    values = np.random.default_rng(0).uniform(0.5, 2, (3, 6, 4))  # a batch
+    values = -np.sort(-values, axis=-1)
+    values[1, 2] = np.nan  # left out by a mask
+    plot.one_step_spectra(values, ax)
+    ((t, y),) = lines(ax, "largest")
+    np.testing.assert_array_equal(t, np.arange(1, 7))
+    np.testing.assert_allclose(y, np.nanmedian(values[..., 0], axis=0))
+    ((_, y),) = lines(ax, "all of them")
+    np.testing.assert_allclose(y, np.nanmedian(values.transpose(0, 2, 1).reshape(12, 6), axis=0))
+    assert notes(ax) == ["left out of 72 values:\n4 NaN (not known)"]
+    assert ax.get_ylim()[0] == 0
+    assert [1.0, 1.0] in [list(line.get_ydata()) for line in ax.lines]
+
+
 # --- maps -----------------------------------------------------------------------------------------
 
 
@@ -397,6 +432,13 @@ BAD = {
     "a number": (lambda: plot.gradient_norms(1.0), r"has the shape \(\.\.\., T\)"),
     "words": (lambda: plot.gradient_norms(["a"]), "holds real numbers"),
     "a vector as a map": (lambda: plot.gradient_map(np.zeros(3)), r"\.\.\., T, lags \+ 1"),
+    "logs alone": (lambda: plot.singular_values(np.zeros(3)), "details returned; got ndarray"),
+    "rounding": (
+        lambda: plot.singular_values(analysis.SingularValues(np.zeros(3), np.zeros(2))),
+        r"got logs \(3,\) and rounding \(2,\)",
+    ),
+    "logs of steps": (lambda: plot.one_step_spectra(-np.ones((2, 3))), "these go down to -1"),
+    "a step": (lambda: plot.one_step_spectra(np.ones(3)), r"\.\.\., T, m"),
     "exponents alone": (lambda: plot.lyapunov(np.zeros(3)), "lyapunov_details returned; got nd"),
     "eigenvalues alone": (lambda: plot.eigenvalues(np.zeros(3)), "analysis.stability returned"),
     "x of a band": (lambda: plot.band(range(3), np.zeros((2, 4))), "x has 3"),

@@ -1,6 +1,8 @@
 """One function a question: each draws what an analysis returned, and returns the axes.
 
     input_output          how far back does the output see?
+    singular_values       how much of each direction of the first state is left in the last?
+    one_step_spectra      what does each step do to perturbations?
     gradient_norms        how much gradient reaches each step?
     gradient_map          how much of it crosses which lag, at which step?
     lyapunov              which directions grow, which fade?
@@ -30,9 +32,11 @@ except ImportError as error:
 from recur.plot.bands import band
 from recur.plot.gate_openness import gates
 from recur.plot.gradients import gradient_map, gradient_norms
+from recur.plot.long_products import singular_values
 from recur.plot.lyapunov_exponents import lyapunov, lyapunov_convergence
 from recur.plot.phases import phase_diagram
 from recur.plot.reach import input_output
+from recur.plot.single_steps import one_step_spectra
 from recur.plot.state_space import fixed_points
 from recur.plot.style import COLOURS, decades
 from recur.plot.trained_lengths import trainability
@@ -40,6 +44,8 @@ from recur.plot.unit_circle import eigenvalues
 
 __all__ = [
     "input_output",
+    "singular_values",
+    "one_step_spectra",
     "gradient_norms",
     "gradient_map",
     "lyapunov",
