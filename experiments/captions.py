@@ -7,8 +7,10 @@ anew before each word. Beside them a bag of columns, which knows no order. Strip
 anew for every update, of the digits to train on; those of the test are of other digits.
 
 Claim: with attention the network finds where each digit is, though nothing tells it. Of its words
-8 % are wrong, in strips of five digits 10 % (`--networks attention --test 200`). To write the first
-word it looks everywhere: what it looks for comes from the words before.
+8.4 % are wrong, 7.3 % in strips of two digits and 9.2 % in those of five. By one vector 18.8 % are
+wrong: 7.5 % in strips of two, 27.9 % in those of five, for what it holds does not grow with the
+strip. A bag of columns has 66.3 % wrong. To write the first word the network looks everywhere: what
+it looks for comes from the words before.
 
 One to many: Vinyals et al. 2015, arXiv:1411.4555; with attention, Xu et al. 2015, arXiv:1502.03044.
 """
@@ -236,17 +238,34 @@ def spoken(words: np.ndarray) -> str:
     return " ".join(WORDS[word] for word in ended(words, END))
 
 
+def by_length(result: Result, c: int) -> list[float]:
+    """Word errors of a network in strips of FEWEST .. MOST digits, %."""
+    errors, counts = result.errors[c], result.counts
+    return [
+        100 * errors[:, counts == k].sum() / (len(errors) * k * max((counts == k).sum(), 1))
+        for k in range(FEWEST, MOST + 1)
+    ]
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    of = {}
+    for c, name in enumerate(result.networks):
+        each = by_length(result, c)
+        of[f"{name}: word errors, %"] = (
+            100 * result.errors[c].mean(axis=0).sum() / result.counts.sum()
+        )
+        of[f"{name}: in strips of two digits"] = each[0]
+        of[f"{name}: in strips of five digits"] = each[-1]
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a network."""
     rows = []
     for c, name in enumerate(result.networks):
         errors = result.errors[c]
-        each = [
-            100
-            * errors[:, result.counts == k].sum()
-            / (len(errors) * k * max((result.counts == k).sum(), 1))
-            for k in range(FEWEST, MOST + 1)
-        ]
+        each = by_length(result, c)
         rows.append(
             (
                 str(name),

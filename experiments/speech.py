@@ -9,9 +9,10 @@ that is heard to the one that was said, over its vowels. What is heard is the li
 repeats and "none". No speaker of the test is heard in training.
 
 Claim: without a memory hardly anything is heard: the loss wants each vowel once, and a network that
-sees single frames cannot choose one of a vowel's frames, so it says "none". With a memory of what
-was heard so far, most vowels are told. In half of the default run (`--updates 300 --strings 1000`)
-label errors are 97 % without a memory, 7 % for MinimalRNN, and 9 % for it in both directions.
+sees single frames cannot choose one of a vowel's frames, so it says "none". Its label errors are
+94.7 %. With a memory of what was heard so far, they are 3.8 % for MinimalRNN, 2.4 % for GRU and
+2.1 % for LSTM; in both directions, with as many parameters, 2.0 %, 1.6 % and 2.1 %. One network of
+each kind cannot tell the last five apart.
 
 Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
 doi:10.1016/j.neunet.2005.06.042.
@@ -289,6 +290,15 @@ def run(config: Config, record: harness.Record) -> Result:
         seconds,
         diverged,
     )
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    said = result.errors.shape[1] * result.counts.sum()
+    return {
+        f"{name}: label errors, %": 100 * result.errors[c].sum() / said
+        for c, name in enumerate(result.networks)
+    }
 
 
 def table(result: Result) -> harness.Table:
