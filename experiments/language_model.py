@@ -212,9 +212,8 @@ def run(config: Config, record: harness.Record) -> Result:
     for kind, n in zip(kinds, widths, strict=True):
         network, fitted = fit(kind, n, text, config, record)
         fits.append(fitted)
-        ends.append(
-            (surprise(network.model), network.diverged, written(network.model, text, config))
-        )
+        model = network.model
+        ends.append((surprise(model), network.training.diverged, written(model, text, config)))
     losses, validation, seconds = map(np.array, zip(*fits, strict=True))
     test, diverged, wrote = map(np.array, zip(*ends, strict=True))
     updates = np.arange(config.every, config.updates + 1, config.every)

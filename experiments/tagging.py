@@ -7,7 +7,6 @@ Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's, t
 first and the last of these in both directions. Jordan's feeds back the probabilities of the tags,
 which are its own output; `taught.` is fed the true tags in training, and its own only when it is
 tested. It remembers what it has said, and nothing else: of a word in no slot, next to nothing.
-So it is far behind Elman's, however it is trained.
 Beside them stands the most frequent tag of each word, which knows no order. The score is F1 by the
 rule of CoNLL-2000: a slot is found where its kind, its first and its last word are right.
 
@@ -15,10 +14,10 @@ Words that the training part has not are one unknown word, which training meets 
 Of the epochs of a network the one of best F1 on sentences held out from training counts.
 
 Claim: a slot depends on words to come; both directions beat one at equal parameters, whatever the
-cell, and on ATIS the best network reaches F1 >= 93 on the test sentences. Of the requests that are
-made, both directions find 98.7 to 99.0, Elman's network and the LSTM in one direction 92.9 to 93.3
-(dates are the slots that they miss: whether one is of leaving or of arriving is often said after
-it), and the most frequent tag 45.4.
+cell. Of the requests that are made, both directions find 98.7 to 99.0 % (F1), Elman's network and
+the LSTM in one direction 92.9 to 93.3 % (dates are the slots that they miss: whether one is of
+leaving or of arriving is often said after it). Jordan's network is far behind Elman's: 48.6 %, and
+51.3 % where it is taught, little more than the most frequent tag of each word, which has 45.4 %.
 """
 
 import re
@@ -332,6 +331,15 @@ def run(config: Config, record: harness.Record) -> Result:
         tally(test, simple, found.tags, kinds),
         np.array(accuracy(test, simple)),
     )
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    found = {
+        f"{name}: F1, %": 100 * f1(result.counts[c].sum(axis=1)).mean()
+        for c, name in enumerate(result.cells)
+    }
+    return found | {"most frequent tag: F1, %": 100 * f1(result.baseline.sum(axis=0))}
 
 
 def table(result: Result) -> harness.Table:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+import recur
 from recur import Prior, analysis, cells, scan, train, weights
 from recur.flax import models
 from recur.flax.cells import NnxCell
@@ -269,6 +270,12 @@ door(
     {"key": KEY, "rate": 0.5, "weights": H},
     weights=[None, "h", (), {}],
 )
+door(
+    "gated",
+    {"Params": recur.GateParams, "update": lambda h, u: u * h, "gates": ("u",)},
+    Params=[None, 3, "Params", dict],
+    gates=["u", (), (1,), ("u", "u")],
+)
 door("compose.constrained", {"cell": CELL, "constraint": lambda params: params})
 door(
     "compose.zoneout_keep",
@@ -415,6 +422,23 @@ door(
     {"key": KEY, "params": {"w": np.ones(2, "f")}, "optimizer": SGD},
     params=["w", None, {"w": "x"}],
     optimizer=OPTIMIZERS,
+)
+door(
+    "train.advance_stateful",
+    {
+        "loss": lambda params, carried, batch: (jnp.sum((params["w"] - batch) ** 2), carried),
+        "optimizer": SGD,
+        "piece": lambda key, step: jnp.zeros(2),
+        "state": STATE,
+        "carried": H,
+        "steps": 4,
+        "every": 2,
+    },
+    loss=[*FUNCTION, lambda params, carried, batch: params["w"]],
+    optimizer=OPTIMIZERS,
+    piece=FUNCTION,
+    state=[None, 3, "s", STATE.params],
+    carried=[],
 )
 door(
     "train.advance",

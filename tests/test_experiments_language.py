@@ -123,14 +123,14 @@ def test_the_state_goes_on_and_gradients_do_not():
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     assert float(net.surprise(model, how.rows)) == pytest.approx(float(expected), rel=1e-5)
     for mine, true in zip(
-        jax.tree.leaves(once.opt[0].trace), jax.tree.leaves(gradient), strict=True
+        jax.tree.leaves(once.training.opt[0].trace), jax.tree.leaves(gradient), strict=True
     ):
         np.testing.assert_allclose(mine / how.pieces, true, rtol=1e-3, atol=1e-6)
     again, value = net.advance(how, once, how.pieces)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     for mine, true in zip(jax.tree.leaves(again.state), jax.tree.leaves(once.state), strict=True):
         np.testing.assert_allclose(mine, true, rtol=1e-5)
-    assert int(again.step) == 2 * how.pieces
+    assert int(again.training.step) == 2 * how.pieces
 
 
 def test_steps_have_the_length_that_decays():

@@ -130,6 +130,59 @@ def test_an_update_that_is_not_finite_is_a_divergence():
     np.testing.assert_allclose(losses[2], [2, 1.8, 1.6], rtol=1e-6)
 
 
+def test_the_state_is_carried_from_piece_to_piece():
+    """Three pieces of a text, twice: sums by hand; no gradient passes from piece to piece."""
+    text = np.arange(6.0, dtype=np.float32)
+    summed = optax.chain(optax.trace(1.0), optax.scale(0.0))  # adds up gradients, moves nothing
+
+    def piece(key, step):
+        return step % 3 == 0, jax.lax.dynamic_slice_in_dim(text, 2 * (step % 3), 2)
+
+    def loss(w, total, batch):
+        begins, xs = batch
+        total = jnp.where(begins, 0, total) + w * xs.sum()
+        return total, total
+
+    @jax.jit
+    def learn(state):
+        return train.advance_stateful(loss, summed, piece, state, np.float32(7), 6, every=3)
+
+    state, total, losses = learn(train.start(jax.random.key(0), np.float32(1), summed))
+    np.testing.assert_allclose(losses, [(1 + 6 + 15) / 3] * 2)
+    assert (total, state.step) == (15, 6)
+    assert state.opt[0].trace == 2 * (1 + 5 + 9)  # of each piece its own sum alone
+
+
+def test_what_is_carried_stays_where_training_diverged():
+    still = optax.sgd(0.0)
+
+    def loss(w, total, step):
+        return jnp.where(step == 2, jnp.inf, w), total + 1
+
+    @jax.jit
+    def learn(state):
+        return train.advance_stateful(loss, still, lambda key, step: step, state, 0.0, 5)
+
+    state, total, losses = learn(train.start(jax.random.key(0), np.float32(1), still))
+    assert (total, state.diverged) == (2, 2)
+    np.testing.assert_array_equal(np.isnan(losses), [False, False, True, True, True])
+
+
+def test_what_is_carried_keeps_its_shapes():
+    still = optax.sgd(0.0)
+    state = train.start(jax.random.key(0), np.float32(1), still)
+    for loss, message in (
+        (
+            lambda w, h, batch: (w, jnp.stack([h, h])),
+            r"float32\[\]; it returned float32\[2",
+        ),
+        (lambda w, h, batch: w, r"takes it, .*; it returned"),
+        (lambda w, h, batch: (jnp.ones(2) * w, h), r"one number, .*; it returned \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train.advance_stateful(loss, still, lambda *_: 0, state, np.float32(0), 1)
+
+
 def test_counts_of_steps_are_integers():
     for steps, every in ((3, 1.5), (3.0, 1), (4, 2.0)):
         with pytest.raises(

@@ -17,7 +17,7 @@ from flax import nnx
 from jax import Array, lax
 
 from experiments.parts.sizes import count
-from recur import cells, scan
+from recur import cells, scan, train
 from recur.compose import Stacked
 from recur.compose.gates import keeping, writing
 from recur.core import Cell, Recurrence, Tree, Unitwise
@@ -110,12 +110,13 @@ class Reading(NamedTuple):
 class Network(NamedTuple):
     """A network in training."""
 
-    model: LanguageModel
-    opt: Tree
+    training: train.State
     state: Tree  # of the recurrence, at the place in the text where it is
-    key: Array  # of the samples: update t draws from fold_in(key, t)
-    step: Array  # updates so far, int32
-    diverged: Array  # int32, the update whose loss was first not finite, or -1
+
+    @property
+    def model(self) -> LanguageModel:
+        """The network itself."""
+        return self.training.params
 
 
 def stretches(text: np.ndarray, rows: int) -> Array:
@@ -130,34 +131,30 @@ def stretches(text: np.ndarray, rows: int) -> Array:
 def start(model: LanguageModel, how: Reading, key: Array) -> Network:
     """The network before its first update."""
     state = model.rnn.cell.start(model.rnn.values, how.rows.shape[1:])
-    step = jnp.zeros((), jnp.int32)
-    return Network(model, how.optimizer.init(model), state, key, step, step - 1)
+    return Network(train.start(key, model, how.optimizer), state)
 
 
 def advance(how: Reading, network: Network, updates: int) -> tuple[Network, Array]:
     """So many updates -> the network and their mean loss, nats a symbol.
 
-    At its end the text is begun again, from the start state. After a loss that is not finite
-    nothing is.
+    At its end the text is begun again, from the start state.
     """
 
-    def update(network: Network, _: None) -> tuple[Network, Array]:
-        model, opt, state, key, step, diverged = network
-        piece = step % how.pieces
-        symbols = lax.dynamic_slice_in_dim(how.rows, piece * how.truncate, how.truncate + 1)
-        first = model.rnn.cell.start(model.rnn.values, symbols.shape[1:])
-        state = jax.tree.map(lambda first, on: jnp.where(piece == 0, first, on), first, state)
-        (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(
-            model, state, symbols, how, jax.random.fold_in(key, step)
-        )
-        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
-            change, opt = how.optimizer.update(gradient, opt, model)
-        model = optax.apply_updates(model, change)
-        diverged = jnp.where((diverged < 0) & ~jnp.isfinite(value), step, diverged)
-        return Network(model, opt, state, key, step + 1, diverged), value
+    def piece(key: Array, step: Array) -> tuple[Array, Array, Array]:
+        at = step % how.pieces
+        symbols = lax.dynamic_slice_in_dim(how.rows, at * how.truncate, how.truncate + 1)
+        return at == 0, symbols, key
 
-    network, losses = lax.scan(update, network, length=updates)
-    return network, losses.mean()
+    def along(model: LanguageModel, state: Tree, batch: tuple) -> tuple[Array, Tree]:
+        begins, symbols, key = batch
+        first = model.rnn.cell.start(model.rnn.values, symbols.shape[1:])
+        state = jax.tree.map(lambda first, on: jnp.where(begins, first, on), first, state)
+        return loss(model, state, symbols, how, key)
+
+    training, state, (value,) = train.advance_stateful(
+        along, how.optimizer, piece, *network, updates, every=updates
+    )
+    return Network(training, state), value
 
 
 def loss(

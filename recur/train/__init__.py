@@ -34,7 +34,16 @@ What else shall be small is a term of the loss:
 """
 
 from recur.train.data_parallel import value_and_grad
-from recur.train.descent import Loss, Sample, State, advance, finish, start, training
+from recur.train.descent import (
+    Loss,
+    Sample,
+    State,
+    advance,
+    advance_stateful,
+    finish,
+    start,
+    training,
+)
 from recur.train.gradient_norm_penalty import omega
 from recur.train.parallel_sweep import over_devices
 
@@ -44,6 +53,7 @@ __all__ = [
     "Sample",
     "start",
     "advance",
+    "advance_stateful",
     "finish",
     "training",
     "omega",

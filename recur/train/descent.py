@@ -153,28 +153,135 @@ def advance(
         >>> print(state.params, losses)  # each update halves the distance to 1
         0.9375 [1.    0.25  0.062 0.016]
     """
+    _require_counts(steps, every)
+
+    def measure(state: State, carried: tuple) -> tuple[Array, Tree, tuple]:
+        batch = sample(jax.random.fold_in(state.key, state.step))
+        made = jax.eval_shape(loss, state.params, batch)
+        _require_number("(params, batch) to one number, ()", made)
+        return *jax.value_and_grad(loss)(state.params, batch), carried
+
+    (state, _), losses = _updates(measure, optimizer, (state, ()), steps, every)
+    return state, losses
+
+
+@expect.arguments(
+    loss=expect.function,
+    optimizer=_optimizer,
+    piece=expect.function,
+    state=expect.instance(State),
+)
+def advance_stateful(
+    loss: Callable[[Tree, Tree, Tree], tuple[Array, Tree]],
+    optimizer: optax.GradientTransformation,
+    piece: Callable[[Array, Array], Tree],
+    state: State,
+    carried: Tree,
+    steps: int,
+    every: int = 1,
+) -> tuple[State, Tree, Array]:
+    """`advance` along one long sequence, piece by piece: truncated backpropagation over a corpus.
+
+    The state of the recurrence goes from one piece to the next, and no gradient passes from piece
+    to piece. At the end of the corpus `loss` begins anew where the batch says so.
+
+    Args:
+        loss: (params, carried, batch) -> (a number, carried), the second for the next piece.
+        optimizer: A gradient transformation of Optax.
+        piece: (key, step) -> the batch of that update, such as a slice of a text that is taken by
+            `lax.dynamic_slice_in_dim`.
+        state: Where the training is.
+        carried: The state of the recurrence before the first piece, arrays.
+        steps: Updates, 1 or more.
+        every: Updates whose losses become one, their mean; it divides `steps`.
+
+    Returns:
+        The state and `carried` afterwards, and losses (steps / every,), as `advance` gives them.
+        After a divergence `carried` stays as it was before it.
+
+    Raises:
+        ValueError: steps or every is out of range or not an integer, the loss is not one number, or
+            what it carries changes its structure or shapes.
+        TypeError: The loss or piece is not a function, the optimizer is not one of Optax, or the
+            state is not a State.
+
+    Example:
+        >>> text, optimizer = jnp.arange(12.0).reshape(6, 2), optax.sgd(0.0)
+        >>> def loss(w, total, xs):
+        ...     total = total + xs.sum()
+        ...     return (total - w) ** 2, total
+        >>> def piece(key, step):
+        ...     return jax.lax.dynamic_slice_in_dim(text, 2 * step, 2)
+        >>> state = train.start(jax.random.key(0), jnp.zeros(()), optimizer)
+        >>> state, total, losses = train.advance_stateful(
+        ...     loss, optimizer, piece, state, jnp.zeros(()), steps=3
+        ... )
+        >>> print(total, losses)
+        66.0 [  36.  784. 4356.]
+    """
+    _require_counts(steps, every)
+
+    def measure(state: State, carried: Tree) -> tuple[Array, Tree, Tree]:
+        batch = piece(jax.random.fold_in(state.key, state.step), state.step)
+        before = lax.stop_gradient(carried)
+        wanted = "(params, carried, batch) to (one number, ()) and what is carried"
+        made = jax.eval_shape(loss, state.params, before, batch)
+        number, after = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        _require_number(wanted, number)
+        if scan.describe(after) != scan.describe(before):
+            raise ValueError(
+                f"loss returns what it carries as it takes it, {scan.describe(before)}; it "
+                f"returned {scan.describe(after)}"
+            )
+        (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state.params, before, batch
+        )
+        return value, gradient, after
+
+    carried = jax.tree.map(jnp.asarray, carried)
+    (state, carried), losses = _updates(measure, optimizer, (state, carried), steps, every)
+    return state, carried, losses
+
+
+def _require_counts(steps: int, every: int) -> None:
     scan.require_integers(steps=steps, every=every)
     if steps < 1:
         raise ValueError(f"advance makes at least one step, got steps={steps}")
     if every < 1 or steps % every:
         raise ValueError(f"every={every} losses become one: it must divide steps={steps}")
 
-    def update(state: State, _: None) -> tuple[State, Array]:
-        batch = sample(jax.random.fold_in(state.key, state.step))
-        shape = jax.eval_shape(loss, state.params, batch).shape
-        if shape != ():
-            raise ValueError(f"loss maps (params, batch) to one number, (); it returned {shape}")
-        value, gradient = jax.value_and_grad(loss)(state.params, batch)
+
+def _require_number(wanted: str, made: Tree) -> None:
+    """Raise ValueError unless what a loss makes is one number."""
+    shape = getattr(made, "shape", None)
+    if shape != ():
+        raise ValueError(
+            f"loss maps {wanted}; it returned {scan.describe(made) if shape is None else shape}"
+        )
+
+
+def _updates(
+    measure: Callable[[State, Tree], tuple[Array, Tree, Tree]],
+    optimizer: optax.GradientTransformation,
+    begun: tuple[State, Tree],
+    steps: int,
+    every: int,
+) -> tuple[tuple[State, Tree], Array]:
+    """Updates by the value and gradient that `measure` finds; what it carries goes on with them."""
+
+    def update(now: tuple[State, Tree], _: None) -> tuple[tuple[State, Tree], Array]:
+        state, carried = now
+        value, gradient, carries = measure(state, carried)
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
             change, opt = optimizer.update(gradient, state.opt, state.params)
         finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
         for leaf in jax.tree.leaves(change):  # parameters that are NaN can have a finite loss: relu
             finite &= jnp.isfinite(leaf).all()
         moves, breaks = training(state) & finite, training(state) & ~finite
-        params, opt = jax.tree.map(
+        params, opt, carried = jax.tree.map(
             lambda new, old: jnp.where(moves, new, old),
-            (optax.apply_updates(state.params, change), opt),
-            (state.params, state.opt),
+            (optax.apply_updates(state.params, change), opt, carries),
+            (state.params, state.opt, carried),
         )
         after = State(
             params,
@@ -185,10 +292,10 @@ def advance(
             jnp.where(breaks, value.astype(state.value.dtype), state.value),
             state.finished,
         )
-        return after, jnp.where(after.diverged < 0, value, jnp.nan)
+        return (after, carried), jnp.where(after.diverged < 0, value, jnp.nan)
 
-    def thinned(state: State, _: None) -> tuple[State, Array]:
-        state, losses = lax.scan(update, state, length=every)
-        return state, losses.mean()
+    def thinned(now: tuple[State, Tree], _: None) -> tuple[tuple[State, Tree], Array]:
+        now, losses = lax.scan(update, now, length=every)
+        return now, losses.mean()
 
-    return lax.scan(thinned, state, length=steps // every)
+    return lax.scan(thinned, begun, length=steps // every)
