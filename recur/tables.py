@@ -43,9 +43,14 @@ Table = tuple[list[str], list[list[str]]]  # headers, rows of cells
 
 
 def short(value: Any) -> str:
-    """The fields of a NamedTuple in a few words each."""
-    fields = ", ".join(f"{name}={told(part)}" for name, part in value._asdict().items())
-    return f"{type(value).__name__}({fields})"
+    """The fields of a NamedTuple in a few words each, but for those that are None by default."""
+    left_out = [name for name, usual in value._field_defaults.items() if usual is None]
+    parts = [
+        f"{name}={told(part)}"
+        for name, part in value._asdict().items()
+        if part is not None or name not in left_out
+    ]
+    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 def tables(value: Any, columns: dict[str, Column]) -> list[Table]:

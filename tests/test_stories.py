@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import data
+from recur import scan
 
 matplotlib.use("Agg")
 STORIES = Path(__file__).parent.parent / "docs" / "stories"
@@ -147,7 +148,10 @@ def test_the_page_of_spelling_is_run_to_its_end(run):
     network()
     names = run("spelling.md")
     with jax.enable_x64(True):
-        J = jax.jit(jax.jacrev(names["encode"]))(np.asarray(names["xs"], float))
+        encoder, xs = (
+            jax.tree.map(lambda a: np.asarray(a, float), names[name]) for name in ("encoder", "xs")
+        )
+        J = jax.jit(jax.jacrev(lambda xs: scan.run(names["cell"], encoder, xs)[0]))(xs)
     for lag, row in zip(names["lags"], names["logs"], strict=True):
         expected = np.linalg.svd(J[:, len(J[0]) - 1 - lag], compute_uv=False)[0]
         np.testing.assert_allclose(np.exp(row[0]), expected, rtol=1e-3)  # float32, 20 steps

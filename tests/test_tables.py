@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from conftest import normal
 
-from recur import Prior, analysis, theory
-from recur.cell_contract import Check, Report
+from recur import Prior, analysis, cell_contract, theory
+from recur.reporting.make_report import Report
+from recur.reporting.measurements import Results
+from recur.reporting.words import Finding
 from recur.tables import as_html, as_markdown, told
 
 POINTS = analysis.Points(
@@ -66,6 +69,11 @@ def test_a_result_prints_in_a_line():
     assert repr(Prior(mu_b=(2.0, 0.0))) == "Prior(sigma_w=1, sigma_v=1, mu_b=(2.0, 0.0), sigma_b=0)"
     assert repr(analysis.Verdict("vanish", -0.25)) == "Verdict(word='vanish', rate=-0.25)"
     assert str(analysis.Verdict("vanish", -0.25)) == "gradients vanish: -0.2500 nats per step back"
+    assert (
+        repr(analysis.Points(K, K, None))
+        == repr(analysis.Points(K, K))
+        == ("Points(states=[0.1235, -0.2, -inf, nan], speed=[0.1235, -0.2, -inf, nan])")
+    )
     field = theory.MeanField(*np.ones(6), error=theory.MeanField(*np.ones(6)))
     assert "error=MeanField(Q=1," in repr(field)
 
@@ -100,10 +108,23 @@ def test_html_and_markdown_show_the_same_and_escape_what_they_must():
     assert as_markdown([table]).split("\n")[2] == "| \\|x\\| | 1 < 2 & 3 |"
     for value in (POINTS, LYAPUNOV, Prior()):
         assert of_markdown(value._repr_markdown_()) == Cells(value._repr_html_()).tables
-    report = Report((Check("linear", True, "1e-8"), Check("unit by unit", False, "h | x")))
+    checks = [("linear", True, "1e-8"), ("unit by unit", False, "h | x")]
+    report = cell_contract.Report(tuple(cell_contract.Check(*check) for check in checks))
     ((_, _, last),) = Cells(report._repr_html_()).tables
     assert last == ["unit by unit", "FAIL", "h | x"]
     assert "h \\| x" in report._repr_markdown_()
+
+
+def test_a_report_on_a_network_shows_its_answers():
+    results = Results(network=None, sizes=None, exponents=LYAPUNOV)
+    finding = Finding("Is it stable?", "stable", "-0.2 < 0")
+    report = Report(Path("a/report.html"), Path("a/report.npz"), [finding], ["No gates."], results)
+    answers, left_out, page = Cells(report._repr_html_()).tables
+    assert answers[1] == ["Is it stable?", "stable", "-0.2 < 0"]
+    assert left_out == [["not measured"], ["No gates."]]
+    assert page[1] == ["a/report.html"]
+    assert len(of_markdown(report._replace(left_out=[])._repr_markdown_())) == 2
+    assert "exponents=Lyapunov(exponents=[0.1235" in repr(results)
 
 
 @pytest.mark.parametrize(

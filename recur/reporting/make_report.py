@@ -28,6 +28,7 @@ from recur.reporting.page import page
 from recur.reporting.phases import Say, phase
 from recur.reporting.sizes import Sizes, plan, time_qr
 from recur.reporting.words import Finding, findings
+from recur.tables import Table, as_html, as_markdown
 
 PAGE, NUMBERS = "report.html", "report.npz"
 COMPILERS = 2  # programs that are compiled at a time
@@ -47,6 +48,20 @@ class Report(NamedTuple):
         """The page and the answers."""
         words = "".join(f"\n  {found.question} {found.word}" for found in self.findings)
         return f"Report at {self.page}{words}"
+
+    def _repr_html_(self) -> str:
+        return as_html(self._tables())
+
+    def _repr_markdown_(self) -> str:
+        return as_markdown(self._tables())
+
+    def _tables(self) -> list[Table]:
+        """The answers, and what was not measured, as a notebook shows them."""
+        answers = [[found.question, found.word, found.sentence] for found in self.findings]
+        shown = [(["question", "answer", "with its numbers"], answers)]
+        if self.left_out:
+            shown.append((["not measured"], [[sentence] for sentence in self.left_out]))
+        return [*shown, (["the page"], [[str(self.page)]])]
 
 
 class Question(NamedTuple):

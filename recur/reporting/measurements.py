@@ -15,6 +15,7 @@ from jax import Array, lax
 from recur import analysis, scan
 from recur.core import Body, Tree
 from recur.reporting.sizes import Sizes
+from recur.tables import tabled
 from recur.theory import MeanField
 
 LAGS = 24  # of the inputs whose singular values are found, spread over all lags
@@ -65,6 +66,7 @@ class OneStep(NamedTuple):
     values: np.ndarray  #: (K, m) descending
 
 
+@tabled()
 class Results(NamedTuple):
     """All that a report says, as numbers. None stands for what was left out."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from recur import analysis
 from recur.reporting.measurements import Results
+from recur.tables import tabled
 
 FAR = np.log(1000)  # nats below the largest at which an input no longer counts
 SHUT, OPEN = 0.05, 0.95  # a gate beyond these hardly moves
@@ -20,6 +21,7 @@ FEWEST = 20  # steps: from one block each comes the standard error
 SLOW = 100.0  # steps: a mode that lasts longer is slow
 
 
+@tabled()
 class Finding(NamedTuple):
     """One question, its answer in a word, and a sentence with the numbers."""
 
