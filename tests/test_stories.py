@@ -29,7 +29,8 @@ def told(page, monkeypatch, tmp_path, upto=None):
     for block in BLOCK.findall((STORIES / page).read_text()):
         if upto is not None and upto in block:
             return names
-        exec(compile(block, page, "exec"), names)
+        with jax.numpy_dtype_promotion("standard"):  # as users have it
+            exec(compile(block, page, "exec"), names)
     matplotlib.pyplot.close("all")
     return names
 
@@ -37,6 +38,19 @@ def told(page, monkeypatch, tmp_path, upto=None):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     return lambda page, upto=None: told(page, monkeypatch, tmp_path, upto)
+
+
+@pytest.mark.long  # 400 updates, one call each
+def test_flax_learns_to_see_the_first_number(run):
+    names = run("flax.md")
+    assert np.mean(names["losses"][-50:]) < 0.01  # a third for who says 0
+    with jax.numpy_dtype_promotion("standard"):
+        before, after = (
+            np.asarray(names["reach"](names[name].rnn))[:, 0] for name in ("before", "model")
+        )
+    assert after[9] > after[1:9].max() + np.log(5)
+    assert before[9] < before[0] - np.log(100)
+    np.testing.assert_allclose(names["hs"], names["theirs"], atol=1e-6)  # float32
 
 
 @pytest.mark.slow
