@@ -285,7 +285,7 @@ KNOWN = {
 singular_values = jax.jit(analysis.log_singular_values, static_argnums=0)
 
 
-@pytest.mark.parametrize("case", KNOWN)
+@pytest.mark.parametrize("case", [*sorted(KNOWN.keys() - {"n = 63"}), *some_slow({"n = 63"}, "")])
 def test_products_of_known_singular_values(case, x64):
     """Every value within 1e-6 nats, not the largest alone. The rounding of 200 factors of condition
     1e4 is 200 * 1e-16 * 1e4 = 2e-10."""
@@ -487,8 +487,15 @@ def test_many_steps_of_a_network(steps):
 # --- overflow -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["cell", pytest.param("function", marks=pytest.mark.slow)])
-def test_an_overflow_is_not_perfect_stability(kind):
+@pytest.mark.parametrize(
+    ("kind", "few"),
+    [
+        ("cell", True),
+        pytest.param("cell", False, marks=pytest.mark.slow),
+        pytest.param("function", False, marks=pytest.mark.slow),
+    ],
+)
+def test_an_overflow_is_not_perfect_stability(kind, few):
     """W = [[3, -1], [-1, 3]] doubles (1, 1): from 1e-30 the state fits into float32, from 1 not.
 
     The derivatives of relu are zero at NaN, so every result was -inf or 0."""
@@ -511,16 +518,20 @@ def test_an_overflow_is_not_perfect_stability(kind):
     def everything(state):
         return {
             "values": analysis.log_singular_values(body, state, xs),
+            "gain": analysis.log_gain(KEY, body, state, xs)[-1],
+            "norms": analysis.gradient_norms(lambda hs: losses(hs)[-1], body, state, xs),
+            "map": analysis.gradient_map(losses, body, state, xs, 3)[-1],
+            "steps": analysis.one_step_spectra(body, state, xs)[-1],
+            "eigenvalues": analysis.stability(body, state[None], xs[0]).eigenvalues,
+        } | ({} if few else others(state))
+
+    def others(state):  # dear to compile
+        return {
             "largest": analysis.top_log_singular_values(KEY, body, state, xs, 1),
             "density": analysis.singular_density(KEY, body, state, xs, 1),
             "inputs": analysis.input_output(body, state, xs, [0, 1, steps - 1]),
             "directions": analysis.input_directions(body, state, xs, 3),
-            "gain": analysis.log_gain(KEY, body, state, xs)[-1],
-            "norms": analysis.gradient_norms(lambda hs: losses(hs)[-1], body, state, xs),
-            "map": analysis.gradient_map(losses, body, state, xs, 3)[-1],
             "terms": analysis.gradient_by_lag(losses, network, jnp.eye(2), state, xs, 1),
-            "steps": analysis.one_step_spectra(body, state, xs)[-1],
-            "eigenvalues": analysis.stability(body, state[None], xs[0]).eigenvalues,
         }
 
     everything = jax.jit(everything)

@@ -739,6 +739,7 @@ def test_exact_zeros_and_long_runs():
     assert np.isfinite(found.history).all()
 
 
+@pytest.mark.slow
 def test_growth_that_returns_after_a_quiet_stretch():
     """B has the eigenvalues 3, 1, 1/3: bursts of it between long stretches where nothing moves.
 

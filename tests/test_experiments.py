@@ -248,6 +248,7 @@ def test_a_cpu_becomes_one_device_a_core(flags, devices):
     assert int(count) == devices
 
 
+@pytest.mark.slow
 def test_a_choice_made_for_jax_is_left_alone():
     script = (
         "import jax; from experiments import harness;"

@@ -92,6 +92,7 @@ def test_tied_cannot_be_traced():
 SLOW = CRITICAL._replace(mu_b=7.0)  # gates that are closed but for .001: it forgets in 350 steps
 
 
+@pytest.mark.slow
 def test_what_has_not_converged_says_so(monkeypatch):
     for name, value in (("STEPS", 32), ("ENOUGH", 32), ("LONGEST", 32)):
         monkeypatch.setattr(sys.modules["recur.theory.tied_weights"], name, value)
