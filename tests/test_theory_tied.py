@@ -164,14 +164,9 @@ SIMULATED = {
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize(
-    ("name", "priors"),
-    [
-        pytest.param("gru", SIMULATED["gru"][:1], marks=pytest.mark.slow, id="gru, one prior"),
-        *(pytest.param(*each, marks=pytest.mark.long, id=each[0]) for each in SIMULATED.items()),
-    ],
-)
-def test_tied_theory_against_networks(name, priors, monkeypatch):
+@pytest.mark.long
+@pytest.mark.parametrize("name", SIMULATED)
+def test_tied_theory_against_networks(name, monkeypatch):
     """Q and exponents within 3 standard errors: eight networks of N units, and the theory of this
     width. At mu_b 3.5 networks forget in a hundred steps; the others sooner. Q scatters by 3 % from
     network to network, and the theory averages over four: 3 standard errors of the difference are
@@ -180,7 +175,7 @@ def test_tied_theory_against_networks(name, priors, monkeypatch):
         sys.modules["recur.theory.tied_weights"], "STEPS", 512
     )  # one program the less
     cell = cells.named(name)
-    for prior in priors:
+    for prior in SIMULATED[name]:
         keys = jax.random.split(KEY, NETWORKS.networks)
         seen = np.stack([tied_weights.simulate(cell, prior, key, N, NETWORKS) for key in keys])
         error = seen.std(0, ddof=1) / np.sqrt(len(seen))
