@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(config, items):
         random.Random(config.option.shuffle).shuffle(items)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers take the tests of a file one after the other, so that they share its programs."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
 def pytest_configure(config):
     if config.option.markexpr == "quick":  # the files have some tests that are slow
         config.option.markexpr = "quick and not slow and not long"
