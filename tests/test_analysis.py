@@ -309,6 +309,7 @@ def test_float32_reaches_as_far():
     np.testing.assert_allclose(logs, expected, rtol=0, atol=3e-4)
 
 
+@pytest.mark.slow
 def test_input_output_of_known_products(x64):
     """h = A h + x, so dh_T/dx_{T-lag} is the product of the last `lag` factors."""
     steps = 100
