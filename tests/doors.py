@@ -73,6 +73,7 @@ COUNT = [0, -1, 1.5, "3", None, np.nan, np.ones(2)]
 INDEX = [-1, 99, 1.5, "3", None, np.nan]
 NUMBER = [np.nan, "1", None, np.ones((2, 3), "f"), 1j]
 POSITIVE = [*NUMBER, 0.0, -1.0]
+SECONDS = [value for value in POSITIVE if value is not None]  # None: in steps
 KEYS = [None, "seed", 0.5, 7, np.zeros(3, "f"), np.zeros((2, 2), "f")]
 FUNCTION = [None, 3, "loss", np.ones(2)]
 RECURRENCE = [None, 3, "gru", cells.gru, PARAMS, CELL.step]
@@ -190,16 +191,17 @@ door(
 door("analysis.verdict", {"logs": HS}, logs=[*NUMBERS, HS[:, :1]])
 door(
     "analysis.lyapunov analysis.lyapunov_details",
-    {"key": KEY, **ALONG, "k": 2, "discard": 1, "every": 2},
+    {"key": KEY, **ALONG, "k": 2, "discard": 1, "every": 2, "dt": 0.1},
     k=COUNT[:4],
     every=COUNT[:4],
+    dt=SECONDS,
 )
 door(
     "analysis.flossing",
     {"key": KEY, **ALONG, "k": 2, "discard": 1, "every": 1},
     every=COUNT[:4],
 )
-door("analysis.finite_growth", {"key": KEY, **ALONG, "k": 2, "discard": 1})
+door("analysis.finite_growth", {"key": KEY, **ALONG, "k": 2, "discard": 1, "dt": 0.1}, dt=SECONDS)
 door("analysis.kaplan_yorke analysis.entropy_rate", {"exponents": H}, exponents=[*NUMBERS, H[:0]])
 door(
     "analysis.fixed_points",

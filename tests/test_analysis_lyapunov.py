@@ -501,6 +501,30 @@ def test_an_overflow_is_not_stability():
             assert np.isnan(value).all()
 
 
+def test_rates_are_per_second_where_dt_says_how_long_a_step_is(x64):
+    """s -> (2, .4) s in steps of 20 ms; the Kaplan-Yorke dimension, 1 + log 2 / log 2.5, stays."""
+
+    def body(s, x):
+        s = jnp.array([2.0, 0.4]) * s + x
+        return s, s
+
+    @jax.jit
+    def measure(xs):
+        along = KEY, body, jnp.zeros(2), xs
+        return (
+            analysis.lyapunov_details(*along, discard=40, every=1, dt=0.02),
+            analysis.finite_growth(*along, k=1, discard=40, dt=0.02),
+        )
+
+    found, finite = jax.device_get(measure(np.zeros((60, 2))))
+    expected = np.log([2, 0.4]) / 0.02
+    np.testing.assert_allclose(found.exponents, expected, rtol=1e-9)
+    np.testing.assert_allclose(found.history[-1], expected, rtol=1e-9)
+    np.testing.assert_allclose([found.entropy, finite[0]], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found.dimension, 1 + np.log(2) / np.log(2.5), rtol=1e-9)
+    assert (found.rounding < 1e-12 / 0.02).all()  # some eps a step
+
+
 def test_a_masked_step_takes_no_time():
     """12 steps of 20: exponents, their errors and history are those of the 12 alone."""
     cell = compose.masked(cells.gru.cell)

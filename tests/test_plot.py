@@ -131,6 +131,32 @@ def test_spectra_of_single_steps_are_drawn_along_time(ax):
     assert [1.0, 1.0] in [list(line.get_ydata()) for line in ax.lines]
 
 
+def test_steps_are_seconds_where_dt_says_how_many():
+    """Every picture with time on an axis; the numbers across are those of steps, times dt."""
+    logs = np.where(np.arange(4)[:, None] >= np.arange(3), -1.0 * np.arange(3), np.nan)
+    draws = (
+        ("lag", lambda ax, **dt: plot.input_output(np.zeros((3, 2)), [0, 5, 9], ax, **dt)),
+        ("t", lambda ax, **dt: plot.gradient_norms(np.zeros(7), ax, **dt)),
+        ("t", lambda ax, **dt: plot.gates([np.zeros((7, 2))], ["f"], ax, **dt)),
+        ("t", lambda ax, **dt: plot.one_step_spectra(np.ones((7, 2)), ax, **dt)),
+        ("t", lambda ax, **dt: plot.lyapunov_convergence(spectrum(), ax, **dt)),
+        ("t", lambda ax, **dt: plot.gradient_map(logs, ax, **dt)),
+    )
+    for name, picture in draws:
+        steps, seconds = Figure().add_subplot(), Figure().add_subplot()
+        picture(steps)
+        picture(seconds, dt=0.02)
+        assert "steps" in steps.get_xlabel()
+        assert seconds.get_xlabel() == f"{name} (s)"
+        assert "steps" not in seconds.get_ylabel()
+        np.testing.assert_allclose(seconds.dataLim.intervalx, 0.02 * steps.dataLim.intervalx)
+        for bad in (0, -1.0, "1", np.inf):
+            with pytest.raises(ValueError, match="dt is the length of a step"):
+                picture(seconds, dt=bad)
+    ax = Figure().add_subplot()
+    assert plot.lyapunov(spectrum(), ax, dt=0.02).get_ylabel() == "exponent (nats per s)"
+
+
 # --- maps -----------------------------------------------------------------------------------------
 
 

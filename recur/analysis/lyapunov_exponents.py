@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from recur import expect, scan
 from recur.analysis.numerics.flat_state import as_inputs, flatten, precise, present
@@ -25,16 +26,22 @@ from recur.tables import tabled
 BLOCKS = 20  # of time, from which the standard error is taken: two errors then hold 94 %
 
 
-@tabled(exponents="exponents, nats per step", error="standard error", rounding="moved by rounding")
+@tabled(
+    exponents="exponents, nats per step or s",
+    error="standard error",
+    rounding="moved by rounding",
+)
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 
-    exponents: Array  #: (k,) nats per step, descending; a masked step is none
+    exponents: Array  #: (k,) nats per step, or second; descending; a masked step is none
     error: Array  #: (k,) standard error of their mean, from BLOCKS blocks of time
     history: Array  #: (S, k) the estimate after each step, in the frame's order; NaN before a QR
     dimension: Array  #: () Kaplan and Yorke's; NaN where k < m are too few to tell
-    entropy: Array  #: () entropy rate, nats per step; NaN where k < m are too few to tell
-    rounding: Array  #: (k,) nats per step by which one rounding of states and directions moves them
+    entropy: (
+        Array  #: () entropy rate, nats per step, or second; NaN where k < m are too few to tell
+    )
+    rounding: Array  #: (k,) by how much one rounding of states and directions moves the exponents
 
 
 @expect.arguments(
@@ -42,6 +49,7 @@ class Lyapunov(NamedTuple):
     k=expect.optional(expect.integer),
     discard=expect.integer,
     every=expect.optional(expect.integer),
+    dt=expect.optional(expect.number(0, open=True)),
 )
 def lyapunov(
     key: Array,
@@ -51,6 +59,7 @@ def lyapunov(
     k: int | None = None,
     discard: int = 0,
     every: int | None = None,
+    dt: ArrayLike | None = None,
 ) -> Array:
     """The k largest Lyapunov exponents: how fast perturbations grow in the long run.
 
@@ -69,6 +78,7 @@ def lyapunov(
         k: How many exponents, 1 .. m; all m where None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
         every: Steps between two QRs; chosen along the way where None.
+        dt: The seconds of a step, > 0: rates are per second; per step where None.
 
     Returns:
         Exponents (k,), nats per step, descending. -inf for a direction that dies out exactly. All
@@ -89,7 +99,7 @@ def lyapunov(
         >>> print(spectrum(jax.random.key(0), jnp.zeros((20, 2))))  # log 2, -log 2
         [ 0.693 -0.693]
     """
-    return lyapunov_details(key, body, state, xs, k, discard, every).exponents
+    return lyapunov_details(key, body, state, xs, k, discard, every, dt).exponents
 
 
 @expect.arguments(
@@ -97,6 +107,7 @@ def lyapunov(
     k=expect.optional(expect.integer),
     discard=expect.integer,
     every=expect.optional(expect.integer),
+    dt=expect.optional(expect.number(0, open=True)),
 )
 @precise
 def lyapunov_details(
@@ -107,6 +118,7 @@ def lyapunov_details(
     k: int | None = None,
     discard: int = 0,
     every: int | None = None,
+    dt: ArrayLike | None = None,
 ) -> Lyapunov:
     """`lyapunov` with its error, its history, the Kaplan-Yorke dimension and the entropy rate.
 
@@ -118,6 +130,7 @@ def lyapunov_details(
         k: How many exponents, 1 .. m; all m where None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
         every: Steps between two QRs; chosen along the way where None.
+        dt: The seconds of a step, > 0: rates are per second; per step where None.
 
     Returns:
         Exponents, nats per step, and what is known of them.
@@ -156,7 +169,7 @@ def lyapunov_details(
     order = jnp.argsort(-history[-1])  # NaN last
     exponents, enough = history[-1][order], k == m
     below = (jnp.cumsum(exponents) < 0).any(), (exponents < 0).any()
-    return Lyapunov(
+    found = Lyapunov(
         exponents,
         _standard_error(total, covered)[order],
         history,
@@ -164,6 +177,7 @@ def lyapunov_details(
         jnp.where(enough | below[1], entropy_rate(exponents), jnp.nan),
         rounding[order],
     )
+    return found if dt is None else _per_second(found, dt)
 
 
 @expect.arguments(exponents=expect.floats)
@@ -258,9 +272,20 @@ def flossing(
     return jnp.sum(lyapunov(key, body, state, xs, k, discard, every) ** 2)
 
 
-@expect.arguments(key=expect.key, k=expect.integer, discard=expect.integer)
+@expect.arguments(
+    key=expect.key,
+    k=expect.integer,
+    discard=expect.integer,
+    dt=expect.optional(expect.number(0, open=True)),
+)
 def finite_growth(
-    key: Array, body: Body, state: Tree, xs: Tree, k: int = 1, discard: int = 0
+    key: Array,
+    body: Body,
+    state: Tree,
+    xs: Tree,
+    k: int = 1,
+    discard: int = 0,
+    dt: ArrayLike | None = None,
 ) -> Array:
     """The k largest exponents without a derivative, as a check of `lyapunov` and of a body.
 
@@ -274,6 +299,7 @@ def finite_growth(
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
+        dt: The seconds of a step, > 0: rates are per second; per step where None.
 
     Returns:
         Exponents (k,), nats per step, descending.
@@ -310,7 +336,15 @@ def finite_growth(
 
     _, logs = lax.scan(advance, (start, directions(key, start, k)), xs)
     time = happening(body, state, xs)[discard:].sum().astype(start.dtype)
+    if dt is not None:
+        time = time * jnp.asarray(dt, start.dtype)
     return jnp.sort(logs[discard:].sum(axis=0) / time, descending=True)
+
+
+def _per_second(found: Lyapunov, dt: ArrayLike) -> Lyapunov:
+    """Rates per second of those per step; the dimension has no unit."""
+    rates = jax.tree.map(lambda rate: rate / jnp.asarray(dt, rate.dtype), found)
+    return rates._replace(dimension=found.dimension)
 
 
 def happening(body: Body, state: Tree, xs: Tree) -> Array:

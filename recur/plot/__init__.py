@@ -16,7 +16,8 @@
 
 Each takes an optional `ax` and makes a figure of its own without one. Vertical axes of logarithms
 hold nats, as the analyses do, and are labelled with powers of ten. What is NaN or -inf is a gap,
-and a note in the axes counts both. `COLOURS` can be told apart by the colour-blind and in grey.
+and a note in the axes counts both. `dt`, the seconds of a step, makes seconds
+of steps. `COLOURS` can be told apart by the colour-blind and in grey.
 Needs matplotlib: pip install 'recur-jax[plot]'. For use outside jit.
 """
 

@@ -7,28 +7,44 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recur.plot import bands
-from recur.plot.style import COLOURS, STYLES, axes_or_new, legend, note_gaps, numbers, require
+from recur.plot.style import (
+    COLOURS,
+    STYLES,
+    axes_or_new,
+    clock,
+    legend,
+    note_gaps,
+    numbers,
+    require,
+)
 
 
-def gates(openness: Sequence[Any], names: Sequence[str], ax: Axes | None = None) -> Axes:
+def gates(
+    openness: Sequence[Any],
+    names: Sequence[str],
+    ax: Axes | None = None,
+    dt: float | None = None,
+) -> Axes:
     """When is which gate open? The median over units and batch, and 10-90 % of them, along time.
 
     Args:
         openness: From `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
         names: What each gate is called.
         ax: Axes to draw in; those of a new figure where None.
+        dt: The seconds of a step: time is in seconds; in steps where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: There is not one name a gate, or a value is outside 0 .. 1.
+        ValueError: There is not one name a gate, a value is outside 0 .. 1, or dt is not positive.
 
     Example:
         >>> ax = plot.gates([np.linspace(0, 1, 12).reshape(4, 3)], names=["update"])
         >>> print(ax.get_ylabel(), ax.get_legend_handles_labels()[1])
         openness of a gate ['update']
     """
+    length, unit, _ = clock(dt)
     require(
         len(openness) == len(names) > 0,
         f"one name a gate: got {len(openness)} arrays and the names {list(names)}",
@@ -42,10 +58,10 @@ def gates(openness: Sequence[Any], names: Sequence[str], ax: Axes | None = None)
         )
     ax = axes_or_new(ax)
     for i, (name, values) in enumerate(zip(names, each, strict=True)):
-        curves, t = values.reshape(len(values), -1).T, np.arange(1, len(values) + 1)
+        curves, t = values.reshape(len(values), -1).T, length * np.arange(1, len(values) + 1)
         colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
         bands.draw(ax, t, curves, "linear", colour, name, ls=style)
         note_gaps(ax, values, f"values of {name}")
-    ax.set(xlabel="t (steps)", ylabel="openness of a gate", ylim=(-0.02, 1.02))
+    ax.set(xlabel=f"t ({unit})", ylabel="openness of a gate", ylim=(-0.02, 1.02))
     legend(ax)
     return ax

@@ -12,6 +12,7 @@ from recur.plot.style import (
     MAP,
     Decades,
     axes_or_new,
+    clock,
     decades,
     finite,
     legend,
@@ -26,6 +27,7 @@ def gradient_norms(
     ax: Axes | None = None,
     colour: str = COLOURS[0],
     label: str | None = None,
+    dt: float | None = None,
     **line: Any,
 ) -> Axes:
     """How much gradient reaches each step? |dloss/dh_t| against t = 1 .. T.
@@ -37,29 +39,31 @@ def gradient_norms(
         ax: Axes to draw in; those of a new figure where None.
         colour: The colour of the line and the band.
         label: In the legend; None for none.
+        dt: The seconds of a step: time is in seconds; in steps where None.
         **line: For `ax.plot`.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The logs are not numbers, or have no axis.
+        ValueError: The logs are not numbers, or have no axis, or dt is not positive.
 
     Example:
         >>> ax = plot.gradient_norms(-0.5 * np.arange(8.0)[::-1], label="vanilla")
         >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
         t (steps) ['vanilla']
     """
-    logs, ax = numbers("logs", logs, "..., T"), axes_or_new(ax)
-    bands.draw(ax, np.arange(1, logs.shape[-1] + 1), logs, "nearest", colour, label, **line)
+    logs, (length, unit, _) = numbers("logs", logs, "..., T"), clock(dt)
+    ax, t = axes_or_new(ax), length * np.arange(1, logs.shape[-1] + 1)
+    bands.draw(ax, t, logs, "nearest", colour, label, **line)
     note_gaps(ax, logs)
     decades(ax.yaxis)
-    ax.set(xlabel="t (steps)", ylabel=r"gradient $|d\,\mathrm{loss}/dh_t|$")
+    ax.set(xlabel=f"t ({unit})", ylabel=r"gradient $|d\,\mathrm{loss}/dh_t|$")
     legend(ax)
     return ax
 
 
-def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
+def gradient_map(logs: Any, ax: Axes | None = None, dt: float | None = None) -> Axes:
     """How much gradient crosses which lag, at which step? |dloss_t/dh_{t-lag}| over t and lag.
 
     Where t < lag there is no such step, and nothing is drawn; exact zeros are grey, what is not
@@ -69,12 +73,13 @@ def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
         logs: From `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags +
             1), whose median is drawn.
         ax: Axes to draw in; those of a new figure where None.
+        dt: The seconds of a step: t and lag are in seconds; in steps where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The logs are not numbers, or have fewer than two axes.
+        ValueError: The logs are not numbers, or have fewer than two axes, or dt is not positive.
 
     Example:
         >>> t, lag = np.arange(6)[:, None], np.arange(4)
@@ -82,19 +87,19 @@ def gradient_map(logs: Any, ax: Axes | None = None) -> Axes:
         >>> print(ax.get_xlabel(), ax.get_ylabel(), sep=", ")
         t (steps), lag (steps)
     """
-    logs = numbers("logs", logs, "..., T, lags + 1")
+    logs, (length, unit, _) = numbers("logs", logs, "..., T, lags + 1"), clock(dt)
     if logs.ndim > 2:
         logs = _median(logs.reshape(-1, *logs.shape[-2:]))
     ax, (T, count) = axes_or_new(ax), logs.shape
     there = np.arange(T)[:, None] >= np.arange(count)
-    edges = np.arange(T + 1) + 0.5, np.arange(count + 1) - 0.5
+    edges = length * (np.arange(T + 1) + 0.5), length * (np.arange(count + 1) - 0.5)
     _shade(ax, edges, there & np.isneginf(logs), "0.8")
     _shade(ax, edges, there & np.isnan(logs), "white", hatch="xxx")
     image = ax.pcolormesh(*edges, finite(logs).T, cmap=MAP, rasterized=True)
     bar = ax.figure.colorbar(image, ax=ax, ticks=Decades(), format=power)
     bar.set_label(r"$|d\,\mathrm{loss}_t/dh_{t-\mathrm{lag}}|$")
     note_gaps(ax, logs[there])
-    ax.set(xlabel="t (steps)", ylabel="lag (steps)")
+    ax.set(xlabel=f"t ({unit})", ylabel=f"lag ({unit})")
     return ax
 
 

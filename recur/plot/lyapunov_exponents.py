@@ -4,7 +4,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recur.analysis import Lyapunov
-from recur.plot.style import COLOURS, axes_or_new, finite, legend, note, note_gaps, numbers, require
+from recur.plot.style import (
+    COLOURS,
+    axes_or_new,
+    clock,
+    finite,
+    legend,
+    note,
+    note_gaps,
+    numbers,
+    require,
+)
 
 VISIBLE = 0.01  # of the largest exponent: bars that are longer are named in the legend
 
@@ -15,6 +25,7 @@ def lyapunov(
     colour: str = COLOURS[0],
     label: str | None = None,
     ls: str = "-",
+    dt: float | None = None,
 ) -> Axes:
     """Which directions grow, which fade? The exponents, largest first.
 
@@ -27,12 +38,13 @@ def lyapunov(
         colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         ls: The style of the line.
+        dt: The seconds of a step, if the analysis was given them.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: It is not what `analysis.lyapunov_details` returned.
+        ValueError: It is not what `analysis.lyapunov_details` returned, or dt is not positive.
 
     Example:
         >>> exponents = np.array([0.1, -0.2, -0.9])
@@ -41,6 +53,7 @@ def lyapunov(
         exponent (nats per step)
     """
     _require(found)
+    per = clock(dt)[2]
     values, ax = numbers("exponents", found.exponents, "..., k"), axes_or_new(ax)
     k = values.shape[-1]
     rows, direction = finite(values).reshape(-1, k), np.arange(1, k + 1)
@@ -63,13 +76,17 @@ def lyapunov(
     if values.ndim == 1 and found.dimension is not None and np.isfinite(found.dimension):
         note(ax, f"Kaplan-Yorke dimension {float(found.dimension):.2f}")
     note_gaps(ax, values, "exponents")
-    ax.set(xlabel="direction", ylabel="exponent (nats per step)")
+    ax.set(xlabel="direction", ylabel=f"exponent (nats per {per})")
     legend(ax)
     return ax
 
 
 def lyapunov_convergence(
-    found: Lyapunov, ax: Axes | None = None, colour: str = COLOURS[0], discard: int = 0
+    found: Lyapunov,
+    ax: Axes | None = None,
+    colour: str = COLOURS[0],
+    discard: int = 0,
+    dt: float | None = None,
 ) -> Axes:
     """Was the trajectory long enough? The estimate of each exponent after each step.
 
@@ -82,12 +99,14 @@ def lyapunov_convergence(
         ax: Axes to draw in; those of a new figure where None.
         colour: The colour of the largest.
         discard: The number of steps that it did not count, with which time begins here.
+        dt: The seconds of a step, if the analysis was given them: time is in seconds, too.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: It is not what `analysis.lyapunov_details` returned of one trajectory.
+        ValueError: It is not what `analysis.lyapunov_details` returned of one trajectory, or dt is
+            not positive.
 
     Example:
         >>> history = np.array([[0.3, -1.0], [0.2, -0.9], [0.1, -0.9]])
@@ -96,9 +115,9 @@ def lyapunov_convergence(
         ['the others', 'largest: 0.1000 +- 0.0100']
     """
     _require(found)
-    history = numbers("history", found.history, "S, k")
+    history, (length, unit, per) = numbers("history", found.history, "S, k"), clock(dt)
     ax, S = axes_or_new(ax), len(history)
-    steps = np.arange(1, S + 1) + discard
+    steps = length * (np.arange(1, S + 1) + discard)
     last = np.where(np.isnan(history[-1]), -np.inf, history[-1])
     first = int(last.argmax())
     others = np.delete(history, first, axis=1)
@@ -114,7 +133,9 @@ def lyapunov_convergence(
     ax.axhline(0, color="k", lw=0.7)
     begun = np.maximum.accumulate(~np.isnan(history).all(axis=1))
     note_gaps(ax, history[begun] if begun.any() else history[-1])
-    ax.set(xlabel="steps", ylabel="exponent so far (nats per step)")
+    ax.set(
+        xlabel="steps" if dt is None else f"t ({unit})", ylabel=f"exponent so far (nats per {per})"
+    )
     legend(ax, loc="lower right")  # the note is above
     return ax
 

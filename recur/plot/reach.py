@@ -6,7 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recur.plot import bands
-from recur.plot.style import COLOURS, axes_or_new, decades, legend, note_gaps, numbers, require
+from recur.plot.style import (
+    COLOURS,
+    axes_or_new,
+    clock,
+    decades,
+    legend,
+    note_gaps,
+    numbers,
+    require,
+)
 
 
 def input_output(
@@ -15,6 +24,7 @@ def input_output(
     ax: Axes | None = None,
     colour: str = COLOURS[0],
     label: str | None = "largest",
+    dt: float | None = None,
 ) -> Axes:
     """How far back does the output see? The singular values of dh_T/dx_{T-lag} against the lag.
 
@@ -26,12 +36,13 @@ def input_output(
         ax: Axes to draw in; those of a new figure where None.
         colour: The colour of the largest value.
         label: The name of the largest value in the legend; None draws no legend.
+        dt: The seconds of a step: lags are in seconds; in steps where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: logs and lags do not fit.
+        ValueError: logs and lags do not fit, or dt is not positive.
 
     Example:
         >>> logs = np.log([[1.0, 0.5], [0.5, 0.1], [0.25, 0.01]])
@@ -40,13 +51,14 @@ def input_output(
         lag (steps) ['all of them', 'largest']
     """
     logs, lags = numbers("logs", logs, "..., L, k"), numbers("lags", lags, "L")
+    length, unit, _ = clock(dt)
     require(
         logs.shape[-2] == len(lags),
         f"logs {logs.shape} have one row a lag, (..., {len(lags)}, k), for these {len(lags)} lags",
     )
     ax = axes_or_new(ax)
     order = np.argsort(lags)
-    logs, lags = logs[..., order, :], lags[order]
+    logs, lags = logs[..., order, :], length * lags[order]
     largest, every = logs[..., 0], np.moveaxis(logs, -1, 0)
     if logs.shape[-1] > 1:
         name = None if label is None else "all of them"
@@ -54,6 +66,6 @@ def input_output(
     bands.draw(ax, lags, largest, "nearest", colour, label, lw=2)
     note_gaps(ax, logs)
     decades(ax.yaxis)
-    ax.set(xlabel="lag (steps)", ylabel=r"singular values of $dh_T/dx_{T-\mathrm{lag}}$")
+    ax.set(xlabel=f"lag ({unit})", ylabel=r"singular values of $dh_T/dx_{T-\mathrm{lag}}$")
     legend(ax)
     return ax

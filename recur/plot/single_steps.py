@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recur.plot import bands
-from recur.plot.style import COLOURS, axes_or_new, legend, note_gaps, numbers, require
+from recur.plot.style import COLOURS, axes_or_new, clock, legend, note_gaps, numbers, require
 
 
 def one_step_spectra(
@@ -14,6 +14,7 @@ def one_step_spectra(
     ax: Axes | None = None,
     colour: str = COLOURS[0],
     label: str | None = "largest",
+    dt: float | None = None,
 ) -> Axes:
     """What does each step do? The singular values of d state_t / d state_{t-1} along time.
 
@@ -25,12 +26,14 @@ def one_step_spectra(
         ax: Axes to draw in; those of a new figure where None.
         colour: Of the largest value.
         label: Of the largest value in the legend; None for no legend.
+        dt: The seconds of a step: time is in seconds; in steps where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The values are no numbers of two axes or more, or a value is below 0.
+        ValueError: The values are no numbers of two axes or more, a value is below 0, or dt is
+            not positive.
 
     Example:
         >>> values = np.array([[1.2, 0.5], [0.9, 0.4], [1.1, 0.6]])
@@ -38,21 +41,21 @@ def one_step_spectra(
         >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
         t (steps) ['all of them', 'largest']
     """
-    values = numbers("values", values, "..., T, m")
+    values, (length, unit, _) = numbers("values", values, "..., T, m"), clock(dt)
     least = np.nanmin(values, initial=0)
     require(
         least >= 0,
         f"singular values are 0 or more, and these go down to {least:.3g}; logarithms, of a long "
         "product, are drawn by plot.singular_values",
     )
-    ax, t = axes_or_new(ax), np.arange(1, values.shape[-2] + 1)
+    ax, t = axes_or_new(ax), length * np.arange(1, values.shape[-2] + 1)
     if values.shape[-1] > 1:
         name = None if label is None else "all of them"
         bands.draw(ax, t, np.moveaxis(values, -1, 0), "linear", "0.5", name, lw=1, ls=":")
     bands.draw(ax, t, values[..., 0], "linear", colour, label, lw=1.5)
     ax.axhline(1, color="k", lw=0.7)
     note_gaps(ax, values)
-    ax.set(xlabel="t (steps)", ylabel=r"singular values of $ds_t/ds_{t-1}$")
+    ax.set(xlabel=f"t ({unit})", ylabel=r"singular values of $ds_t/ds_{t-1}$")
     ax.set_ylim(bottom=0)
     legend(ax)
     return ax

@@ -46,6 +46,20 @@ def require(fits: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def clock(dt: float | None) -> tuple[float, str, str]:
+    """The length of a step, its unit, and that of a rate: in seconds where dt says how many.
+
+    Raises ValueError for a dt that is not positive.
+    """
+    if dt is None:
+        return 1.0, "steps", "step"
+    require(
+        isinstance(dt, int | float | np.number) and 0 < dt < np.inf,
+        f"dt is the length of a step, a positive number of seconds; got {dt!r}",
+    )
+    return float(dt), "s", "s"
+
+
 class Decades(ticker.MaxNLocator):
     """Ticks at whole powers of ten of an axis in nats."""
 
