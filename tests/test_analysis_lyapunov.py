@@ -543,6 +543,8 @@ def test_a_masked_step_takes_no_time():
             alone,
         )
 
+    found, finite, _ = jax.device_get(everything(np.zeros(20, bool), padded, xs))
+    assert np.isnan([found.exponents, finite]).all()  # no step is there, and no time goes by
     found, finite, expected = jax.device_get(everything(mask, padded, xs))
     np.testing.assert_allclose(found.exponents, expected.exponents, rtol=1e-5)
     np.testing.assert_allclose(found.history[-1], expected.history[-1], rtol=1e-5)

@@ -334,6 +334,21 @@ def test_a_batch_has_directions_of_its_own_and_is_traced_once():
     assert len(np.unique(gains[:, 0])) == B  # the same Jacobian, other directions
 
 
+def test_a_batch_may_be_of_numpy_within_a_program():
+    """Constants of a program, through an analysis that has derivatives of its own."""
+    starts, xs = normal(B, N), normal(B, T, D)
+
+    def by_lag(body, state, xs):  # a function of a user's own
+        return analysis.input_output(body, state, xs, [0])
+
+    def linear(h, x):
+        h = h / 2 + x[0]
+        return h, h
+
+    found = jax.eval_shape(lambda: analysis.batched(by_lag)(linear, starts, xs))
+    assert found.shape == (B, 1, min(D, N))
+
+
 @pytest.mark.slow
 def test_exponents_of_a_batch_are_those_of_each(x64):
     keys = jax.random.split(jax.random.key(0), B)

@@ -162,7 +162,8 @@ def lyapunov_details(
     total = jnp.cumsum(logs, axis=0)
     time = jnp.cumsum(happening(body, state, xs)[discard:])
     covered = lax.cummax(jnp.where(closed, time, 0))[:, None]  # by a QR
-    history = total / covered.astype(total.dtype)
+    rate = total / jnp.maximum(covered, 1).astype(total.dtype)
+    history = jnp.where(covered > 0, rate, jnp.nan)
     rounding = rounding.sum(axis=0) / jnp.maximum(time[-1], 1).astype(total.dtype)
     swamped = rounding > jnp.maximum(0.1 * jnp.abs(history[-1]), 0.01)
     history = jnp.where(swamped, jnp.nan, history)
@@ -338,7 +339,8 @@ def finite_growth(
     time = happening(body, state, xs)[discard:].sum().astype(start.dtype)
     if dt is not None:
         time = time * jnp.asarray(dt, start.dtype)
-    return jnp.sort(logs[discard:].sum(axis=0) / time, descending=True)
+    rates = jnp.where(time > 0, logs[discard:].sum(axis=0) / time, jnp.nan)
+    return jnp.sort(rates, descending=True)
 
 
 def _per_second(found: Lyapunov, dt: ArrayLike) -> Lyapunov:

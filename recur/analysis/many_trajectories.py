@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from recur import expect
@@ -59,6 +60,7 @@ def batched(analysis: Callable[P, R]) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs).arguments
         each = {name: given[name] for name in ALONG if name in given and not is_count(given[name])}
         B = _count(each)
+        each = jax.tree.map(jnp.asarray, each)  # vmap of arrays of NumPy fails in a custom_jvp
         if "key" in given:
             expect.key("key", given["key"])
             each["key"] = jax.random.split(given["key"], B)
