@@ -53,7 +53,7 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
     Example:
         >>> from recur.flax import models
         >>> logits = 5 * jax.nn.one_hot(jnp.array([1, 1, 0, 2]), 3)
-        >>> print(models.ctc_greedy(logits).labels)
+        >>> print(jax.jit(models.ctc_greedy)(logits).labels)
         [ 1  2 -1 -1]
     """
     log_p, there, valid = _read(logits, lengths, blank)

@@ -54,7 +54,7 @@ def ctc(
 
     Example:
         >>> from recur.flax import models
-        >>> loss = models.ctc(jnp.zeros((2, 3)), jnp.array([1]))
+        >>> loss = jax.jit(models.ctc)(jnp.zeros((2, 3)), jnp.array([1]))
         >>> print(f"{jnp.exp(-loss):.4f}")  # three paths of nine say it
         0.3333
     """

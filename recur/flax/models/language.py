@@ -175,7 +175,8 @@ def sampled_cross_entropy(
         >>> from recur.flax import models
         >>> features, table, labels = jnp.zeros((2, 3)), jnp.ones((5, 3)), jnp.array([0, 1])
         >>> log_q, key = jnp.zeros(5), jax.random.key(0)
-        >>> loss = models.sampled_cross_entropy(key, features, table, labels, log_q, samples=1000)
+        >>> estimate = jax.jit(models.sampled_cross_entropy, static_argnames="samples")
+        >>> loss = estimate(key, features, table, labels, log_q, samples=1000)
         >>> print(abs(loss - jnp.log(5)) < 0.1)  # exactly log 5
         True
     """
