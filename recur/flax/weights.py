@@ -47,7 +47,7 @@ def with_params(model: Model, params: Tree) -> Model:
     Raises:
         ValueError: The model has no recurrence or several, the parameters are those of another
             cell, or of other shapes than the model's.
-        TypeError: It is not an nnx module, or params hold anything but arrays.
+        TypeError: It is not an nnx module, or params hold something other than arrays.
 
     Example:
         >>> from flax import nnx

@@ -33,10 +33,10 @@ def singular_values(
     neither grows nor fades.
 
     Args:
-        found: Of `analysis.singular_value_details`; with any batch axis first, each of the batch is
-            a line.
+        found: From `analysis.singular_value_details`; with any batch axis first, each of the batch
+            is a line.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the line and its bars.
+        colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         **line: For `ax.plot`.
 

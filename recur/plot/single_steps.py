@@ -22,17 +22,17 @@ def one_step_spectra(
     Above the line across, at 1, a perturbation grows in that step.
 
     Args:
-        values: Of `analysis.one_step_spectra`, (..., T, m), any batch axes first.
+        values: From `analysis.one_step_spectra`, (..., T, m), any batch axes first.
         ax: Axes to draw in; those of a new figure where None.
-        colour: Of the largest value.
-        label: Of the largest value in the legend; None for no legend.
+        colour: The colour of the largest value.
+        label: The name of the largest value in the legend; None draws no legend.
         dt: The seconds of a step: time is in seconds; in steps where None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The values are no numbers of two axes or more, a value is below 0, or dt is
+        ValueError: The values are not numbers of two axes or more, a value is below 0, or dt is
             not positive.
 
     Example:

@@ -107,7 +107,7 @@ def require_float(xs: Tree) -> None:
 
     Raises:
         ValueError: They are not.
-        TypeError: xs holds anything but numbers.
+        TypeError: xs holds something other than numbers.
 
     Example:
         >>> scan.require_float(jnp.zeros(3))
@@ -151,7 +151,7 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
 
     Raises:
         ValueError: T = 0, the step does not take them, or the state changes its type in a step.
-        TypeError: The body is not a function, or state or xs hold anything but arrays.
+        TypeError: The body is not a function, or state or xs hold something other than arrays.
 
     Example:
         >>> scan.check(lambda h, x: (h[:2], h), jnp.zeros(3), jnp.zeros((5, 2)))

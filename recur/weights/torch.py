@@ -33,7 +33,7 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
 
     Raises:
         ValueError: Weights are missing, unknown, of other layers or a wrong shape.
-        TypeError: It is not a dict, or holds anything but numbers.
+        TypeError: It is not a dict, or holds something other than numbers.
 
     Example:
         >>> from recur import weights

@@ -48,7 +48,7 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
 
     Raises:
         ValueError: blank is not a class, or a known length is out of range.
-        TypeError: An array holds anything but such numbers, or blank is not an integer.
+        TypeError: An array holds something other than such numbers, or blank is not an integer.
 
     Example:
         >>> from recur.flax import models

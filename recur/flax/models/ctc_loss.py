@@ -50,7 +50,7 @@ def ctc(
     Raises:
         ValueError: Known labels do not fit into the inputs, are not classes or are the blank, a
             known length is out of range, or the batch axes differ.
-        TypeError: An array holds anything but such numbers, or blank is not an integer.
+        TypeError: An array holds something other than such numbers, or blank is not an integer.
 
     Example:
         >>> from recur.flax import models

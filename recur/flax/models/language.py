@@ -169,7 +169,7 @@ def sampled_cross_entropy(
 
     Raises:
         ValueError: samples < 1, log_q is not (K,), the shapes differ, or as in `cross_entropy`.
-        TypeError: An array holds anything but such numbers, or samples is not an integer.
+        TypeError: An array holds something other than such numbers, or samples is not an integer.
 
     Example:
         >>> from recur.flax import models
