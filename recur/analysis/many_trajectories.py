@@ -12,13 +12,13 @@ import numpy as np
 from recur import expect
 from recur.analysis.numerics.flat_state import is_count
 
-P = ParamSpec("P")
+Arguments = ParamSpec("Arguments")
 R = TypeVar("R")
 ALONG = ("state", "xs")  # arguments of which each trajectory has its own
 
 
 @expect.arguments(analysis=expect.function)
-def batched(analysis: Callable[P, R]) -> Callable[P, R]:
+def batched(analysis: Callable[Arguments, R]) -> Callable[Arguments, R]:
     """The analysis of B trajectories at once: state, xs and what it returns have a leading axis B.
 
         batched(lyapunov)(key, body, states, xs, k=4)      states (B, n), xs (B, T, d) -> (B, 4)
@@ -56,7 +56,7 @@ def batched(analysis: Callable[P, R]) -> Callable[P, R]:
             f"xs; got one of ({', '.join(signature.parameters)})"
         )
 
-    def of_all(*args: P.args, **kwargs: P.kwargs) -> R:
+    def of_all(*args: Arguments.args, **kwargs: Arguments.kwargs) -> R:
         given = signature.bind(*args, **kwargs).arguments
         each = {name: given[name] for name in ALONG if name in given and not is_count(given[name])}
         B = _count(each)
