@@ -63,12 +63,12 @@ def test_the_example_prints_what_the_text_below_it_says(capsys):
 
 @pytest.mark.slow
 def test_the_page_on_training_learns():
-    """The tutorial has a network that remembers two numbers, and four more side by side."""
+    """Its first network remembers two numbers; the sweep below it is the same four times."""
+    page = (ROOT / "docs" / "tutorials" / "train.md").read_text().partition("## A sweep")[0]
     with optimised():
-        names = run(*CELL.findall((ROOT / "docs" / "tutorials" / "train.md").read_text()))
-    assert names["losses"].shape == (4, 6)
-    assert (names["losses"][:, -1] < names["task"].baseline.loss / 10).any()
-    assert (names["states"].diverged == -1).all()
+        names = run(*CELL.findall(page))
+    assert names["losses"][-1] < names["task"].baseline.loss / 10
+    assert names["state"].diverged == -1
 
 
 def test_paths_that_the_pages_name_exist():
