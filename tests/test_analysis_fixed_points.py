@@ -240,7 +240,7 @@ def test_bad_starts_are_refused():
     body = vanilla(np.eye(2))
 
     def array(*shape):
-        return jax.ShapeDtypeStruct(shape, float)
+        return jax.ShapeDtypeStruct(shape, np.float32)
 
     for function, states, x, message in (
         (points_of, array(), array(1), r"B starts on the leading axis.*\[\(\)\]"),

@@ -109,10 +109,10 @@ def test_a_lag_outside_the_sequence_is_refused():
 
     for lag in (-1, T):
         with pytest.raises(ValueError, match=rf"within 0 .. T-1 = 4, got {lag}"):
-            traced(jax.ShapeDtypeStruct((T, 2), float), lag)
+            traced(jax.ShapeDtypeStruct((T, 2), np.float32), lag)
     for lag in (1.5, True, "1", None):
         with pytest.raises(TypeError, match=rf"lag is an integer, got {lag!r}"):
-            traced(jax.ShapeDtypeStruct((T, 2), float), lag)
-    traced(jax.ShapeDtypeStruct((T, 2), float), np.int64(1))
+            traced(jax.ShapeDtypeStruct((T, 2), np.float32), lag)
+    traced(jax.ShapeDtypeStruct((T, 2), np.float32), np.int64(1))
     with pytest.raises(ValueError, match="embed symbols first"):
-        traced(jax.ShapeDtypeStruct((T, 2), int), 0)
+        traced(jax.ShapeDtypeStruct((T, 2), np.int32), 0)

@@ -126,7 +126,7 @@ def data_of(program, seed):
 def inputs_like(program, batch):
     """Inputs with the noise that each layer takes."""
     times = (program.T, *batch)
-    x = jax.ShapeDtypeStruct((*times, N), float)
+    x = jax.ShapeDtypeStruct((*times, N), jnp.result_type(float))
 
     def noise(layer):
         leaf = loops.leaves(layer)[0]
@@ -135,7 +135,7 @@ def inputs_like(program, batch):
         if "zoneout" not in leaf.around:
             return None
         return jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct((program.T, *s.shape), float),
+            lambda s: jax.ShapeDtypeStruct((program.T, *s.shape), jnp.result_type(float)),
             loops.shapes(leaf, batch)[1],
         )
 
