@@ -61,6 +61,7 @@ NETWORKS = {
     "fading": network([0.5, 0.4]),
     "deaf": network([0.5, 0.4], V=0.0, c=1e3),
     "turning": network(ROTATION),
+    "forgetful": network(0.0),
     "growing": network([1.2, 1.1]),
     "overflowing": network(7.0),
     "one slow": network([0.999, 0.1]),
@@ -75,6 +76,7 @@ EXPECTED = {  # the word for each network: right for some, and another for other
         "fading": "8 steps",  # 1/2 to the 10th is below 1/1000, to the 8th above: lags 8, 10
         "turning": "further",
         "deaf": "not at all",
+        "forgetful": "0 steps",
     },
     "What do gradients do on their way back?": {
         "fading": "vanish",
@@ -85,6 +87,7 @@ EXPECTED = {  # the word for each network: right for some, and another for other
         "fading": "come together",
         "turning": "undecided",
         "growing": "part",
+        "forgetful": "come together",
     },
     "Was the data long enough for the exponents?": {"half open": "yes", "drifting": "no"},
     PLACES: {
@@ -93,7 +96,11 @@ EXPECTED = {  # the word for each network: right for some, and another for other
         "one slow": "slow points",
         "four wells": "4 memories",
     },
-    "Does a step treat all directions alike?": {"turning": "alike", "one slow": "not alike"},
+    "Does a step treat all directions alike?": {
+        "turning": "alike",
+        "one slow": "not alike",
+        "forgetful": "they are lost",
+    },
     "Do the gates move?": {"fading": "some are stuck", "half open": "yes"},
 }
 CASES = [(question, name) for question, words in EXPECTED.items() for name in words]
@@ -391,7 +398,7 @@ def test_sizes_grow_with_the_time_there_is():
     sizes = [plan(3000, 256, 128, s, 1e-4, 1e-2) for s in (0, 1, 10, 60, 600, 1e6)]
     table = np.array(sizes)
     assert (np.diff(table, axis=0) >= 0).all()
-    assert sizes[0] == (200, 10, 100, 4, 2, 4)
+    assert sizes[0] == (200, 10, 100, 4, 4, 4)
     assert sizes[-1] == (2000, 200, 100, 32, 64, 32)
     assert 100 < sizes[3].reach <= 200
     for T in (1, 2, 3, 40):

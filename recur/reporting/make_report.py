@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from recur import analysis, expect, scan, theory
+from recur import analysis, cells, expect, scan, theory
 from recur.analysis.gradients_by_lag import Losses
 from recur.analysis.numerics.flat_state import flatten
 from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence
@@ -403,8 +403,8 @@ def _call(body: Body, state: Tree, xs: Tree, folder: Any, **others: Any) -> str:
     """The call as one could write it, with arrays by their shapes."""
     named = getattr(body, "__qualname__", type(body).__name__)
     if isinstance(body, scan.Tied):
-        step = getattr(body.cell.init, "__module__", "").removeprefix("recur.")
-        named = f"scan.tied({step or 'cell'}, params)"
+        ours = (f"cells.{name}" for name in cells.names() if cells.named(name) == body.cell)
+        named = f"scan.tied({next(ours, 'cell')}, params)"
     told = [f"{name}={value}" for name, value in others.items() if value is not None]
     given = [named, f"state={expect.told(state)}", f"xs={expect.told(xs)}", repr(str(folder))]
     return f"recur.report({', '.join([*given, *told])})"

@@ -43,7 +43,7 @@ def page(
     if pictures:
         parts.append(f"<h2>Figures</h2>\n{_grid(_figure, pictures)}")
     if tables:
-        parts.append(f"<h2>Numbers</h2>\n{_grid(_table, tables)}")
+        parts.append(f"<h2>Numbers</h2>\n{_grid(_table, tables, 'tables')}")
     if left_out:
         items = "".join(f"<li>{escape(what)}</li>\n" for what in left_out)
         parts.append(f'<h2>What was left out</h2>\n<ul id="left-out">\n{items}</ul>\n')
@@ -53,8 +53,8 @@ def page(
     return "".join(parts)
 
 
-def _grid(write: Callable[[Any], str], things: Sequence[Any]) -> str:
-    return f'<div class="grid">\n{"".join(map(write, things))}</div>\n'
+def _grid(write: Callable[[Any], str], things: Sequence[Any], kind: str = "") -> str:
+    return f'<div class="grid {kind}">\n{"".join(map(write, things))}</div>\n'
 
 
 def _finding(found: Finding) -> str:

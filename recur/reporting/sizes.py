@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 PUSH = 0.5  # of the time of a step: many directions share one reading of the weights
-NEWTON = 15  # steps of a search
+NEWTON = 6  # steps of a search, usually
 EIGENVECTORS, SVD = 10, 2  # in QR factorisations of the same matrix
 LARGEST = 1024  # the matrix that is timed; larger ones are extrapolated
 
@@ -48,7 +48,7 @@ def plan(T: int, m: int, n: int, seconds: float, step: float, qr: float) -> Size
         reach=fit(0.2, 2 * push * n, 10, min(200, steps - 1)) if steps > 1 else 0,
         lags=min(lags, steps - 1),
         exponents=exponents,
-        starts=fit(0.3, NEWTON * (m * push + qr) + EIGENVECTORS * qr, 2, 64),
+        starts=fit(0.3, NEWTON * (m * push + qr) + EIGENVECTORS * qr, 4, 64),
         spectra=fit(0.15, m * push + SVD * qr, 4, min(32, steps)),
     )
 

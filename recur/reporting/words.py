@@ -213,6 +213,9 @@ def one_step(results: Results) -> Finding | None:
     if np.isnan(values).any():
         return Finding(question, "unknown", "Some singular values are not known.")
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    if high == 0:
+        share = f"{np.mean(values == 0):.0%} of the singular values of a step are exactly 0"
+        return Finding(question, "they are lost", f"{share}: it keeps little of the state before.")
     numbers = (
         f"80 % of the singular values of a step lie between {low:.3g} and {high:.3g}, their median "
         f"is {middle:.3g} and the largest {values.max():.3g}"
