@@ -327,6 +327,23 @@ def test_what_there_was_no_time_for_is_named(short):
     ]
 
 
+def test_a_network_without_inputs_takes_a_number_of_steps(tmp_path):
+    found = recur.report(lambda h, x: (h / 2, h / 2), START, 9, tmp_path, seconds=0, say=None)
+    assert found.results.network[:4] == (N, N, 0, 9)
+    np.testing.assert_allclose(found.results.path.states[-1], START / 2**9, rtol=1e-6)
+    assert "9 steps of data" in found.page.read_text()
+
+
+def test_steps_that_a_mask_leaves_out_are_not_counted():
+    described = measurements.Network(N, N, D, T, "float32")
+    gate = np.where(np.arange(T) % 2, np.nan, 0.5)[:, None]
+    steps = measurements.OneStep(np.array([1, 2]), np.array([[1.0, 0.9], [np.nan, np.nan]]))
+    results = measurements.Results(described, plan(T, N, N, 1, 1, 1), gates=[gate], one_step=steps)
+    assert [found.word for found in findings(results)] == ["alike", "yes"]
+    (table,) = tables.tables(results)
+    assert table.rows == [("gate 1", 0.5, 0.5, 0.5)]
+
+
 def test_a_network_that_overflows_is_told_where(short):
     """7^t > 3e38 at t = 46: the largest of all numbers in float32 is 3.4e38."""
     (found,) = short["overflowing"].findings
@@ -481,7 +498,7 @@ BAD = {
     "no time": ({"xs": np.zeros((0, D), "f")}, ValueError, "step"),
     "an input of other shape": ({"x": np.zeros(D + 1, "f")}, ValueError, "x is one input"),
     "data in lists": ({"xs": XS.tolist()}, ValueError, "xs"),
-    "data that is a number": ({"xs": 40}, ValueError, "xs"),
+    "no steps": ({"xs": 0}, ValueError, "number of steps, 1 or more"),
     "an input that is NaN": ({"x": np.full(D, np.nan, "f")}, ValueError, "x .* not finite"),
     "one name too many": ({"gates": ["a", "b"]}, ValueError, "computes 1 gates"),
     "a prior of an unknown cell": (

@@ -18,7 +18,7 @@ from jax import Array
 
 from recur import analysis, cells, expect, scan, theory
 from recur.analysis.gradients_by_lag import Losses
-from recur.analysis.numerics.flat_state import flatten
+from recur.analysis.numerics.flat_state import as_inputs, flatten
 from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence
 from recur.reporting import figures, measurements, tables
 from recur.reporting.files import open_folder, replace
@@ -114,7 +114,7 @@ def report(
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, floating-point arrays.
-        xs: Inputs (T, ..., d) of one sequence.
+        xs: Inputs (T, ..., d) of one sequence, or the number of steps of a network without inputs.
         folder: Where `report.html` and `report.npz` are written; made if need be.
         seconds: About how long it may take, 0 or more. It chooses how much is measured; a part that
             has not begun by then is left out, and the page says so.
@@ -152,6 +152,7 @@ def report(
     say = say or (lambda _: None)
     key = jax.random.key(0) if key is None else key
     cell = _cell_of(body, cell, prior)
+    xs = as_inputs(state, xs)
     network = _described(body, state, xs)
     x = _held(x, xs)
     _require_gates(body, state, xs, gates)

@@ -71,7 +71,7 @@ def gates(results: Results, names: Sequence[str]) -> Table | None:
         return None
     rows = []
     for i, values in enumerate(results.gates):
-        low, middle, high = np.quantile(np.asarray(values), [0.1, 0.5, 0.9])
+        low, middle, high = np.nanquantile(np.asarray(values), [0.1, 0.5, 0.9])
         rows.append((gate_name(names, i), low, middle, high))
     return Table("Openness of the gates", ("gate", "10 %", "median", "90 %"), rows)
 
@@ -89,7 +89,7 @@ def theory(results: Results) -> Table | None:
     if found.squares is not None:
         measured: Any = ""
         if results.one_step is not None:
-            measured = float(np.mean(np.square(results.one_step.values)))
+            measured = float(np.nanmean(np.square(results.one_step.values)))
         rows.append(("mean squared singular value", float(found.squares.mean), "", measured))
     note = (
         "Weights redrawn at each step, infinite width, Gaussian inputs of the same mean square. "

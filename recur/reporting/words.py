@@ -210,7 +210,8 @@ def one_step(results: Results) -> Finding | None:
     if results.one_step is None:
         return None
     values = np.asarray(results.one_step.values)
-    if np.isnan(values).any():
+    values = values[~np.isnan(values).all(axis=1)]  # a mask leaves steps out
+    if not values.size or np.isnan(values).any():
         return Finding(question, "unknown", "Some singular values are not known.")
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     if high == 0:
@@ -233,6 +234,9 @@ def gates(results: Results, names: Sequence[str] = ()) -> Finding | None:
     stuck, medians = [], []
     for i, values in enumerate(results.gates):
         name, values = gate_name(names, i), np.asarray(values)
+        values = values[~np.isnan(values)]  # a mask leaves steps out
+        if not values.size:
+            return Finding(question, "unknown", f"No value of {name} is known.")
         medians.append(f"{name} {np.median(values):.2f}")
         for state, share in (("closed", np.mean(values < SHUT)), ("open", np.mean(values > OPEN))):
             if share >= STUCK:
