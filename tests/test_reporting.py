@@ -436,6 +436,16 @@ def test_what_is_held_lets_masked_steps_be():
     assert x.dtype == np.float32
 
 
+def test_starts_are_spread_over_all_attractors():
+    """Of 40 states at 4 places, those chosen are one of each; what is not finite is last."""
+    places = np.array([[0.0, 0], [0, 1], [5, 0], [5, 1]])
+    many = np.repeat(places, [37, 1, 1, 1], axis=0)
+    chosen = np.asarray(measurements.spread(jnp.asarray(many), 4))
+    assert len(np.unique(many[chosen], axis=0)) == 4
+    many[3] = np.nan
+    assert 3 not in np.asarray(measurements.spread(jnp.asarray(many), 4))
+
+
 def test_a_path_of_one_step_tells_points_apart():
     """There is no usual step then; two of three points are the same up to 1e-4."""
     points = analysis.Points(

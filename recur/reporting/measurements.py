@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from recur import analysis, scan
 from recur.core import Body, Tree
@@ -20,6 +21,7 @@ from recur.theory import MeanField
 
 LAGS = 24  # of the inputs whose singular values are found, spread over all lags
 SLOW = 1e-3  # |F(s) - s| at a point that counts as slow, of the usual step along the data
+MANY = 8  # states that run forward, for each start that is taken of them
 FORWARD = 300  # steps for which half of the starts run without change of input
 
 
@@ -116,19 +118,22 @@ def standstill(
 ) -> tuple[Tree, analysis.Points, analysis.Stability]:
     """`count` starts, the points at which searches from them end, and the modes there.
 
-    A third of the starts are visited states from which the network has run forward, which leads to
-    attractors; a third lie halfway between two visited states, near what parts attractors; and a
-    third are Gaussian, of the mean square of those visited, where the data has not led.
+    A third of the starts are states to which the network has run forward from visited ones, which
+    leads to attractors: those of MANY times as many that are furthest from one another. A third lie
+    halfway between two visited states, near what parts attractors; and a third are Gaussian, of the
+    mean square of those visited, where the data has not led.
     """
     S = len(jax.tree.leaves(visited)[0])
-    one, two = jax.random.randint(key, (2, count), 0, S)
     ahead, apart = -(-count // 3), -(-2 * count // 3)
 
     def forward(state: Tree) -> Tree:
         return lax.fori_loop(0, FORWARD, lambda _, s: body(s, x)[0], state)
 
-    far = jax.vmap(forward)(jax.tree.map(lambda leaf: leaf[one[:ahead]], visited))
-    one, two = one[ahead:apart], two[ahead:apart]
+    often = np.linspace(0, S - 1, MANY * ahead).round().astype(int)
+    ends = jax.vmap(forward)(jax.tree.map(lambda leaf: leaf[often], visited))
+    chosen = spread(jax.vmap(lambda state: ravel_pytree(state)[0])(ends), ahead)
+    far = jax.tree.map(lambda leaf: leaf[chosen], ends)
+    one, two = jax.random.randint(key, (2, apart - ahead), 0, S)
     between = jax.tree.map(lambda leaf: (leaf[one] + leaf[two]) / 2, visited)
 
     def elsewhere(leaf: Array) -> Array:
@@ -139,6 +144,19 @@ def standstill(
     starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), far, between, new)
     points = analysis.fixed_points(body, starts, x)
     return starts, points, analysis.modes(body, points.states, x)
+
+
+def spread(s: Array, count: int) -> Array:
+    """Which `count` of the points s (N, m) cover them: each is the furthest from all before it."""
+
+    def one(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        nearest, last = carry
+        distance = jnp.linalg.norm(s - s[last], axis=1)
+        nearest = jnp.minimum(nearest, jnp.nan_to_num(distance, nan=-1))
+        return (nearest, nearest.argmax()), last
+
+    start = jnp.full(len(s), jnp.inf, s.dtype), jnp.zeros((), int)
+    return lax.scan(one, start, None, length=count)[1]
 
 
 def apart(

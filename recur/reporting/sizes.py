@@ -12,6 +12,7 @@ import numpy as np
 
 PUSH = 0.5  # of the time of a step: many directions share one reading of the weights
 NEWTON = 6  # steps of a search, usually
+AHEAD = 800  # steps that states run forward, for each start
 EIGENVECTORS, SVD = 10, 2  # in QR factorisations of the same matrix
 LARGEST = 1024  # the matrix that is timed; larger ones are extrapolated
 
@@ -48,7 +49,7 @@ def plan(T: int, m: int, n: int, seconds: float, step: float, qr: float) -> Size
         reach=fit(0.2, 2 * push * n, 10, min(200, steps - 1)) if steps > 1 else 0,
         lags=min(lags, steps - 1),
         exponents=exponents,
-        starts=fit(0.3, NEWTON * (m * push + qr) + EIGENVECTORS * qr, 4, 64),
+        starts=fit(0.3, NEWTON * (m * push + qr) + EIGENVECTORS * qr + AHEAD * push, 4, 64),
         spectra=fit(0.15, m * push + SVD * qr, 4, min(32, steps)),
     )
 
