@@ -334,6 +334,19 @@ def test_a_network_without_inputs_takes_a_number_of_steps(tmp_path):
     assert "9 steps of data" in found.page.read_text()
 
 
+@pytest.mark.parametrize(
+    ("largest", "word"),
+    [([1, 0.5, 1e-4, np.nan], "3 steps"), ([1, 0.5, np.nan, 1e-4], "further"), (4 * [np.nan], "?")],
+)
+def test_the_reach_is_told_as_far_as_it_is_known(largest, word):
+    described = measurements.Network(N, N, D, T, "float32")
+    reach = measurements.Reach(np.array([0, 3, 9, 20]), np.log(largest)[:, None])
+    results = measurements.Results(described, plan(T, N, N, 1, 1, 1), reach=reach)
+    (found,) = findings(results)
+    assert found.word == word.replace("?", "unknown")
+    assert word != "further" or "the 3 steps measured" in found.sentence
+
+
 def test_steps_that_a_mask_leaves_out_are_not_counted():
     described = measurements.Network(N, N, D, T, "float32")
     gate = np.where(np.arange(T) % 2, np.nan, 0.5)[:, None]

@@ -53,8 +53,10 @@ def reach_of_inputs(results: Results) -> Finding | None:
     if results.reach is None:
         return None
     lags, largest = np.asarray(results.reach.lags), np.asarray(results.reach.logs)[:, 0]
-    if np.isnan(largest).any():
-        return Finding(question, "unknown", "Rounding swamps some of the derivatives.")
+    known = np.cumsum(np.isnan(largest)) == 0  # up to where rounding swamps, or steps are missing
+    if not known.any():
+        return Finding(question, "unknown", "Not even the derivative by the last input is known.")
+    lags, largest = lags[known], largest[known]
     top = largest.max()
     if np.isneginf(top):
         return Finding(question, "not at all", "The last output depends on no input measured.")
@@ -84,7 +86,7 @@ def gradients(results: Results) -> Finding | None:
     word, rate = analysis.verdict(jnp.asarray(results.gradients))
     lags = results.gradients.shape[-1] - 1
     if word == "unknown":
-        return Finding(question, word, "A gradient on the way is not finite.")
+        return Finding(question, word, "At some steps not finite, or left out by a mask.")
     if np.isneginf(rate):
         return Finding(question, word, f"Within {lags} steps they become exactly zero.")
     tenfold = f", a factor of ten in {np.log(10) / abs(rate):.3g} steps" if rate else ""
