@@ -33,13 +33,16 @@ def plan(T: int, m: int, n: int, seconds: float, step: float, qr: float) -> Size
 
     `step` and `qr` are seconds: those of one step, and of one QR factorisation of an (m, m) matrix.
     Every size grows with `seconds`, up to one that shows no more, and has a least one that is
-    measured however little time there is.
+    measured however little time there is. Sizes in between are powers of two, so that a machine
+    that is a little faster the next time finds the programs that were compiled.
     """
     compute, push = seconds / 2, PUSH * step
 
     def fit(share: float, unit: float, least: int, most: int) -> int:
         most = max(most, 1)
-        return int(np.clip(share * compute / max(unit, 1e-12), min(least, most), most))
+        value = share * compute / max(unit, 1e-12)
+        value = value if value >= most else 2.0 ** np.floor(np.log2(max(value, 1)))
+        return int(np.clip(value, min(least, most), most))
 
     lags = min(100, T - 1)
     exponents = fit(0.2, 50 * 4 * push, 4, min(32, m))
