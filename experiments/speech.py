@@ -18,7 +18,9 @@ Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
 doi:10.1016/j.neunet.2005.06.042.
 
 `--data-dir` takes recordings, <speaker><vowel>.wav; without it voices are made from pulses and
-resonators, as in `waves`.
+resonators, as in `waves`. On 279 recordings of three vowels, of 93 speakers, the label errors were
+37.5 % for a frame alone, 4.7 % for MinimalRNN and GRU, 3.9 % for LSTM, and 3.8 to 5.0 % in both
+directions: single frames of real voices tell more, and strings are a little harder.
 """
 
 from dataclasses import dataclass
