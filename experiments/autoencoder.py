@@ -14,8 +14,10 @@ Claim: not as near as by edit distance. The vectors are enough to write 75 % of 
 the sequence autoencoder begins with the same phone in 82 % of cases (edit distance: 46 %), and
 rhymes in 11 % (edit distance: 38 %, a bag of letters: 18 %). The hierarchical one sees the parts
 more evenly (60 % begin alike, 21 % rhyme) and is the best of all at the number of syllables: alike
-in 72 % (edit distance: 61 %). These two are as near by sound, 0.7 edits a phone; the bag of letters
-0.8, edit distance 0.6. The hierarchical one has one recurrence more on either side.
+in 72 % (edit distance: 61 %). A sum of the syllables is enough for 23 % of the words, since it has
+lost their order; for the same reason beginnings count for less in it (37 % begin alike, 26 %
+rhyme). All three are as near by sound, 0.7 edits a phone; the bag of letters 0.8, edit distance
+0.6. The hierarchical one has one recurrence more on either side.
 """
 
 import re
@@ -297,6 +299,20 @@ def run(config: Config, record: harness.Record) -> Result:
         seconds,
         diverged,
     )
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    found = {
+        f"{name}: written back, %": 100 * result.rebuilt[c, :, -1].mean()
+        for c, name in enumerate(result.networks)
+    }
+    for name in dict.fromkeys(result.rankings.tolist()):
+        *shares, sounds, _ = result.probes[result.rankings == name].mean(axis=0)
+        for probe, share in zip(PROBES[:3], shares, strict=True):
+            found[f"{name}: {probe}, %"] = 100 * share
+        found[f"{name}: edits a phone"] = sounds
+    return found
 
 
 def table(result: Result) -> harness.Table:
