@@ -63,7 +63,7 @@ def test_a_result_prints_in_a_line():
         "Points(states=tuple of float32[40,3], float32[40,256], "
         "speed=[1e-09, 1e-09, 1e-09, 1e-09, ... (40)], "
         "distance=[0.0002, 0.0002, 0.0002, 0.0002, ... (40)], "
-        "outcome=[0, 1, 2, 3, ... (40)], inputs=None)"
+        "outcome=[0, 1, 2, 3, ... (40)])"
     )
     assert "exponents=[0.1235, -0.2, -inf, nan], error" in repr(LYAPUNOV)
     assert repr(Prior(mu_b=(2.0, 0.0))) == "Prior(sigma_w=1, sigma_v=1, mu_b=(2.0, 0.0), sigma_b=0)"

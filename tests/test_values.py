@@ -276,4 +276,4 @@ def test_a_replaced_function_keeps_what_a_cell_takes():
         with pytest.raises(ValueError, match=r"are lstm\.Params, which another cell takes"):
             scan.tied(changed, cells.lstm.Params(normal(3, 12), normal(2, 12), normal(12)))
     own = Cell(PLAIN.init, PLAIN.start, PLAIN.step)
-    assert dataclasses.replace(own, takes=PLAIN.takes) == PLAIN
+    assert dataclasses.replace(own, takes=PLAIN.takes, gates=PLAIN.gates) == PLAIN
