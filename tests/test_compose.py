@@ -27,6 +27,7 @@ from recur.compose import (
     zoneout,
     zoneout_keep,
 )
+from recur.compose.layers import causal
 
 KEY = jax.random.key(5)
 T, N = 4, 3  # d == n throughout, which skips need
