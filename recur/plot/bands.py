@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur.plot.style import COLOURS, axes_or_new, finite, note_gaps, numbers, require
 
@@ -16,7 +17,7 @@ def band(
     x: Any,
     curves: Any,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = None,
     q: Sequence[float] = MOST,
     **line: Any,
@@ -65,7 +66,7 @@ def draw(
     x: np.ndarray,
     curves: np.ndarray,
     method: Method,
-    colour: str,
+    colour: ColorType,
     label: str | None,
     q: Sequence[float] = MOST,
     **line: Any,

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.typing import ColorType
 
 from recur.plot import bands
 from recur.plot.style import (
@@ -25,7 +26,7 @@ from recur.plot.style import (
 def gradient_norms(
     logs: Any,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = None,
     dt: float | None = None,
     **line: Any,
@@ -110,7 +111,7 @@ def _median(logs: np.ndarray) -> np.ndarray:
     return np.where(overflow, np.nan, median)
 
 
-def _shade(ax: Axes, edges: tuple, where: np.ndarray, colour: str, hatch: str = "") -> None:
+def _shade(ax: Axes, edges: tuple, where: np.ndarray, colour: ColorType, hatch: str = "") -> None:
     """Colour the cells (T, L) that have no value to show."""
     if where.any():
         cells = np.ma.masked_where(~where.T, np.zeros(where.T.shape))

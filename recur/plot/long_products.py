@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur.analysis import SingularValues
 from recur.plot.style import (
@@ -23,7 +24,7 @@ VISIBLE = 0.01  # of the span of the values: bars that are longer are named in t
 def singular_values(
     found: SingularValues,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = None,
     **line: Any,
 ) -> Axes:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur.analysis import Lyapunov
 from recur.plot.style import (
@@ -22,7 +23,7 @@ VISIBLE = 0.01  # of the largest exponent: bars that are longer are named in the
 def lyapunov(
     found: Lyapunov,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = None,
     ls: str = "-",
     dt: float | None = None,
@@ -84,7 +85,7 @@ def lyapunov(
 def lyapunov_convergence(
     found: Lyapunov,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     discard: int = 0,
     dt: float | None = None,
 ) -> Axes:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur.plot import bands
 from recur.plot.style import (
@@ -22,7 +23,7 @@ def input_output(
     logs: Any,
     lags: Any,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = "largest",
     dt: float | None = None,
 ) -> Axes:

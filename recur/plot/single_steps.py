@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur.plot import bands
 from recur.plot.style import COLOURS, axes_or_new, clock, legend, note_gaps, numbers, require
@@ -12,7 +13,7 @@ from recur.plot.style import COLOURS, axes_or_new, clock, legend, note_gaps, num
 def one_step_spectra(
     values: Any,
     ax: Axes | None = None,
-    colour: str = COLOURS[0],
+    colour: ColorType = COLOURS[0],
     label: str | None = "largest",
     dt: float | None = None,
 ) -> Axes:
