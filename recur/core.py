@@ -15,6 +15,9 @@ from recur.functions import modules, named
 from recur.tables import tabled
 
 Tree = Any  # a pytree of arrays
+# A field that an analysis fills with a JAX array. Built by hand, from saved results, it may hold a
+# NumPy array, or None for what was not saved. `Any` lets a reader take it for the JAX array it is.
+Numbers = Array | Any
 Body = Callable[[Tree, Tree], tuple[Tree, Array]]  # (state, x) -> (state, h)
 
 

@@ -32,7 +32,7 @@ from recur.analysis.numerics.flat_state import (
     parametrised,
     precise,
 )
-from recur.core import Body, Tree
+from recur.core import Body, Numbers, Tree
 from recur.tables import tabled
 
 OUTCOMES = ("fixed", "slow", "moving", "lost")
@@ -44,9 +44,9 @@ class Points(NamedTuple):
     """P states at which the network (almost) stands still."""
 
     states: Tree  #: leaves (P, ...)
-    speed: Array  #: (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
-    distance: Array | None = None  #: (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|, or NaN
-    outcome: Array | None = None  #: (P,) index into OUTCOMES of how the search ended
+    speed: Numbers  #: (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
+    distance: Numbers | None = None  #: (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|, or NaN
+    outcome: Numbers | None = None  #: (P,) index into OUTCOMES of how the search ended
     inputs: Tree | None = None  #: leaves (P, ...) where each has its own input
 
     @property

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from recur import expect
 from recur.analysis.equilibria import flat_states, system_of
 from recur.analysis.numerics.flat_state import finite_or_nan, precise
-from recur.core import Body, Tree
+from recur.core import Body, Numbers, Tree
 from recur.eigenvalues import eigenvalues, eigenvectors
 from recur.tables import tabled
 
@@ -26,11 +26,11 @@ from recur.tables import tabled
 class Stability(NamedTuple):
     """The Jacobian dF/ds at P points, states of size m."""
 
-    eigenvalues: Array  #: (P, m) complex; descending in modulus, or slowest first by `modes`
-    stable: Array  #: (P,) whether all lie inside the unit circle
-    timescales: Array  #: (P, m) time in which a mode changes by a factor e, dt / |log|eigenvalue||
-    right: Array | None = None  #: (P, m, m) r_i of length 1 in row i; None where not computed
-    left: Array | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
+    eigenvalues: Numbers  #: (P, m) complex; descending in modulus, or slowest first by `modes`
+    stable: Numbers  #: (P,) whether all lie inside the unit circle
+    timescales: Numbers  #: (P, m) time in which a mode changes e-fold, dt / |log|eigenvalue||
+    right: Numbers | None = None  #: (P, m, m) r_i of length 1 in row i; None where not computed
+    left: Numbers | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
 
 
 @expect.arguments(

@@ -20,7 +20,7 @@ from recur.analysis.numerics.flat_state import as_inputs, flatten, precise, pres
 from recur.analysis.numerics.orthonormal_frame import directions, transport
 from recur.analysis.numerics.qr import lq
 from recur.analysis.numerics.step_jacobian import push_forward
-from recur.core import Body, Tree
+from recur.core import Body, Numbers, Tree
 from recur.tables import tabled
 
 BLOCKS = 20  # of time, from which the standard error is taken: two errors then hold 94 %
@@ -34,14 +34,14 @@ BLOCKS = 20  # of time, from which the standard error is taken: two errors then 
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 
-    exponents: Array  #: (k,) nats per step, or second; descending; a masked step is none
-    error: Array  #: (k,) standard error of their mean, from BLOCKS blocks of time
-    history: Array  #: (S, k) the estimate after each step, in the frame's order; NaN before a QR
-    dimension: Array  #: () Kaplan and Yorke's; NaN where k < m are too few to tell
+    exponents: Numbers  #: (k,) nats per step, or second; descending; a masked step is none
+    error: Numbers  #: (k,) standard error of their mean, from BLOCKS blocks of time
+    history: Numbers  #: (S, k) the estimate after each step, in the frame's order; NaN before a QR
+    dimension: Numbers  #: () Kaplan and Yorke's; NaN where k < m are too few to tell
     entropy: (
-        Array  #: () entropy rate, nats per step, or second; NaN where k < m are too few to tell
+        Numbers  #: () entropy rate, nats per step, or second; NaN where k < m are too few to tell
     )
-    rounding: Array  #: (k,) by how much one rounding of states and directions moves the exponents
+    rounding: Numbers  #: (k,) by how much one rounding of states and directions moves the exponents
 
 
 @expect.arguments(

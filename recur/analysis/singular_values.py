@@ -31,7 +31,7 @@ from recur.analysis.numerics.singular_value_derivatives import (
     total_change,
 )
 from recur.analysis.numerics.step_jacobian import Push, push_forward
-from recur.core import Body, Tree
+from recur.core import Body, Numbers, Tree
 from recur.tables import tabled
 
 Pull = Callable[[Array, int, Array], tuple[Array, Array]]
@@ -41,8 +41,8 @@ Pull = Callable[[Array, int, Array], tuple[Array, Array]]
 class SingularValues(NamedTuple):
     """The singular values of a long product, as natural logarithms."""
 
-    logs: Array  #: (m,) descending; -inf for an exact zero, NaN where rounding swamps the value
-    rounding: Array  #: (m,) what one rounding of each state and tangent moves each by; nats
+    logs: Numbers  #: (m,) descending; -inf for an exact zero, NaN where rounding swamps the value
+    rounding: Numbers  #: (m,) what one rounding of each state and tangent moves each by; nats
 
 
 def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
