@@ -21,6 +21,7 @@ rhyme). All three are as near by sound, 0.7 edits a phone; the bag of letters 0.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -174,11 +175,12 @@ def fit(
     S, K = config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
-    make = {
+    kinds: dict[str, Callable[..., Autoencoder | HierarchicalAutoencoder]] = {
         "sequence": Autoencoder,
         "hierarchical": HierarchicalAutoencoder,
         "summed": partial(HierarchicalAutoencoder, combine="sum"),
-    }[kind]
+    }
+    make = kinds[kind]
 
     def sample(key: Array) -> Documents:
         drawn = jax.random.randint(key, (config.batch,), 0, training.symbols.shape[-1])

@@ -113,7 +113,7 @@ class Digits(NamedTuple):
 
 def digits(images: np.ndarray, labels: np.ndarray) -> Digits:
     """The digits with the columns of their ink; one without any is one column wide."""
-    ink = (images > 0.2).any(axis=1)
+    ink = np.any(images > 0.2, axis=1)
     left = ink.argmax(axis=1)
     widths = np.where(ink.any(axis=1), ink.shape[1] - ink[:, ::-1].argmax(axis=1) - left, 1)
     return Digits(*map(jnp.asarray, (images, labels, left, widths)))
@@ -292,7 +292,7 @@ def table(result: Result) -> harness.Table:
 def plot(result: Result) -> Figure:
     """Training, errors by the length of the strip, and strips with what is seen for each word."""
     figure = Figure(figsize=(14, 8.5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.2))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2.2))[0]
     training, lengths = left.subplots(2, 1)
     sizes = np.arange(FEWEST, MOST + 1)
     for c, name in enumerate(result.networks):

@@ -24,6 +24,7 @@ import optax
 from flax import nnx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 from experiments import data, harness
 from experiments.parts.compiling import jit_lightly
@@ -116,7 +117,8 @@ def run(config: Config, record: harness.Record) -> Result:
             after = measured(models)
         both = [np.stack(pair) for pair in zip(before, after, strict=True)]
         rows.append((name, n, count(cell, d, n), *both, *curves))
-    names, widths, counts, spectra, gradients, *curves = map(np.array, zip(*rows, strict=True))
+    columns = map(np.array, zip(*rows, strict=True))
+    names, widths, counts, spectra, gradients, losses, accuracies, seconds, diverged = columns
     return Result(
         names,
         widths,
@@ -125,7 +127,10 @@ def run(config: Config, record: harness.Record) -> Result:
         spectra.swapaxes(0, 1),
         gradients.swapaxes(0, 1),
         np.arange(config.every, config.steps + 1, config.every),
-        *curves,
+        losses,
+        accuracies,
+        seconds,
+        diverged,
         np.array(config.accuracy),
     )
 
@@ -181,14 +186,14 @@ def fit(
         return xs[:, picked], labels[picked]
 
     def accuracy(model: Classifier) -> jax.Array:
-        return tasks.accuracy(model(test[0]), test[1])
+        return tasks.accuracy(model(jnp.asarray(test[0])), jnp.asarray(test[1]))
 
     K, S = config.steps // config.every, config.seeds
     state = jax.vmap(lambda key, model: train.start(key, model, optimizer))(keys, models)
     curves = Curves(np.zeros((S, K)), np.zeros((S, K)), np.zeros(K), np.zeros(S, int))
-    advance = jax.jit(jax.vmap(lambda s: train.advance(loss, optimizer, sample, s, config.every)))
+    updates = jax.jit(jax.vmap(lambda s: train.advance(loss, optimizer, sample, s, config.every)))
     with record.progress(f"{name}: compiling the training"):
-        advance = advance.lower(state).compile()
+        advance = updates.lower(state).compile()
         score = jax.jit(jax.vmap(accuracy)).lower(state.params).compile()
 
     def measured(k: int, state: train.State, curves: Curves) -> tuple[train.State, dict]:
@@ -314,7 +319,7 @@ def plot(result: Result) -> Figure:
                 ax.set_title(f"{name}  (n = {result.widths[c]})", fontweight="bold")
     for when, ax in enumerate(first[:2]):
         ax.set_ylabel(f"{WHEN[when]}\nsingular values of $dh_T/dx_{{T-lag}}$")
-    first[0].set_ylim(np.log([1e-12, 1e2]))
+    first[0].set_ylim(*np.log([1e-12, 1e2]))
     first[0].legend(loc="lower left", fontsize=7)
     first[2].legend(loc="upper left", fontsize=7)
     _training(figure.add_subplot(grid[3, :C]), result, colours)
@@ -326,7 +331,7 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _spectrum(ax: Axes, result: Result, when: int, c: int, colour: str) -> None:
+def _spectrum(ax: Axes, result: Result, when: int, c: int, colour: ColorType) -> None:
     spectra = result.spectra[when, c]
     picture.input_output(spectra, result.lags, ax, colour, None if c or when else "largest")
     floor = np.median(spectra[..., 0, 0]) + FORGOTTEN
@@ -335,7 +340,7 @@ def _spectrum(ax: Axes, result: Result, when: int, c: int, colour: str) -> None:
         ax.set_ylabel("")
 
 
-def _gradient(ax: Axes, result: Result, c: int, colour: str) -> None:
+def _gradient(ax: Axes, result: Result, c: int, colour: ColorType) -> None:
     for when, style in enumerate(("--", "-")):
         label = None if c else WHEN[when]
         picture.gradient_norms(result.gradients[when, c], ax, colour, label, ls=style)
@@ -349,7 +354,7 @@ def _training(ax: Axes, result: Result, colours: list) -> None:
         for s, t in enumerate(result.diverged[c]):
             if t >= 0:
                 ax.plot(t, result.accuracies[c, s, -1], "x", color=colours[c], ms=9)
-    ax.axhline(result.target, color="k", lw=0.7, ls="--")
+    ax.axhline(float(result.target), color="k", lw=0.7, ls="--")
     ax.set(xlabel="updates", ylabel="test accuracy", title="Training: median and range of seeds")
     ax.legend(fontsize=8, loc="lower right")
 

@@ -133,11 +133,12 @@ def main(
     """
     module = sys.modules[run.__module__]
     name = Path(module.__file__ or "experiment").stem
+    start: Any = paper if wants_paper(sys.argv[1:]) else None
     config = tyro.cli(
         config_type,
         prog=f"python -m experiments.{name}",
         description=module.__doc__,
-        default=paper if wants_paper(sys.argv[1:]) else None,
+        default=start,
     )
     start_devices(config)
     keep_programs()
@@ -184,7 +185,7 @@ def log_engines(path: Path) -> Iterator[None]:
 def start_devices(config: Config) -> None:
     """Join the other processes and divide a CPU into devices: both before JAX starts."""
     chosen = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    chosen |= jax.config.jax_num_cpu_devices > 0
+    chosen |= jax.config.values["jax_num_cpu_devices"] > 0
     if config.devices or not chosen:
         try:
             jax.config.update("jax_num_cpu_devices", config.devices or cores())
@@ -210,7 +211,7 @@ def keep_programs() -> None:
 
     Where JAX was told of a folder (JAX_COMPILATION_CACHE_DIR), that one is taken.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -262,7 +263,7 @@ def save(
 
     The result carries its origin, as JSON in the array `origin`; `load` reads both.
     """
-    arrays = {key: np.asarray(value) for key, value in result._asdict().items()}
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in result._asdict().items()}
     if origin:
         arrays["origin"] = np.array(json.dumps(origin))
     with writing(folder):

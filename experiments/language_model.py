@@ -212,10 +212,11 @@ def run(config: Config, record: harness.Record) -> Result:
     for kind, n in zip(kinds, widths, strict=True):
         network, fitted = fit(kind, n, text, config, record)
         fits.append(fitted)
-        model = network.model
-        ends.append((surprise(model), network.training.diverged, written(model, text, config)))
+        learned = network.model
+        wrote = written(learned, text, config)
+        ends.append((surprise(learned), network.training.diverged, wrote))
     losses, validation, seconds = map(np.array, zip(*fits, strict=True))
-    test, diverged, wrote = map(np.array, zip(*ends, strict=True))
+    test, diverged, texts = map(np.array, zip(*ends, strict=True))
     updates = np.arange(config.every, config.updates + 1, config.every)
     return Result(
         np.array(config.level),
@@ -229,7 +230,7 @@ def run(config: Config, record: harness.Record) -> Result:
         seconds,
         test,
         diverged,
-        wrote,
+        texts,
         np.array(config.order),
         np.array(ngrams),
     )

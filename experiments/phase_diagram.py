@@ -28,6 +28,7 @@ from experiments import harness
 from recur import cells, theory
 from recur import plot as picture
 from recur.core import Prior
+from recur.core import gates as declared
 
 CLOSED = {"vanilla": theory.closed.vanilla, "minimal.bare": theory.closed.minimal}
 
@@ -63,7 +64,7 @@ def prior(name: str, sigma_w: Array, mu_b: Array) -> Prior:
         return Prior(sigma_w, 0.025, mu_b, 0.0)
     if name == "minimal.bare":
         return Prior(sigma_w, 1.39, mu_b, 0.0)
-    gates = cells.named(name).gates
+    gates = declared(cells.named(name))
     if gates.keeps is None:
         raise ValueError(f"{name} declares no gate that keeps its state: {gates}")
     biases = jnp.zeros(len(gates.names)).at[gates.names.index(gates.keeps)].set(mu_b)

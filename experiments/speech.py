@@ -35,6 +35,7 @@ import optax
 from flax import nnx
 from jax import Array
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.typing import ColorType
 
 from experiments import data, harness
 from experiments.parts import forgetful
@@ -241,13 +242,13 @@ def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
         config.pause,
         config.noise,
     )
-    made = (
+    training, test = (
         utterances(found, own, number, how, (config.seed, part))
         for part, (own, number) in enumerate(
             ((who[held:], config.strings), (who[:held], config.strings // 5))
         )
     )
-    return (*made, found.classes)
+    return training, test, found.classes
 
 
 def run(config: Config, record: harness.Record) -> Result:
@@ -255,12 +256,12 @@ def run(config: Config, record: harness.Record) -> Result:
     training, test, vowels = corpus(config)
     there = np.arange(len(training.frames))[:, None] < training.lengths
     mean, size = (f(training.frames[there], axis=0) for f in (np.mean, np.std))
-    parts = [
+    learnt, judged = (
         Strings(
             *map(jnp.asarray, ((part.frames - mean) / size, part.labels, part.lengths, part.counts))
         )
         for part in (training, test)
-    ]
+    )
     widths = [width(recurrence(name), config.bands, config.parameters) for name in config.cells]
     sizes = [
         count(recurrence(name), config.bands, n)
@@ -270,9 +271,9 @@ def run(config: Config, record: harness.Record) -> Result:
     T = int(test.lengths[shown])
     fits, shares = [], []
     for name, n in zip(config.cells, widths, strict=True):
-        fitted, model = fit(name, n, *parts, config, record)
+        fitted, model = fit(name, n, learnt, judged, config, record)
         fits.append(fitted)
-        logits = jax.jit(lambda model, xs: model(xs))(model, parts[1].frames[:T, shown])
+        logits = jax.jit(lambda model, xs: model(xs))(model, judged.frames[:T, shown])
         shares.append(jax.nn.softmax(logits))
     losses, rates, errors, seconds, diverged = map(np.array, zip(*fits, strict=True))
     return Result(
@@ -336,7 +337,7 @@ def table(result: Result) -> harness.Table:
 def plot(result: Result) -> Figure:
     """Training, label errors, and how three networks align one string with its frames."""
     figure = Figure(figsize=(14, 8), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.8))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.8))[0]
     training, bars = left.subplots(2, 1, height_ratios=(1.2, 1))
     for c, name in enumerate(result.networks):
         colour, style = _look(str(name), result)
@@ -356,7 +357,7 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _look(name: str, result: Result) -> tuple[str, str]:
+def _look(name: str, result: Result) -> tuple[ColorType, str]:
     """The colour of a cell, in both directions a line and in one a dashed line."""
     cells = list(dict.fromkeys(str(each).removeprefix(BOTH) for each in result.networks))
     colour = mpl.color_sequences["tab10"][cells.index(name.removeprefix(BOTH))]

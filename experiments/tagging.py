@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import matplotlib as mpl
@@ -216,7 +216,7 @@ def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config, taught
     xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
     xs = drop(lose_feature, xs, config.dropout)
     if taught:
-        values = model.model.rnn.values
+        values = cast(Tagger, model.model).rnn.values  # `Embedded` takes any function
         truth = jax.nn.one_hot(part.tags, values.Y.shape[-1])
         logits = jordan.logits(values, jordan.taught(values, xs, truth))
     else:
@@ -320,6 +320,7 @@ def run(config: Config, record: harness.Record) -> Result:
         fit(name, n, found, kinds, config, record)
         for name, n in zip(config.cells, widths, strict=True)
     ]
+    losses, held_out, counts, accuracies, seconds, diverged = map(np.array, zip(*fits, strict=True))
     training, _, test, _ = parts(found, config)
     simple = most_frequent(training, test, len(found.tags))
     return Result(
@@ -327,7 +328,12 @@ def run(config: Config, record: harness.Record) -> Result:
         np.array(widths),
         np.array(sizes),
         np.array(kinds),
-        *map(np.array, zip(*fits, strict=True)),
+        losses,
+        held_out,
+        counts,
+        accuracies,
+        seconds,
+        diverged,
         tally(test, simple, found.tags, kinds),
         np.array(accuracy(test, simple)),
     )

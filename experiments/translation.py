@@ -33,6 +33,7 @@ from flax import nnx
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.typing import ColorType
 
 from experiments import data, harness
 from experiments.parts import writers
@@ -140,7 +141,7 @@ def corpus(config: Config) -> Corpus:
 
 def parts_right(written: np.ndarray, part: Pairs) -> np.ndarray:
     """Whether year, month and day of what was written (S, N, 10) are right: (S, N, 3)."""
-    same = written == np.asarray(part.targets).T
+    same = np.equal(written, np.asarray(part.targets).T)
     return np.stack([same[..., where].all(axis=-1) for where in PARTS.values()], axis=-1)
 
 
@@ -170,7 +171,7 @@ def run(config: Config, record: harness.Record) -> Result:
     """Every network."""
     every, languages = corpus(config), (*config.languages, *config.held_out)
     found = every.found
-    held = found.test_language >= len(config.languages)
+    held = np.asarray(found.test_language >= len(config.languages))
     examples = chosen(found, languages)
     looks = np.zeros((len(examples), len(every.test.targets), max(map(len, found.test_x))))
     cell, vocabularies = cells.named(config.cell), (every.characters, len(SYMBOLS))
@@ -180,7 +181,7 @@ def run(config: Config, record: harness.Record) -> Result:
         return jax.tree.map(lambda a: a[..., drawn], every.train)
 
     def watch(written: np.ndarray) -> np.ndarray:
-        right = parts_right(written, every.test).all(axis=-1)
+        right = np.all(parts_right(written, every.test), axis=-1)
         return np.stack([share(right, which) for which in (~held, held)], axis=-1)
 
     kept: list[tuple] = []
@@ -198,7 +199,7 @@ def run(config: Config, record: harness.Record) -> Result:
         if kind == "attention":
             model = jax.tree.map(lambda a: a[0], jax.device_get(state.params))
             looks = _looks(model, every.test, examples, written[0])
-    losses, watched, seconds, right, isos, diverged = map(np.array, zip(*kept, strict=True))
+    losses, watched, seconds, right, texts, diverged = map(np.array, zip(*kept, strict=True))
     return Result(
         np.array(config.networks),
         np.array(languages),
@@ -210,7 +211,7 @@ def run(config: Config, record: harness.Record) -> Result:
         found.test_language,
         np.array(found.test_x),
         np.array(found.test_y),
-        isos,
+        texts,
         examples,
         looks,
         seconds,
@@ -232,7 +233,7 @@ def _looks(
 
 def table(result: Result) -> harness.Table:
     """One row a network."""
-    right = result.right.all(axis=-1)  # (C, S, N)
+    right = np.all(result.right, axis=-1)  # (C, S, N)
     held = result.held_out[result.language]
     rows = []
     for c, name in enumerate(result.networks):
@@ -274,7 +275,7 @@ def table(result: Result) -> harness.Table:
 def plot(result: Result) -> Figure:
     """Training, every language, the parts of held-out dates, and where attention looks."""
     figure = Figure(figsize=(15, 10), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.9))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 0.9))[:, 0]
     training, every, pieces = top.subplots(1, 3, width_ratios=(1, 2.6, 1))
     colours = dict(zip(result.networks, mpl.color_sequences["tab10"], strict=False))
     for c, name in enumerate(result.networks):
@@ -299,7 +300,7 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _languages(ax: Axes, result: Result, colours: dict[str, str]) -> None:
+def _languages(ax: Axes, result: Result, colours: dict[str, ColorType]) -> None:
     right = result.right.all(axis=-1).mean(axis=1)  # (C, N)
     each = np.array(
         [right[:, result.language == y].mean(axis=1) for y in range(len(result.languages))]
@@ -317,7 +318,7 @@ def _languages(ax: Axes, result: Result, colours: dict[str, str]) -> None:
     ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, frameon=False)
 
 
-def _pieces(ax: Axes, result: Result, colours: dict[str, str]) -> None:
+def _pieces(ax: Axes, result: Result, colours: dict[str, ColorType]) -> None:
     held = result.held_out[result.language]
     width = 0.8 / len(result.networks)
     for c, name in enumerate(result.networks):

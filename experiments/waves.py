@@ -31,6 +31,7 @@ import optax
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 from experiments import data, harness
 from experiments.parts import discriminant, sound_classifiers
@@ -323,7 +324,7 @@ def _training(ax: Axes, result: Result) -> None:
     ax.legend(fontsize=8, loc="lower right")
 
 
-def _places(ax: Axes, result: Result, colour: str) -> None:
+def _places(ax: Axes, result: Result, colour: ColorType) -> None:
     for (row, column), name in zip(result.places, ["source", *result.vowels], strict=True):
         ax.plot(column, row, "o", color=colour, mfc="none")
         ax.annotate(

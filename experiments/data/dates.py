@@ -55,10 +55,11 @@ def dates(languages: Sequence[str], train: int, test: int, seed: int = 0) -> Dat
         every = [datetime.date.fromordinal(day) for day in own.tolist()]
         texts.append([format_date(day, FORMS[i % 3], locale) for i, day in enumerate(every)])
         isos.append([day.isoformat() for day in every])
-    parts = [
+    train_x, train_y, test_x, test_y = (
         [text for row in rows for text in row[part]]
         for part in (slice(train), slice(train, None))
         for rows in (texts, isos)
-    ]
+    )
     number = np.arange(len(languages))
-    return Dates(*parts, np.repeat(number, train), np.repeat(number, test))
+    spoken = np.repeat(number, train), np.repeat(number, test)
+    return Dates(train_x, train_y, test_x, test_y, *spoken)

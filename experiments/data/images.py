@@ -42,7 +42,7 @@ def digits(data_dir: Path | None = None) -> Images:
 
 def idx(folder: Path) -> Images:
     """The standard four IDX files of a folder, plain or .gz, as for MNIST and Fashion-MNIST."""
-    parts = []
+    parts: list[np.ndarray] = []
     for part in ("train", "t10k"):
         images = _idx_file(folder, f"{part}-images-idx3-ubyte", axes=3)
         labels = _idx_file(folder, f"{part}-labels-idx1-ubyte", axes=1)

@@ -96,14 +96,14 @@ def requests(train: int, test: int, seed: int = 0) -> Tagged:
         _different(rng, rules, count, taken) for rules, count in ((RULES, train), (more, test))
     ]
     every = [pair for part in parts for request in part for pair in request]
-    names = [sorted({pair[i] for pair in every}) for i in (0, 1)]
-    numbers = [{name: number for number, name in enumerate(sorted_)} for sorted_ in names]
-    columns = [
+    words, tags = (sorted({pair[i] for pair in every}) for i in (0, 1))
+    numbers = [{name: number for number, name in enumerate(names)} for names in (words, tags)]
+    train_x, train_y, test_x, test_y = (
         [np.array([number[pair[i]] for pair in request], np.int32) for request in part]
         for part in parts
         for i, number in enumerate(numbers)
-    ]
-    return Tagged(*columns, *names)
+    )
+    return Tagged(train_x, train_y, test_x, test_y, words, tags)
 
 
 def _different(

@@ -15,7 +15,7 @@ if jaxlib.__version__.startswith("0.10."):  # other versions may not know it, wh
     LIGHTLY["xla_cpu_use_fusion_emitters"] = False
 
 
-def jit_lightly(f: Callable, **arguments: Any) -> Callable:
+def jit_lightly(f: Callable, **arguments: Any) -> jax.stages.Wrapped:
     """`jax.jit` for a program that runs once or twice: compiled without most optimisations.
 
     Results differ from those of an optimised program by rounding. Takes the arguments of `jax.jit`.

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from recur import plot as picture
 
@@ -22,7 +23,7 @@ def band(
     ax: Axes,
     x: np.ndarray,
     each: np.ndarray,
-    colour: str,
+    colour: ColorType,
     label: str | None = None,
     style: str = "-",
 ) -> None:

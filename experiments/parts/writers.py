@@ -56,7 +56,7 @@ def network(
 
 def sighted(model: EncoderDecoder, features: int, d: int, rngs: nnx.Rngs) -> EncoderDecoder:
     """The same network, which reads vectors (features,) in place of symbols, by a linear map."""
-    model.embed = nnx.Linear(features, d, rngs=rngs)
+    model.embed = nnx.Linear(features, d, rngs=rngs)  # type: ignore[assignment]  # `read` asks which
     return model
 
 
