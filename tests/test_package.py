@@ -1,5 +1,6 @@
 """What is released: a wheel of the library alone, one version, and all of it after one import."""
 
+import py_compile
 import subprocess
 import sys
 import tarfile
@@ -86,3 +87,10 @@ def test_the_lowest_versions_are_those_that_are_tested():
         tested = lowest.pop(name)
         assert tested == bound, line
     assert lowest.keys() == {"jaxlib", "numpy", "scipy"}  # that JAX brings along
+
+
+def test_mypy_reads_the_experiments_and_a_file_of_user_code(tmp_path):
+    """It read the library alone, so calls that users make could be refused unseen."""
+    read = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    assert read == ["recur", "experiments", "tests/typed_user.py"]
+    py_compile.compile(str(ROOT / read[-1]), str(tmp_path / "typed_user.pyc"), doraise=True)
