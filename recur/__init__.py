@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recur import weights as weights
     from recur.reporting import report as report
 
-__version__ = "0.1.0"  # here alone: the wheel, the site and the records of experiments read it
+__version__ = "0.1.0"  # defined only here; the wheel, the site and the records read it
 LATER = ("checkpoint", "flax", "plot", "train", "weights")  # imported when first used
 
 __all__ = [

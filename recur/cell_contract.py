@@ -1,4 +1,4 @@
-"""Whether a cell keeps the contract: a check that its author runs once."""
+"""A check of the cell contract, which the author of a cell runs once."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,11 +1,11 @@
-"""From bodies to numbers: what the Jacobians along a trajectory say.
+"""Analyses of the Jacobians along a trajectory.
 
 Every function takes a body `(state, x) -> (state, h)`: `scan.tied(cell, params)`, a Flax cell, or
-any function; those named `network_...` take a whole map of sequences, xs -> hs. Each follows one
-trajectory, and `batched` makes of it the analysis of many. The inputs `xs` are arrays (T, ..., d),
-or for a network that runs by itself a number of steps, an int: the body's x is then an array (0,).
-Where the body has a mask (`scan.masked`, `compose.masked`), a step that it leaves out takes no time
-and counts as no lag, and what is told of each step is NaN there.
+any other function. Those named `network_...` take a whole map of sequences, xs -> hs. Each function
+follows one trajectory, and `batched` turns it into an analysis of many. The inputs `xs` are arrays
+(T, ..., d). For a network without inputs, `xs` is a number of steps, an int, and the body's x is an
+array (0,). Where the body has a mask (`scan.masked`, `compose.masked`), a masked step takes no time
+and does not count towards a lag, and results for single steps are NaN there.
 
 Results are natural logarithms (nats), so they stay finite where the quantities themselves do not.
 In float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for small singular values.

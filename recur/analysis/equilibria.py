@@ -1,13 +1,13 @@
-"""Fixed and slow points of a network whose input stands still.
+"""Fixed and slow points of a network under constant input.
 
     q(s) = |F(s) - s|^2 / 2,      F(s) = the state after one step
 
-Sussillo and Barak 2013, Neural Computation 25:626. The network itself may run first: it ends at
-what attracts it. Gradient descent on q finds saddles and slow points too and stays near its start.
-Newton's method on F(s) - s = 0 then makes fixed points exact, and the length of the step that it
-would take next tells a fixed point from a slow one, where q is small and no fixed point is near.
+Sussillo and Barak 2013, Neural Computation 25:626. The network itself may run first: it
+ends at an attractor. Gradient descent on q also finds saddles and slow points, and stays near its
+start. Newton's method on F(s) - s = 0 then makes fixed points exact. The length of its next step
+distinguishes a fixed point from a slow one, where q is small but no fixed point is near.
 
-A fixed point moves with the parameters and the input as the implicit function theorem says:
+By the implicit function theorem, a fixed point moves with the parameters and the input as
 
     s = F(s; p)    =>    ds = (1 - J)^-1 (dF/dp) dp
 """

@@ -1,4 +1,4 @@
-"""How far the gates of a network are open, read off its own program."""
+"""How far the gates of a network are open, read from the program of its step."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Gradients sorted by lag: how far back the loss of one step reaches, and what it brings home.
+"""Gradients by lag: how much each earlier step contributes to the gradient of one step's loss.
 
     dE_t/dW = sum over lags of  (dE_t/dh_t) (dh_t/dh_{t-lag}) (d+ h_{t-lag} / dW)
 

@@ -1,4 +1,4 @@
-"""The Jacobian dF/ds where a network stands still: is the point stable, and along which modes?
+"""The Jacobian dF/ds at a fixed point: is the point stable, and along which modes?
 
     J r_i = lambda_i r_i,    l_i J = lambda_i l_i,    l_i . r_j = 1 if i = j else 0
 

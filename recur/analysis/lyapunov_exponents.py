@@ -34,12 +34,12 @@ BLOCKS = 20  # of time, from which the standard error is taken: two errors then 
 class Lyapunov(NamedTuple):
     """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
 
-    exponents: Numbers  #: (k,) nats per step, or second; descending; a masked step is none
+    exponents: Numbers  #: (k,) nats per step, or second; descending; a masked step does not count
     error: Numbers  #: (k,) standard error of their mean, from BLOCKS blocks of time
     history: Numbers  #: (S, k) the estimate after each step, in the frame's order; NaN before a QR
-    dimension: Numbers  #: () Kaplan and Yorke's; NaN where k < m are too few to tell
+    dimension: Numbers  #: () Kaplan and Yorke's; NaN where k < m exponents do not determine it
     entropy: (
-        Numbers  #: () entropy rate, nats per step, or second; NaN where k < m are too few to tell
+        Numbers  #: () entropy rate, nats per step, or second; NaN where k < m do not determine it
     )
     rounding: Numbers  #: (k,) by how much one rounding of states and directions moves the exponents
 

@@ -14,7 +14,7 @@ from recur.analysis.numerics.flat_state import is_count
 
 Arguments = ParamSpec("Arguments")
 R = TypeVar("R")
-ALONG = ("state", "xs")  # arguments of which each trajectory has its own
+ALONG = ("state", "xs")  # arguments that differ between trajectories
 
 
 @expect.arguments(analysis=expect.function)
@@ -60,12 +60,12 @@ def batched(analysis: Callable[Arguments, R]) -> Callable[Arguments, R]:
         given = signature.bind(*args, **kwargs).arguments
         each = {name: given[name] for name in ALONG if name in given and not is_count(given[name])}
         B = _count(each)
-        each = jax.tree.map(jnp.asarray, each)  # vmap of arrays of NumPy fails in a custom_jvp
+        each = jax.tree.map(jnp.asarray, each)  # vmap over NumPy arrays fails in a custom_jvp
         if "key" in given:
             expect.key("key", given["key"])
             each["key"] = jax.random.split(given["key"], B)
         if "every" in signature.parameters and given.get("every") is None:
-            given["every"] = 1  # under vmap a choice by the numbers computes both ways
+            given["every"] = 1  # under vmap, `lax.cond` computes both branches
 
         def one(each: dict) -> R:
             call = inspect.BoundArguments(signature, OrderedDict({**given, **each}))

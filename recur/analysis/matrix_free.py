@@ -3,9 +3,9 @@
     A v = exp(-sum g_t) J_T ... J_1 v
 
 is applied by forward mode and transposed by JAX; g_t, the growth of one random vector at step t,
-keeps it within range at any T. Golub and Kahan's bidiagonalisation then needs products alone. What
-it sees is relative to the largest singular value: one far smaller is lost in rounding, and NaN
-here. Where an m x m matrix fits, `log_singular_values` has them all.
+keeps it within range at any T. Golub and Kahan's bidiagonalisation then needs only such products.
+Its accuracy is relative to the largest singular value: a much smaller one is lost in rounding, and
+is NaN here. Where an m x m matrix fits in memory, `log_singular_values` computes all of them.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from recur.analysis.numerics.flat_state import as_inputs, flatten, integer, log_
 from recur.core import Body, Tree
 from recur.tables import tabled
 
-AGREE = 0.01  # nats, and relative: to which a value is known
+AGREE = 0.01  # nats, and relative: the accuracy of a value
 
 
 @tabled(logs="logs, nats", weights="weights")
 class Density(NamedTuple):
     """A measure of log singular values: nodes and their weights."""
 
-    logs: Array  #: (P, M), nats; NaN for what the rounding of the largest swallowed
+    logs: Array  #: (P, M), nats; NaN for values lost in the rounding of the largest
     weights: Array  #: (P, M), summing to 1
 
 

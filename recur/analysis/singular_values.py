@@ -42,7 +42,7 @@ class SingularValues(NamedTuple):
     """The singular values of a long product, as natural logarithms."""
 
     logs: Numbers  #: (m,) descending; -inf for an exact zero, NaN where rounding swamps the value
-    rounding: Numbers  #: (m,) what one rounding of each state and tangent moves each by; nats
+    rounding: Numbers  #: (m,) how far one rounding of each state and tangent moves each value; nats
 
 
 def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:

@@ -1,13 +1,13 @@
 """Whole networks: dh_t/dx_s of any map of sequences, xs (T, ..., d) -> hs (S, ..., n).
 
-A stack of layers, a network that reads both ways, a model of another library: what is known of it
-is its outputs and its derivative, so the Jacobian is dense and taken by reverse mode. The lag t - s
-has a sign: a network that reads backward too depends on later inputs, of lags below 0.
+The network may be a stack of layers, bidirectional, or a model of another library. Only its outputs
+and its derivative are known, so the Jacobian is dense and computed by reverse mode. The lag t - s
+has a sign: a network that also reads backward depends on later inputs, which have lags below 0.
 
-Floats have a range, and here nothing is renormalised on the way. So each Jacobian is found twice,
-from outputs as they are and from rotated ones, with inputs moved by one rounding. By how much the
-two differ is what rounding does to it. A cotangent of NaN finds the inputs from which no path leads
-to h_t: only these have a derivative of exactly zero; other zeros have left the range.
+Nothing is renormalised along the way, so values can leave the range of floats. Each Jacobian is
+computed twice: from the outputs, and from rotated outputs with the inputs moved by one rounding.
+The difference is the effect of rounding. A cotangent of NaN finds the inputs that have no path to
+h_t. Only their derivative is exactly zero; any other zero is an underflow.
 """
 
 import math

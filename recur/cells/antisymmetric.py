@@ -2,9 +2,9 @@
 
     h <- h + eps * tanh((W - W^T - gamma I) h + V x + b)
 
-The eigenvalues of W - W^T are imaginary; gamma makes up for what the Euler step adds.
+The eigenvalues of W - W^T are imaginary; gamma compensates for the growth that Euler steps add.
 `gated` multiplies the step by sigmoid((W - W^T - gamma I) h + V_u x + b_u), with the same W.
-`euler(eps, gamma)` and `euler_gated(eps, gamma)` take other constants than our eps = gamma = 0.1.
+`euler(eps, gamma)` and `euler_gated(eps, gamma)` replace the default eps = gamma = 0.1.
 Chang et al. 2019, arXiv:1902.09689, equations 10 and 16-17.
 """
 
@@ -19,7 +19,7 @@ from recur.core import Gates, Prior, Unitwise
 from recur.functions import Given
 
 GATES = ("hidden",)
-GATED = ("hidden", "update")  # V and b have both, W the first alone
+GATED = ("hidden", "update")  # V and b have a block for each, W only for the first
 
 
 class Params(NamedTuple):

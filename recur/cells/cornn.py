@@ -4,8 +4,8 @@
     v <- v + dt * (tanh(W y + U v + V x + b) - gamma * y - epsilon * v)
     y <- y + dt * v                        with the new v
 
-Two products meet the state, so it is a `Cell`. `oscillators(dt, gamma, epsilon)` takes other
-constants than ours (0.1, 1, 1): the paper tunes all three to each task.
+The state enters two products, so this is a `Cell`. `oscillators(dt, gamma, epsilon)` replaces the
+default constants (0.1, 1, 1): the paper tunes all three to each task.
 Rusch and Mishra 2021, arXiv:2010.00951, equations 1 and 3 (the damping taken at the old v).
 """
 

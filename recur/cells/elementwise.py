@@ -1,4 +1,4 @@
-"""A check of nonlinearities: each unit by itself, or units would meet outside `mix`."""
+"""A check that a nonlinearity is elementwise; otherwise units would interact outside `mix`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-KNOWN = (jnp.tanh, jax.nn.relu)  # what the cells here are made with: importing compiles nothing
+KNOWN = (jnp.tanh, jax.nn.relu)  # those of the cells in this package: importing compiles nothing
 PROBE = np.array([-1.2, -0.3, 0.4, 1.1], np.float32)
 
 
@@ -33,7 +33,7 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
         try:
             rest = np.asarray(phi(PROBE))
             moved = [np.asarray(phi(np.where(unit, PROBE + 3, PROBE))) for unit in np.eye(4) > 0]
-        except Exception:  # its own numbers for each unit
+        except Exception:  # different numbers for each unit
             return
     name = getattr(phi, "__name__", repr(phi))
     if rest.shape != PROBE.shape:

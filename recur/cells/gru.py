@@ -7,12 +7,12 @@
 
 `cell` has phi = tanh; `with_candidate(phi)` takes any elementwise function.
 `cudnn` has c = tanh(r * (W_c h + b_h) + V_c x + b_c): the weights of cuDNN, PyTorch and Flax.
-`reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the first form and that of most texts, with
-two products a step.
+`reset_before` has c = tanh(W_c (r * h) + V_c x + b_c), the original form and that of most texts. It
+takes two products per step.
 
-In many texts the gate is i = 1 - u, which writes: h = (1 - i) h + i c. Since 1 - sigmoid(a) =
-sigmoid(-a), their network is ours with W_u, V_u and b_u negated: a bias of -1 at their gate, to
-remember, is +1 at ours.
+Many texts use the gate i = 1 - u, which controls writing: h = (1 - i) h + i c. Since
+1 - sigmoid(a) = sigmoid(-a), their network is this one with W_u, V_u and b_u negated: a bias of -1
+at their gate, chosen to remember, is a bias of +1 here.
 Cho et al. 2014, arXiv:1406.1078; the reset-after form and i, arXiv:1412.3555 and cuDNN.
 """
 

@@ -1,15 +1,15 @@
-"""The network of Jordan: what is fed back is the output, not the hidden units.
+"""Jordan's network, which feeds back its output instead of its hidden units.
 
     h = tanh(W y + V x + b)
     y = Y h                          `cell`: W Y is one linear map of h, through m outputs
 
 `squashed` has y = tanh(Y h + c), `softmax` y = softmax(Y h + c): probabilities. `outputs(cell, m)`
-is the same network with m outputs; without it there are as many as units. The h of the cell is the
-hidden layer, `output` reads y from it, and `logits` what y is squashed from.
+is the same network with m outputs; by default there are as many outputs as units. The h of the cell
+is the hidden layer. `output` computes y from it, and `logits` the values before squashing.
 
-The output is what has a target. A tagger whose logits are those of the network's own y is
-`Tagger(outputs(softmax, tags), d, n, tags, read=logits)`. It may be trained on what it says itself,
-or be `taught`: then the true outputs are fed back instead, and no step waits for the one before it.
+Training targets are compared with the output. A tagger whose logits are those of the network's own
+y is `Tagger(outputs(softmax, tags), d, n, tags, read=logits)`. It may be trained on its own
+outputs, or `taught`: then the true outputs are fed back, and no step waits for the one before it.
 Jordan 1986, ICS report 8604; teacher forcing, Williams and Zipser 1989, Neural Computation 1:270.
 (With linear outputs a bias c would only add W c to b.)
 """

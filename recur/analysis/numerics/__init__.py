@@ -1,1 +1,1 @@
-"""What the analyses compute with: frames, products and factorisations that stay accurate."""
+"""Numerical methods of the analyses: accurate frames, products and factorisations."""

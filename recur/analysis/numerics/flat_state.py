@@ -1,4 +1,4 @@
-"""A body whose state is one vector: the door through which every analysis enters."""
+"""A body whose state is one vector: the form in which every analysis takes it."""
 
 import operator
 from collections.abc import Callable

@@ -15,7 +15,7 @@ from jax import Array, lax
 from recur.analysis.numerics.flat_state import affordable, log_norm
 from recur.analysis.numerics.qr import one_by_one, qr, singular_values
 
-SWEEPS = 30  # a few suffice after a QR; the limit only ends a hopeless case (NaN)
+SWEEPS = 30  # a few suffice after a QR; the limit only ends a case that cannot converge (NaN)
 UNROLL = 4  # rounds of rotations; they are short
 
 
@@ -36,13 +36,13 @@ def times(factor: Array, product: Graded) -> Graded:
     zero = factor == 0
     exponent = jnp.where(zero, -jnp.inf, jnp.log(jnp.abs(jnp.where(zero, 1, factor)))) + product.log
     top = lax.stop_gradient(exponent.max(axis=1))  # it cancels
-    top = jnp.where(jnp.isfinite(top), top, 0)  # a row of zeros stays one
+    top = jnp.where(jnp.isfinite(top), top, 0)  # a row of zeros stays zero
     weights = jnp.sign(factor) * jnp.exp(exponent - top[:, None])
     log, rows = log_norm(weights @ product.rows, axis=1)
     return Graded(top + log, rows)
 
 
-@one_by_one  # so that a batch does for each member what is enough for it
+@one_by_one  # so that each member of a batch takes only as many rounds as it needs
 def log_singular_values(product: Graded) -> Array:
     """Logs of the k singular values, descending; -inf for zero. k <= n.
 

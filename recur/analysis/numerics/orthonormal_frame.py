@@ -1,11 +1,12 @@
 """An orthonormal frame carried along a trajectory by the Jacobians of its steps.
 
-A stretch is some steps with one QR at their end. Within it the directions of the frame lean toward
-the one that grows most, and rounding wears away what sets them apart. A probe measures the wear: it
-is one more direction, the sum of the frame's with random signs, pushed by itself and from a state
-moved by one rounding. In exact arithmetic it stays that sum. How far it departs from the sum, along
-each new direction, is the rounding of that direction's growth. The QR adds its own: sqrt(m)
-roundings of the length of the direction before it is freed of those that grow more.
+A stretch is a number of steps with one QR at the end. Within it the directions of the frame turn
+toward the one that grows most, and rounding destroys the differences between them. A probe measures
+this loss. It is one more direction, the sum of the frame's directions with random signs, pushed
+separately and from a state moved by one rounding. In exact arithmetic it remains that sum. Its
+departure from the sum, along each new direction, is the rounding error of that direction's growth.
+The QR adds an error of its own: sqrt(m) roundings of the length that the direction has before the
+components along faster-growing directions are removed.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from recur.analysis.numerics.step_jacobian import Push
 from recur.core import Tree
 
 STRETCH = 8  # steps that share a QR where that is safe
-LOST = 0.25  # relative rounding of a growth from which on only an upper bound of it is known
+LOST = 0.25  # relative rounding above which only an upper bound of a growth is known
 
 
 class Growth(NamedTuple):

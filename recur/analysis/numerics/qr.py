@@ -1,10 +1,9 @@
 """Factorisations that can be vmapped on a CPU.
 
 jaxlib's batched LAPACK kernels hand the batch to XLA's thread pool and wait for it on one of the
-pool's own threads: two of them at once, on a machine of two cores, wait for each other for ever
-(seen with jaxlib 0.10.2). So on a CPU a batch is factorised one matrix after the other. OpenBLAS
-has threads of its own, which get in each other's way on a busy machine: OPENBLAS_NUM_THREADS=1
-keeps one.
+pool's own threads. Two such kernels at once deadlock on a machine with two cores (seen with jaxlib
+0.10.2). So a CPU factorises a batch one matrix at a time. OpenBLAS has its own threads, which
+compete for the cores of a busy machine: OPENBLAS_NUM_THREADS=1 limits it to one thread.
 """
 
 from collections.abc import Callable

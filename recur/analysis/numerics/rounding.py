@@ -1,8 +1,8 @@
-"""What rounding does to a spectrum: the same product again, with rounding errors made larger.
+"""The effect of rounding on a spectrum: the product is computed again with larger rounding errors.
 
-The state at which each Jacobian is taken, and the frame after it, are moved by COARSE eps of their
-own size; the trajectory itself stays. A value that follows from the factors then moves by about
-COARSE times what rounding itself does to it; a value that is made of rounding moves by log COARSE,
+The state at which each Jacobian is taken, and the frame after it, are moved by COARSE eps relative
+to their size; the trajectory does not change. A value determined by the factors then moves by about
+COARSE times the effect of rounding itself. A value that is only rounding error moves by log COARSE,
 2.8 nats, or more.
 """
 

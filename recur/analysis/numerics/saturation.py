@@ -1,7 +1,8 @@
-"""Derivatives of tanh and of the logistic sigmoid that stay accurate where these saturate.
+"""Derivatives of tanh and of the logistic sigmoid that stay accurate in saturation.
 
-JAX takes 1 - tanh^2, which is 0 in float32 from |x| = 9 on, where sech^2 is 6e-8; and s (1 - s) for
-the sigmoid s, which is 0 from x = 17 on. A state that saturates would then seem to forget exactly.
+JAX computes 1 - tanh^2, which is 0 in float32 from |x| = 9 on, where sech^2 is 6e-8. For the
+sigmoid s it computes s (1 - s), which is 0 from x = 17 on. A saturated state would then seem to
+forget everything.
 """
 
 from collections.abc import Callable

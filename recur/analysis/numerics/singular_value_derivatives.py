@@ -3,9 +3,9 @@
     d log s_i = sum over t of  b_i' dF_t a_i / (b_i' F_t a_i)
 
 where a_i is the i-th right singular vector, pushed forward to factor t, and b_i the left one,
-pulled back to it. Neither can be followed alone, since rounding turns it towards the largest. But
-the first i of either span a space that a frame Q or P, made orthonormal at each step, does follow,
-and b_j' a_i = 0 for i != j. So both are found where they meet, from P Q' = L U:
+pulled back to it. A single vector cannot be followed, since rounding turns it towards the largest.
+But the first i vectors of each kind span a space, and a frame Q or P, made orthonormal at each
+step, follows this space. Also b_j' a_i = 0 for i != j. So P Q' = L U at factor t gives both:
 
     A = U^-T Q,   B = L^-1 P
 

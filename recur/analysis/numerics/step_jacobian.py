@@ -16,7 +16,7 @@ from recur.scan.update_derivatives import combine, slopes
 
 Push = Callable[[Array, Array, Tree], tuple[Array, Array]]  # (s, Q (k, m), x) -> (s, Q J^T)
 
-WORTH = 32  # directions from which on the sum over the gates is cheaper than a product a gate
+WORTH = 32  # directions above which the sum over the gates is cheaper than one product per gate
 
 
 def push_forward(body: Body, state: Tree, step: Step, k: int) -> Push:
