@@ -59,7 +59,7 @@ class Task:
 
 
 @expect.arguments(outputs=expect.floats, targets=expect.numbers)
-def loss(outputs: Array, targets: Array) -> Array:
+def loss(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
     """The mean loss over the K asked steps and the batch.
 
     Args:
@@ -89,7 +89,7 @@ def loss(outputs: Array, targets: Array) -> Array:
 
 
 @expect.arguments(outputs=expect.floats, targets=expect.numbers)
-def accuracy(outputs: Array, targets: Array) -> Array:
+def accuracy(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
     """The share of answers whose largest logit is that of the wanted class.
 
     Args:
@@ -117,14 +117,14 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     return scan.or_nan(valid, right).mean()
 
 
-def _valid(outputs: Array, targets: Array) -> Array:
+def _valid(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
     """Which targets are classes of the outputs. Raises ValueError where they do not fit."""
     _check(outputs, targets.shape)
     scan.require_index("targets", targets, outputs.shape[-1], "classes")
     return scan.inside(targets, outputs.shape[-1])
 
 
-def _check(outputs: Array, shape: tuple[int, ...], k: int | None = None) -> None:
+def _check(outputs: Array | np.ndarray, shape: tuple[int, ...], k: int | None = None) -> None:
     if outputs.shape[:-1] != shape or k not in (None, outputs.shape[-1]):
         raise ValueError(
             f"outputs {outputs.shape} do not fit these targets, which take {(*shape, k or 'k')}: "

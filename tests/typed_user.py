@@ -72,9 +72,12 @@ def look(key: Array, params: Params, xs: Array) -> tuple[Axes, float]:
     return ax, float(found.exponents.max())
 
 
-def saved(path: Path) -> Axes:
+def saved(path: Path) -> tuple[Axes, str, float]:
     """A picture of results that were saved as NumPy arrays, not all of them."""
     with np.load(path) as arrays:
         found = analysis.Lyapunov(arrays["exponents"], np.zeros(4), None, None, None, None)
         values = analysis.SingularValues(arrays["logs"], rounding=arrays["rounding"])
-    return plot.singular_values(values, plot.lyapunov(found))
+        word = analysis.verdict(arrays["gradients"]).word
+    dimension = float(analysis.kaplan_yorke(found.exponents))
+    ax = plot.singular_values(values, plot.lyapunov(found))
+    return ax, word, dimension

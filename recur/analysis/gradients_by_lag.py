@@ -178,7 +178,7 @@ class Verdict(NamedTuple):
 
 
 @expect.arguments(logs=expect.floats)
-def verdict(logs: Array) -> Verdict:
+def verdict(logs: Array | np.ndarray) -> Verdict:
     """Whether gradients vanish, explode or are preserved. For use outside jit.
 
     Args:
@@ -215,7 +215,9 @@ def verdict(logs: Array) -> Verdict:
 
 
 @expect.arguments(logs=expect.floats, q=expect.real)
-def quantiles(logs: Array, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Array:
+def quantiles(
+    logs: Array | np.ndarray, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
+) -> Array:
     """Quantiles over a batch of logs that may be -inf or NaN, where there is no such step.
 
     They are the nearest order statistics: -inf and a number have no mean.

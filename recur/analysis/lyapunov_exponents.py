@@ -182,7 +182,7 @@ def lyapunov_details(
 
 
 @expect.arguments(exponents=expect.floats)
-def kaplan_yorke(exponents: Array) -> Array:
+def kaplan_yorke(exponents: Array | np.ndarray) -> Array:
     """Kaplan-Yorke dimension of an attractor: j + (sum of the first j exponents) / |the next|.
 
     j is the largest number of exponents whose sum is not negative. Frederickson et al. 1983, J.
@@ -211,7 +211,7 @@ def kaplan_yorke(exponents: Array) -> Array:
 
 
 @expect.arguments(exponents=expect.floats)
-def entropy_rate(exponents: Array) -> Array:
+def entropy_rate(exponents: Array | np.ndarray) -> Array:
     """The sum of the positive exponents: a bound on the entropy rate (Pesin).
 
     Args:

@@ -92,7 +92,7 @@ def whole(name: str, value: Any) -> None:
     require_integers(**{name: value})
 
 
-def inside(index: Array, size: int) -> Array:
+def inside(index: Array | np.ndarray, size: int) -> Array:
     """Which of these integers are 0 .. size - 1.
 
     Args:
