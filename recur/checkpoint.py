@@ -1,9 +1,9 @@
-"""Saving and restoring states of long work; the only module that imports Orbax.
+"""Saving and restoring the state of long computations; the only module that imports Orbax.
 
     with Checkpoints(folder, seconds=60) as saved:
         step, state = saved.restore(state)       # (0, state) where nothing was saved yet
         ...
-        saved.save(step, state)                  # when the last one is a minute old
+        saved.save(step, state)                  # writes if the last one is a minute old
 
 Any pytree of arrays is saved by the paths of its leaves, Flax modules and PRNG keys included.
 """
@@ -31,7 +31,7 @@ from recur import expect
 from recur.core import Tree
 
 Named = dict[str, np.ndarray]  # the arrays of a pytree by their paths
-NOTHING = {"nothing": np.zeros(1, np.uint8)}  # is written where there is no number to write
+NOTHING = {"nothing": np.zeros(1, np.uint8)}  # written where there is no number
 
 
 class Checkpoints:
@@ -76,7 +76,7 @@ class Checkpoints:
             raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds
         self._origin, self.note = dict(origin or {}), ""
-        self._last, self._step = -np.inf, 0  # when a save was made, and of which step
+        self._last, self._step = -np.inf, 0  # the time of a save, and its step
         self._late: tuple[int, dict[str, Tree], str] | None = None  # came too soon after the last
         self._manager = None
         if jax.process_index() == 0:

@@ -1,4 +1,4 @@
-"""The types that every other module speaks: a prior over parameters and two kinds of recurrence."""
+"""The types that all other modules use: a prior over parameters and two kinds of recurrence."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,12 +116,14 @@ class Unitwise:
 
     init: Callable[..., Tree]  # (key, prior, d, n) -> params
     start: Callable[..., Tree]  # (params, batch=()) -> state before the first input
-    drive: Callable[..., Tree]  # (params, x) -> z, what an input does alone
-    mix: Callable[..., Tree]  # (params, h) -> r, the only place where units meet
+    drive: Callable[..., Tree]  # (params, x) -> z, the contribution of the input
+    mix: Callable[..., Tree]  # (params, h) -> r, the only place where units interact
     update: Callable[..., Tree]  # (params, state, r, z) -> state, unit by unit
     takes: Any = None  # the type of params, or a tuple of types, nested as params are; None: any
     gates: Gates = NO_GATES
-    sums: tuple[tuple[int, int], ...] = ()  # (leaf of r, leaf of z), read by their sum alone
+    sums: tuple[
+        tuple[int, int], ...
+    ] = ()  # (leaf of r, leaf of z) of which `update` reads only the sum
 
     def __post_init__(self) -> None:
         _declared.update(_types(self.takes))

@@ -1,8 +1,8 @@
-"""Whether gates do what their cell declares, tried on one unit.
+"""A test of whether gates do what their cell declares, on one unit.
 
-A gate is a block of the bias b. Without recurrent weights its bias is driven to plus and minus 30.
-The gate *keeps* if the state then stays as it is on one side and not on the other; it *writes* if
-an input enters on one side and nothing on the other.
+A gate is a block of the bias b. With recurrent weights of zero, its bias is set to plus and minus
+30. The gate *keeps* if the state is unchanged at one of these values and changes at the other. It
+*writes* if an input enters at one of these values and does not at the other.
 """
 
 import jax
@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from recur.core import Cell, Prior, Tree, Unitwise
 
-OPEN = 30.0  # sigmoid(-30) = 1e-13: as good as closed, in float32 too
+OPEN = 30.0  # sigmoid(-30) = 1e-13: practically closed, also in float32
 
 
 def as_declared(cell: Cell | Unitwise) -> tuple[bool, str]:

@@ -1,7 +1,7 @@
 """Eigenvalues of matrices that are not symmetric, on every kind of device.
 
-JAX has none on a TPU, so there the host finds them. A program with a call to the host runs, and
-cannot be exported.
+JAX does not implement them on a TPU, so there the host computes them. A program that calls the
+host can run, but cannot be exported.
 """
 
 import jax

@@ -1,9 +1,9 @@
-"""What an argument must be, said once above a function: who passes something else is told so.
+"""Checks of arguments, declared once above a function, with an error for any other value.
 
     @expect.arguments(key=expect.key, loss=expect.function, steps=expect.count(1))
     def f(key, loss, steps): ...
 
-A check looks at types, and at values where these are known; it costs nothing in a compiled program.
+A check reads types, and values where these are known. It costs nothing in a compiled program.
 """
 
 import inspect
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Check = Callable[[str, Any], None]  # (name of the argument, value): raises what is wrong with it
-OTHERS = tuple("OSUmM")  # kinds of NumPy arrays that are none of numbers: objects, texts, times
+OTHERS = tuple("OSUmM")  # kinds of NumPy arrays that do not hold numbers: objects, strings, times
 P = ParamSpec("P")
 R = TypeVar("R")
 

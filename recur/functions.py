@@ -1,10 +1,10 @@
-"""Functions as values. A cell is a constant in every process, and so is all that it is made of.
+"""Functions that can be compared and pickled, so that cells made of them can be as well.
 
-A closure equals nothing but itself, and cannot be sent to another process. `Given` is a function
-with its first arguments: it equals one that was made alike, and is pickled by its parts.
+A closure is equal only to itself, and cannot be sent to another process. `Given` is a function with
+its first arguments fixed. Two of them are equal if their parts are, and are pickled by their parts.
 
-Jitted functions of a module, such as jnp.tanh, are pickled and copied by their name, as Python's
-own functions are. JAX would copy jnp.tanh to something else, and cannot pickle it.
+Jitted functions of a module, such as jnp.tanh, are pickled and copied by name, as Python's own
+functions are. JAX would copy jnp.tanh to a different object, and cannot pickle it.
 """
 
 import copyreg

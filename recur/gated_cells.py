@@ -9,7 +9,7 @@
 
     cell = recur.gated(Params, update, ("update", "candidate"), keeps="update")
 
-The draw, the zero state, the two products and the declarations follow from the names of the gates.
+The names of the gates determine the draw, the zero state, the two products and the declarations.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,10 +1,11 @@
-"""Recurrences that read their own output: teacher forcing, free running, and what lies between.
+"""Recurrences that read their own output: teacher forcing, free running and scheduled sampling.
 
-    x_t = true input where the teacher speaks, else feed(h_{t-1})
+    x_t = true input where the teacher is used, else feed(h_{t-1})
 
-`feed(key, h) -> x` is the model's own proposal for the next input: readout, sample, embed. The
-teacher speaking at every step is `scan.run` over the true inputs; never after the first step is
-`free_running`; by chance, `scheduled` sampling. Bengio et al. 2015, arXiv:1506.03099.
+`feed(key, h) -> x` is the model's own proposal for the next input: readout, sample, embed. With the
+teacher at every step this is `scan.run` over the true inputs. With the teacher only at the first
+step it is `free_running`; with the teacher at random steps, `scheduled` sampling.
+Bengio et al. 2015, arXiv:1506.03099.
 """
 
 from collections.abc import Callable
@@ -129,7 +130,7 @@ def free_running(
     """
     if steps < 1:
         raise ValueError(f"steps is a number of outputs, 1 or more; got {steps}")
-    xs = jnp.broadcast_to(x, (steps, *x.shape))  # only the first is read
+    xs = jnp.broadcast_to(x, (steps, *x.shape))  # only the first entry is read
     return scheduled(key, body, feed, state, xs, jnp.zeros(steps, bool))
 
 

@@ -1,4 +1,4 @@
-"""A traced program run equation by equation, to read or to replace some of its equations."""
+"""Running a traced program equation by equation, to read or replace some of its equations."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,10 +1,11 @@
-"""Results that print in a few words, and are tables in notebooks.
+"""Results that print briefly, and are displayed as tables in notebooks.
 
     @tabled(exponents="exponents, nats per step", error="error")
     class Lyapunov(NamedTuple): ...
 
-A NamedTuple of arrays prints all its numbers. Decorated, it prints some of each field or its shape,
-and in a notebook the fields that are named here are columns of a table; the others follow.
+A NamedTuple of arrays prints all its numbers. With this decorator it prints some numbers of each
+field, or its shape. In a notebook the fields named in the decorator are columns of a table, and the
+others follow.
 """
 
 import html
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 
 T = TypeVar("T")
-Column = str | tuple[str, tuple[str, ...]]  # a header; and words, where the entries are their index
+Column = str | tuple[str, tuple[str, ...]]  # a header; words, if the entries are indices into them
 ROWS = 10  # of a table
 FEW = 4  # numbers in a text
 

@@ -1,10 +1,10 @@
-"""Sequences whose answers lie far back: from a key to a batch, on the device.
+"""Tasks whose answers depend on inputs far back: from a key to a batch, on the device.
 
     task = tasks.copy(T=100)
-    xs, targets = task.sample(key, 20)          # (T', 20, d) and what the last K steps should say
-    tasks.loss(outputs[-len(targets):], targets) < task.baseline.loss     # it remembers something
+    xs, targets = task.sample(key, 20)          # (T', 20, d) and the targets of the last K steps
+    tasks.loss(outputs[-len(targets):], targets) < task.baseline.loss     # it uses its memory
 
-Each task knows the baseline that a network must beat to have used its memory. Sizes are static, so
+Each task has the baseline that a network can beat only with memory. Sizes are static, so
 `sample` is pure in its key and works under `jit` and `vmap`. Symbols come as one-hot vectors.
 """
 

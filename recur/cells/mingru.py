@@ -5,7 +5,7 @@
     h = (1 - z) * h + z * c
 
 Each step is an affine map of h, and the composition of affine maps is associative: `parallel` runs
-a whole sequence in O(log T) steps. Units never meet: `mix` gives nothing.
+a whole sequence in O(log T) steps. Units never interact: `mix` returns nothing.
 Feng et al. 2024, arXiv:2410.01201, section 3.1.
 """
 

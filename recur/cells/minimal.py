@@ -1,6 +1,6 @@
 """MinimalRNN: embed the input, then let each coordinate average it over time.
 
-    z = tanh(E x + a)                  an embedding that sees no state
+    z = tanh(E x + a)                  an embedding of the input alone
     u = sigmoid(W h + V z + b)         how much of the old state stays
     h = u * h + (1 - u) * z            so |h| <= max |z|, coordinate by coordinate
 

@@ -1,4 +1,4 @@
-"""The simple recurrent network of Elman, with the nonlinearity as its variant.
+"""Elman's simple recurrent network, with a choice of nonlinearity.
 
     h = phi(W h + V x + b)
 

@@ -1,4 +1,4 @@
-"""The wave equation as a recurrent network: a field on a grid of pixels, its speed the parameter.
+"""The wave equation as a recurrent network: a field on a grid, whose wave speed is trained.
 
     d^2 y / dt^2 + 2 b dy/dt = c^2 (d^2/dx^2 + d^2/dy^2) y
     (1/dt^2 + b/dt) y_t = 2/dt^2 y_{t-1} - (1/dt^2 - b/dt) y_{t-2} + c^2 Lap(y_{t-1})
@@ -7,10 +7,10 @@
 
 The units are the pixels, row by row, and h is the field: `mix` is Lap, the stencil of five points
 over h^2 with zero outside. b is the absorbing border. Along an axis of one pixel the field does not
-vary: (1, N) is a string, whose stencil has three points and which ends at both its ends alone.
-What does not change in training is a `Medium`: `linear(medium)` is the cell, and
+vary: (1, N) is a string, whose stencil has three points and whose only boundaries are its two ends.
+A `Medium` holds what does not change in training: `linear(medium)` is the cell, and
 `saturable(medium, b0, y0)` adds the material's own damping
-project(rho) * b0 / (1 + (y_{t-1} / y0)^2), which strong fields bleach.
+project(rho) * b0 / (1 + (y_{t-1} / y0)^2), which decreases in strong fields.
 `blur` smooths a rho before it is used; `intensity` is what the probes read.
 Hughes et al. 2019, arXiv:1904.12831.
 """
@@ -42,7 +42,7 @@ class Medium:
     sources: tuple[tuple[int, int], ...]  # one pixel (row, column) for each of the d inputs
     probes: tuple[tuple[int, int], ...] = ()  # pixels that `intensity` reads
     dt: float = 0.5  # time step
-    h: float = 1.0  # distance of two pixels
+    h: float = 1.0  # distance between neighbouring pixels
     c0: float = 1.0  # speed where rho = 0
     c1: float = 0.5  # speed where rho = 1
     border: int = 20  # pixels of absorber at each side
@@ -111,7 +111,7 @@ def _tuples(numbers: Any) -> Any:
 def _is_pair(value: Any) -> bool:
     """Whether this is a pair of whole numbers."""
     pair = np.shape(value) == (2,) and np.asarray(value).dtype.kind in "iuf"
-    return pair and not np.any(np.mod(value, 1))  # which is NaN of what is not finite
+    return pair and not np.any(np.mod(value, 1))  # NaN where the argument is not finite
 
 
 def _require_pixels(name: str, pixels: Any) -> None:

@@ -1,4 +1,4 @@
-"""From cells to cells, and to layers of them."""
+"""Combinators: functions that return a changed cell, and layers of cells."""
 
 from recur.compose.constraints import constrained
 from recur.compose.dropped import input_dropout, step_keep, weight_drop

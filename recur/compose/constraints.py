@@ -1,4 +1,4 @@
-"""Parameters that obey a constraint: a function of them, before they are used."""
+"""Constrained parameters: a function is applied to them before each use."""
 
 from collections.abc import Callable
 from dataclasses import replace

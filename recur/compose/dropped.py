@@ -1,7 +1,7 @@
-"""Dropout of what a cell reads and of its weights; of what it says to itself, see `noise`.
+"""Dropout of a cell's input and of its weights; for dropout of its recurrence, see `noise`.
 
     input_dropout    x enters as keep * x
-    weight_drop      W enters as a copy in which some weights are zero, the same at every step
+    weight_drop      W is replaced by a copy in which some weights are zero, the same at every step
 
 Gal and Ghahramani 2016, arXiv:1512.05287; weight drop, Merity, Keskar and Socher 2018,
 arXiv:1708.02182.

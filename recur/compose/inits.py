@@ -1,4 +1,4 @@
-"""Other draws of a cell's parameters: cell -> cell, and the recurrence stays what it was.
+"""Other draws of a cell's parameters: cell -> cell. The recurrence does not change.
 
     orthogonal      W = sigma_w Q for each gate, Q a random rotation or reflection
     identity        W = sigma_w I for each gate
@@ -7,8 +7,8 @@
     forget_bias     one bias for the gate that keeps the state
     chrono          biases that spread the units' memories over 1 .. T_max steps
 
-They compose, as in chrono(orthogonal(cell), 100), and come before any other combinator. The prior
-is still an argument of the cell's `init`; what is not named above is drawn as before.
+They compose, as in chrono(orthogonal(cell), 100), and must be applied before any other combinator.
+The prior is still an argument of the cell's `init`. All other parameters are drawn as before.
 """
 
 from collections.abc import Callable
@@ -156,7 +156,7 @@ def _sparse(key: Array, prior: Prior, n: int, params: Tree, density: float, radi
     del prior
     shape = (_count(params, n), n, n)
     weights, places = jax.random.split(key)
-    # every unit hears some unit, so the graph has a cycle and the spectral radius is not zero
+    # every unit has an input unit, so the graph has a cycle and the spectral radius is not zero
     heard = jnp.arange(n)[:, None] < max(1, round(density * n))
     heard = jax.random.permutation(places, jnp.broadcast_to(heard, shape), 1, independent=True)
     W = jnp.where(heard, jax.random.normal(weights, shape, params.W.dtype), 0)

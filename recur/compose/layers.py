@@ -3,8 +3,8 @@
     Stacked          each layer reads the outputs of the one below
     Bidirectional    y = [h of a pass forward, h of a pass backward]
 
-A stack is a cell: it steps, and every analysis takes it. `Bidirectional` maps whole sequences.
-`scan.run` takes both, layer by layer.
+A stack is a cell: it can take single steps, and every analysis accepts it. `Bidirectional` maps
+whole sequences. `scan.run` takes both, and computes them layer by layer.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ NO_STEP = (
 class PerLayer(NamedTuple):
     """An input of a stack with something for each layer: layer i takes (noise[i], its input)."""
 
-    noise: tuple  #: one entry a layer, None where a layer takes its input alone
+    noise: tuple  #: one entry per layer, None where the layer takes only its input
     x: Tree  #: the input of the lowest layer
 
 

@@ -1,9 +1,9 @@
-"""Steps that do not happen, and sequences that begin anew: cell -> cell.
+"""Steps that are skipped, and sequences that restart: cell -> cell.
 
-    masked       x = (mask, x):   where the mask is False the state is carried
+    masked       x = (mask, x):   where the mask is False the state does not change
     resetting    x = (reset, x):  where the flag is True the state before the step is `start`
 
-Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a reset counts also on
+Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a reset also counts on
 a masked step. A `Unitwise` stays one: the flag travels in z, and `update` chooses unit by unit.
 """
 
@@ -164,7 +164,7 @@ def _masked_step(cell: Recurrence, params: Tree, state: Tree, x: Tree) -> tuple[
 
 
 def _resetting_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
-    # mix(start) belongs here: it is what the flag does alone, one product for all steps
+    # mix(start) depends on no input, so it is computed here: one product for all steps
     reset, x = flagged("reset", x)
     z = cell.drive(params, x)
     fresh = cell.start(params)

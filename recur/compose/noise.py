@@ -1,6 +1,6 @@
-"""Noise that regularises a recurrence; it enters as arrays, x = (keep, x), never as keys.
+"""Noise that regularises a recurrence. It is passed as arrays, x = (keep, x), never as keys.
 
-    recurrent_dropout    r = mix(keep * h): one mask a sequence, on what the other units hear
+    recurrent_dropout    r = mix(keep * h): one mask per sequence, on h as the units receive it
     zoneout              state = keep * old + (1 - keep) * new: units that skip a step
 
 Gal and Ghahramani 2016, arXiv:1512.05287; zoneout, Krueger et al. 2017, arXiv:1606.01305.

@@ -1,6 +1,6 @@
-"""Layer norm inside the gates, and an initial state that is learned.
+"""Layer norm inside the gates, and a learned initial state.
 
-    layer_normed     r = g_r N(W h),  z = g_z N(V x + b) + s,  each gate by itself
+    layer_normed     r = g_r N(W h),  z = g_z N(V x + b) + s,  separately for each gate
                      N(a) = (a - mean a) / sqrt(var a + 1e-5) over the units
 
 Ba, Kiros and Hinton 2016, arXiv:1607.06450.

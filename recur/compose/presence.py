@@ -1,8 +1,8 @@
-"""Which steps of a sequence are there for a body: those that its masks let happen.
+"""Which steps of a sequence a body takes: those that no mask leaves out.
 
-`masked` tells its mask by a name in the program of a step, which costs nothing when it runs.
+`masked` marks its mask by a name in the program of a step, which costs nothing at run time.
 `steps_present` looks for that name, so it finds the mask under other combinators, inside
-`jax.jit` and inside a function of the user's own.
+`jax.jit` and inside a user's function.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
     x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
     try:
         program = jax.make_jaxpr(body)(state, x)
-    except Exception as error:  # whatever the step raised, say what it was given
+    except Exception as error:  # report what the step was given, whatever it raised
         raise ValueError(
             f"the body takes no state {expect.told(state)} with an input {expect.told(x)}: {error}"
         ) from error

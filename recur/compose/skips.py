@@ -1,10 +1,10 @@
-"""Skips around a cell, from its input to its output.
+"""Skip connections around a cell, from its input to its output.
 
     Residual       y = x + h
     HighwaySkip    y = g h + (1 - g) x,  g = sigmoid(V x + b)
 
-The state is the cell's own: a skip has no part in what passes along time. Highway: Srivastava,
-Greff and Schmidhuber 2015, arXiv:1505.00387.
+The state is that of the cell: a skip connection does not affect what is carried through time.
+Highway: Srivastava, Greff and Schmidhuber 2015, arXiv:1505.00387.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@
     models   models around a recurrence, as nnx modules
     weights  trained weights of Flax and PyTorch
 
-All three are there after `import recur`.
+All three are available after `import recur`.
 """
 
 from recur.flax import cells, models, weights

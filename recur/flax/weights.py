@@ -1,7 +1,7 @@
-"""Weights from elsewhere in a model of `recur.flax.models`.
+"""Trained weights of other libraries in a model of `recur.flax.models`.
 
-`recur.weights` reads them, and its readers of Flax and PyTorch can be imported from here as well. A
-PyTorch model whose parts are named rnn and fc becomes ours by
+`recur.weights` reads them; its readers of Flax and PyTorch can also be imported from here. A
+PyTorch model whose parts are named rnn and fc is converted by
 
     part = {name.removeprefix("rnn."): a for name, a in state.items() if name.startswith("rnn.")}
     model = with_params(Classifier(Stacked(cell, cell), d, n, classes, rngs=rngs),

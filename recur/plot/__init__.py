@@ -1,23 +1,23 @@
-"""One function a question: each draws what an analysis returned, and returns the axes.
+"""Figures, one function per question: each draws the result of an analysis and returns the axes.
 
     input_output          how far back does the output see?
     singular_values       how much of each direction of the first state is left in the last?
     one_step_spectra      what does each step do to perturbations?
     gradient_norms        how much gradient reaches each step?
-    gradient_map          how much of it crosses which lag, at which step?
-    lyapunov              which directions grow, which fade?
-    lyapunov_convergence  was the trajectory long enough to say so?
-    eigenvalues           what lasts at a fixed point, and for how long?
-    fixed_points          where does the network stand still, and where does it leave from there?
-    gates                 when is which gate open?
+    gradient_map          how much of it crosses each lag, at each step?
+    lyapunov              which directions grow, which decay?
+    lyapunov_convergence  was the trajectory long enough for the exponents to converge?
+    eigenvalues           which modes of a fixed point last, and for how long?
+    fixed_points          where are the fixed points, and along which directions are they unstable?
+    gates                 when is each gate open?
     phase_diagram         which priors remember, and where is the edge?
     trainability          which priors can be trained at which length?
     band                  where do most of several curves lie?
 
 Each takes an optional `ax` and makes a figure of its own without one. Vertical axes of logarithms
-hold nats, as the analyses do, and are labelled with powers of ten. What is NaN or -inf is a gap,
-and a note in the axes counts both. `dt`, the seconds of a step, makes seconds
-of steps. `COLOURS` can be told apart by the colour-blind and in grey.
+hold nats, as the analyses do, and are labelled with powers of ten. NaN and -inf leave gaps, and a
+note in the axes counts both. `dt`, the seconds per step, converts steps to seconds. `COLOURS` can
+be distinguished by colour-blind readers and in grey.
 Needs matplotlib: pip install 'recur-jax[plot]'. For use outside jit.
 """
 

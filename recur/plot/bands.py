@@ -79,7 +79,7 @@ def draw(
     marks = {"marker": ".", "markevery": alone.tolist()} if alone.any() else {}
     ax.plot(x, middle, color=colour, label=label, **marks, **line)
     ends = np.array([[x.min(), 0], [x.max(), 0]])
-    ax.update_datalim(ends, updatey=False)  # or gaps at the ends would not be seen
+    ax.update_datalim(ends, updatey=False)  # otherwise gaps at the ends would be invisible
     ax.autoscale_view(scaley=False)
 
 

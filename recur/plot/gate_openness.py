@@ -1,4 +1,4 @@
-"""When is which gate open?"""
+"""When is each gate open?"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def gates(
     ax: Axes | None = None,
     dt: float | None = None,
 ) -> Axes:
-    """When is which gate open? The median over units and batch, and 10-90 % of them, along time.
+    """When is each gate open? The median over units and batch, and 10-90 % of them, along time.
 
     Args:
         openness: From `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.

@@ -1,4 +1,4 @@
-"""How much gradient reaches each step, and across which lag?"""
+"""How much gradient reaches each step, and how much crosses each lag?"""
 
 from typing import Any
 

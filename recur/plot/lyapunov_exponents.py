@@ -1,4 +1,4 @@
-"""Which directions grow, which fade, and was the trajectory long enough to say so?"""
+"""Which directions grow, which decay, and was the trajectory long enough to converge?"""
 
 import numpy as np
 from matplotlib.axes import Axes

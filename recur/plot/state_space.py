@@ -1,4 +1,4 @@
-"""Where does the network stand still, and where does it leave from there?"""
+"""Where are the fixed points, and along which directions are they unstable?"""
 
 import math
 from typing import Any
@@ -148,7 +148,7 @@ def _components(cloud: np.ndarray, D: int) -> tuple[np.ndarray, np.ndarray, np.n
     _, sizes, axes = np.linalg.svd(cloud - centre, full_matrices=True)
     variances = np.zeros(cloud.shape[1])
     variances[: len(sizes)] = sizes**2
-    axes = axes[:D] * np.where(axes[:D].sum(axis=1, keepdims=True) < 0, -1, 1)  # a sign at will
+    axes = axes[:D] * np.where(axes[:D].sum(axis=1, keepdims=True) < 0, -1, 1)  # an arbitrary sign
     return centre, axes, variances[:D] / max(variances.sum(), 1e-300)
 
 

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, powers of ten, and the note about gaps."""
+"""Shared parts of all figures: colours, axes, powers of ten, and the note about gaps."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 # At least 10 apart in lightness, and 20 apart (CIE 1976) for each kind of colour blindness.
 COLOURS = ("#1874B5", "#DD6A22", "#26185F", "#4DBBA0", "#9C1F5B", "#E8C13B")
 STYLES = ("-", "--", "-.", ":")
-MAP = "viridis"  # its lightness rises with the value, so that it reads in grey
+MAP = "viridis"  # its lightness rises with the value, so that it is readable in grey
 SMALL = 8  # points, of legends and notes
 NOTE = "recur-gaps"  # the mark of the note among the texts of the axes
 

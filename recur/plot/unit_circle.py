@@ -1,4 +1,4 @@
-"""What lasts at a fixed point, and for how long?"""
+"""Which modes of a fixed point last, and for how long?"""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ LASTING = (1, 3, 10)  # steps of the circles; more would lie on the unit circle
 
 
 def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = None) -> Axes:
-    """What lasts at a fixed point, and for how long? Eigenvalues of the Jacobian at P points.
+    """Which modes of a fixed point last, and for how long? Eigenvalues of the Jacobian at P points.
 
     With the unit circle and circles of time scales. Full discs fade, open triangles grow.
 

@@ -1,9 +1,9 @@
-"""One call that measures a network on its own data and says what it found, as a page.
+"""One call that measures a network on its own data and reports the results as a page.
 
     recur.report(body, state, xs, "folder")
 
-writes `report.html`, one file that needs no network, and `report.npz`, its numbers. Which analyses
-it calls, and what its words rest on, is in the modules beside this one: `measurements`, `words`.
+writes `report.html`, one file that loads nothing from the internet, and `report.npz`, its numbers.
+The module `measurements` holds the analyses that it calls, and `words` the rules for its answers.
 From the command line: `python -m recur report file.py folder`. Needs matplotlib:
 pip install 'recur-jax[plot]'. For use outside jit.
 """

@@ -1,4 +1,4 @@
-"""The figures of a report, as SVG that stands inside the page."""
+"""The figures of a report, as SVG embedded in the page."""
 
 import io
 import re

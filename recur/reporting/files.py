@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writes: a file is either complete or absent."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def open_folder(folder: str | os.PathLike) -> Path:
 
 def replace(path: Path, make: Callable[[Path], Any]) -> None:
     """Make a file beside its place, then move it there in one step."""
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # it keeps the suffix
+    new = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix
     try:
         make(new)
         new.replace(path)

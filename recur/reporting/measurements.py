@@ -1,6 +1,6 @@
-"""What a report measures: one pure function a question, each of a body, a state and inputs.
+"""What a report measures: one pure function per question, of a body, a state and inputs.
 
-The numbers are those of `recur.analysis`; what is chosen here is at which lags, steps and points.
+`recur.analysis` computes the numbers; this module chooses the lags, steps and points.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from recur.theory import MeanField
 
 LAGS = 24  # of the inputs whose singular values are found, spread over all lags
 SLOW = 1e-3  # |F(s) - s| at a point that counts as slow, of the usual step along the data
-MANY = 8  # states that run forward, for each start that is taken of them
+MANY = 8  # states that run forward, per start chosen among them
 FORWARD = 300  # steps for which half of the starts run without change of input
 
 
@@ -169,7 +169,7 @@ def apart(
         for leaf in jax.tree.leaves(path.states)
     ]
     usual = np.median(np.sqrt(sum(moved))) if len(moved[0]) else 0.0
-    numbers = np.arange(len(points.speed))  # they ride along in place of the distance
+    numbers = np.arange(len(points.speed))  # passed along in place of the distance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the finding says how the search ended
         numbered = points._replace(distance=numbers)

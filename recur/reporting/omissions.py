@@ -1,4 +1,4 @@
-"""What a report did not measure, so that nobody reads more into it."""
+"""What a report did not measure, so that readers do not draw conclusions about it."""
 
 from recur.reporting.measurements import Results
 

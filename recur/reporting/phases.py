@@ -1,4 +1,4 @@
-"""What a report is doing, for those who wait: a line as a phase begins and one as it ends."""
+"""Progress messages of a report: a line when a phase begins and a line when it ends."""
 
 import threading
 import time

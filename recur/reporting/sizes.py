@@ -1,8 +1,8 @@
-"""How much is measured within a number of seconds.
+"""How much can be measured within a given number of seconds.
 
-Half of them is for computing, shared among the phases; the other half is for compiling and drawing.
-Costs are rough: a direction that is pushed through a step costs PUSH of a step, and what is cubic
-in the size of the state costs a multiple of one QR factorisation.
+Half of the time is for computing, shared among the phases; the other half is for compiling and
+drawing. Costs are rough estimates: pushing a direction through a step costs PUSH of a step, and
+work that is cubic in the size of the state costs a multiple of one QR factorisation.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""What the numbers say, in words, each a pure function of the results.
+"""The findings of a report in words, each a pure function of the results.
 
-A finding is None where what it needs was left out.
+A finding is None where the numbers that it needs were not measured.
 """
 
 from collections.abc import Callable, Sequence

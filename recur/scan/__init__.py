@@ -1,4 +1,4 @@
-"""From cells to time: `run` over a sequence, and the bodies that analyses take."""
+"""Cells over time: `run` over a sequence, and the bodies that analyses take."""
 
 from recur.scan.indices import inside, or_nan, require_index, require_integers
 from recur.scan.input_checks import (

@@ -1,4 +1,4 @@
-"""A sequence in pieces of equal length, the last one shorter where they do not fit."""
+"""A sequence in chunks of equal length; the last one may be shorter."""
 
 from collections.abc import Callable
 

@@ -5,12 +5,12 @@ structure instead: with h the output of state s,
 
     ds_t = A_t ds_{t-1} + B_t mix(dh_{t-1}) + u_t
 
-A and B are the elementwise derivatives of `update`, and u is what the parameters and inputs add.
-They are computed again from the states and what `mix` made of them, for all steps of a chunk at
-once: `drive` is one product, and so is the gradient of the weights, the transpose of u. The loop
-has only the linear recurrence left, and its product finds the weights in the order it reads them.
-Where memory is dear, `mix` is computed again as well.
-It is a `custom_jvp`, so forward mode, second derivatives and `vmap` go through it.
+A and B are the elementwise derivatives of `update`, and u is the contribution of the parameters and
+inputs. They are recomputed from the states and from mix(h), for all steps of a chunk at once:
+`drive` is one product, and so is the gradient of the weights, the transpose of u. Only the linear
+recurrence remains in the loop, and the weights are stored in the order in which its product reads
+them. Where memory is scarce, `mix` is recomputed as well. The derivative is a `custom_jvp`, so it
+supports forward mode, second derivatives and `vmap`.
 """
 
 import math
@@ -45,7 +45,7 @@ def trajectory(
     batches += [a.shape[1 : 1 + axes] for a in jax.tree.leaves(xs)]
     if axes == 0 or set(batches) != {(1,) * axes}:
         return _trajectory(cell, plan, params, state, xs)
-    # a sequence that is alone: without batch axes, its products are those of a vector
+    # a single sequence: without batch axes, its products are matrix-vector products
     alone = jax.tree.map(lambda s: s.reshape(s.shape[axes:]), state)
     xs = jax.tree.map(lambda a: a.reshape(a.shape[0], *a.shape[1 + axes :]), xs)
     final, ss = _trajectory(cell, plan, params, alone, xs)
@@ -168,7 +168,7 @@ def _turned_mix(cell: Unitwise, params: Tree) -> Callable[[Array], Tree]:
     leaves, structure = jax.tree.flatten(params)
     matrices = {i: a.T for i, a in enumerate(leaves) if _is_matrix(a)}
 
-    @partial(jax.checkpoint, prevent_cse=False)  # or they would be turned back ahead of the loop
+    @partial(jax.checkpoint, prevent_cse=False)  # otherwise transposed back before the loop
     def mix(matrices: dict[int, Array], dh: Array) -> Tree:
         back = [matrices[i].T if i in matrices else leaf for i, leaf in enumerate(leaves)]
         return cell.mix(jax.tree.unflatten(structure, back), dh)

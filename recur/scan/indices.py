@@ -1,7 +1,7 @@
-"""Integers that index something: labels, symbols, items.
+"""Integers used as indices: labels, symbols, items.
 
-Out of range they are refused where their values are known, and what is made of them is NaN where
-they are traced; they never wrap around, and are never clipped.
+Values out of range raise an error where they are known, and give NaN where they are traced. They
+are never wrapped around or clipped.
 """
 
 from typing import Any
@@ -106,7 +106,7 @@ def inside(index: Array | np.ndarray, size: int) -> Array:
         >>> print(scan.inside(np.array([-1, 0, 4, 5]), 5))
         [False  True  True False]
     """
-    index = jnp.asarray(index).astype(int)  # the labels of a file may be of 8 bits
+    index = jnp.asarray(index).astype(int)  # labels read from a file may have 8 bits
     return (index >= 0) & (index < size)
 
 

@@ -1,4 +1,4 @@
-"""What a sequence and a body must be, and errors that say so."""
+"""Checks of sequences and bodies, with errors that say what was expected."""
 
 from typing import Any
 
@@ -165,7 +165,7 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
     state = jax.tree.map(jnp.asarray, state)
     try:
         after, _ = jax.eval_shape(body, state, x)
-    except Exception as error:  # whatever the step raised, say what it was given
+    except Exception as error:  # report what the step was given, whatever it raised
         raise ValueError(
             f"the step does not take a state {describe(state)} and an input {describe(x)}. "
             f"{_advice(body, state, x)}\nThe step's own error: {error}"

@@ -1,4 +1,4 @@
-"""A sequence walked by any recurrence: layer by layer, each cell by its planned engine."""
+"""A pass of any recurrence over a sequence: layer by layer, each cell by its planned engine."""
 
 import logging
 from collections.abc import Callable
@@ -154,7 +154,7 @@ def _walk_cell(
 ) -> tuple[Tree, Array, Tree]:
     if how.mask is not None:
         cell, xs = masked(cell), (how.mask, xs)
-    if how.reset is not None:  # backward, what begins at t + 1 ends before t is reached
+    if how.reset is not None:  # backward, a sequence that begins at t + 1 ends before t
         later = jnp.concatenate([how.reset[1:], jnp.zeros_like(how.reset[:1])])
         cell, xs = resetting(cell), (later if how.reverse else how.reset, xs)
     body = tied(cell, params)

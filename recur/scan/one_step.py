@@ -1,4 +1,4 @@
-"""One step as an analysis sees it: (state, x) -> (state, h)."""
+"""One step in the form that analyses take: (state, x) -> (state, h)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Passes over sequences: outputs, states, gradients that stop; any cell, any stack of layers."""
+"""Passes over sequences, for any cell and any stack of layers: outputs, states, truncation."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,9 +1,9 @@
-"""How a loop over time holds parameters: in float32 at least, so that their gradient is right.
+"""Loops over time hold parameters in float32 at least, so that their gradient is accurate.
 
-The gradient of parameters is a sum over all steps. In bfloat16, of eight bits, such a sum stops
-growing after some hundred terms: each new one is less than half of its last digit. So a loop holds
-parameters of fewer bits in float32 and reads them in their own dtype. Both are exact; and the
-transpose of reading is a sum in float32, which is rounded once, after the last step.
+The gradient of parameters is a sum over all steps. In bfloat16, which has eight bits, such a sum
+stops growing after a few hundred terms: each new term is less than half of the last digit. So a
+loop holds parameters of fewer bits in float32 and casts them to their own dtype in each step. Both
+casts are exact. The transpose of the cast is a sum in float32, rounded once after the last step.
 """
 
 from typing import Any

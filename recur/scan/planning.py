@@ -1,4 +1,4 @@
-"""How a pass is computed: by which engine, in what pieces; chosen from shapes."""
+"""The plan of a pass, chosen from shapes: which engine computes it, and in which chunks."""
 
 import math
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ Engine = Literal["auto", "scan", "chunked"]
 Memory = Literal["mix", "states", "chunks", "sqrt"]
 
 CHUNK = 8  # steps, to a quarter, whose gates fit into a core's cache; see docs/performance.md
-ROWS = 64  # steps times examples below which a chunk is too little work for what it costs to begin
+ROWS = 64  # steps times examples below which a chunk does not repay the cost of starting it
 SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
 SEGMENT = 64  # steps of which "chunks" keeps one state
 

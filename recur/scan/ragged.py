@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one array: which steps are there, and where one begins."""
+"""Sequences of different lengths in one array: which steps are valid, and where each begins."""
 
 import warnings
 from typing import Any
@@ -160,7 +160,7 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
             f"lengths lie between 0 and T = {steps}; got {values.min()} to {values.max()}. Shorten "
             "them, or pad the inputs to the longest sequence."
         )
-    lengths = lengths.astype(int)  # one that holds T: that of a file may be of 8 bits
+    lengths = lengths.astype(int)  # can hold T: lengths from a file may have 8 bits
     return lengths, inside(lengths, steps + 1)
 
 

@@ -1,7 +1,7 @@
-"""A batch that the devices of a mesh share: each of them walks its own sequences.
+"""A batch shared by the devices of a mesh: each device computes its own sequences.
 
 Where the axes of a mesh are Explicit, the type of an array says which of its axes are sharded. A
-pass then runs inside `shard_map` over the mesh axes that share the batch, and nothing of a sequence
+pass then runs inside `shard_map` over the mesh axes that share the batch, and no part of a sequence
 moves between devices. Where they are Manual, inside a `shard_map` of the caller, each device has
 its own batch already. Where they are Auto, the compiler divides the work.
 """

@@ -1,7 +1,7 @@
-"""The sums that a cell declares: where `update` reads r = mix(h) and z = drive(x) by r + z alone.
+"""Declared sums: parts of r = mix(h) and z = drive(x) of which `update` reads only r + z.
 
-There update(params, state, r, z) = update(params, state, r + z, 0), and its derivatives too. So the
-sum is kept for r, and what `drive` made of the input need not be computed again.
+For these, update(params, state, r, z) = update(params, state, r + z, 0), and the derivatives agree
+as well. So the sum is stored in place of r, and `drive` is not computed again.
 """
 
 import jax

@@ -6,11 +6,12 @@
     Autoencoder, HierarchicalAutoencoder    a sequence through one vector and back
     ctc, ctc_decode, ctc_greedy             labels without alignment: their loss, and labels found
 
-Any recurrence is the cell of any model, a `Stacked` or a `Bidirectional` too where the model does
-not write its own input. What a model writes is drawn, `greedy`, `sampled`, or the likeliest that a
-`beam_search` finds. Time is the first axis; sequences of different lengths share an array by
-`lengths`. Every recurrence is an `NnxCell` of the model, so its parameters go to an analysis in one
-line: `scan.tied(model.rnn.cell, model.rnn.values)`. They come in by `weights.with_params`.
+Any recurrence can be the cell of any model. So can a `Stacked`, and a `Bidirectional` if the model
+does not write its own input. The symbols that a model writes are drawn, `greedy`, `sampled`, or the
+likeliest that `beam_search` finds. Time is the first axis; sequences of different lengths share an
+array and are described by `lengths`. Every recurrence is an `NnxCell` of the model, so one line
+passes its parameters to an analysis: `scan.tied(model.rnn.cell, model.rnn.values)`.
+`weights.with_params` puts parameters into a model.
 """
 
 from recur.flax.models.autoencoder import Autoencoder

@@ -2,8 +2,8 @@
 
     log p(y) = sum_t log p(y_t | y_1 .. y_{t-1}),   up to the first `end`, or to the last step
 
-Of all beginnings that lengthen a kept one by a symbol, each step keeps the `beams` likeliest; one
-that has ended stays as it is. With one beam it is greedy.
+Each step lengthens every kept prefix by every symbol, and keeps the `beams` likeliest results. A
+prefix that has ended does not change. With one beam the search is greedy.
 Graves 2012, arXiv:1211.3711; Sutskever et al. 2014, arXiv:1409.3215.
 """
 

@@ -1,4 +1,4 @@
-"""Many to one: a label of a sequence."""
+"""Many to one: a label for a sequence."""
 
 from flax import nnx
 from jax import Array

@@ -1,15 +1,16 @@
-"""Labels from the logits of a network that `ctc` trained.
+"""Labels from the logits of a network trained with `ctc`.
 
     ctc_greedy     the labels of the likeliest path: argmax at each step, repeats and blanks removed
     ctc_decode     the likeliest labels, each the sum over its paths, by prefix beam search
 
-Of the paths that say a prefix l, those that end with a blank and those that end with l's last label
-k have probabilities b and e, and s = b + e. A step with probabilities p keeps or lengthens l:
+Of the paths that spell a prefix l, those that end with a blank have probability b, those that end
+with l's last label k have probability e, and s = b + e. A step with probabilities p keeps or
+lengthens l:
 
     b(l) = p(blank) s(l)
     e(l) = p(k) e(l) + p(k) (b(m) if m ends with k, else s(m))        l = m k
 
-Of all l the `beams` of largest s are kept. Graves et al. 2006, ICML; the search, Hannun et al.
+The `beams` prefixes of largest s are kept. Graves et al. 2006, ICML; the search, Hannun et al.
 2014, arXiv:1408.2873 (without a language model).
 """
 

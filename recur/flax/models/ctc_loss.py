@@ -1,8 +1,8 @@
 """The loss of labels whose alignment with the inputs is not known.
 
-    p(labels) = sum over all paths of labels and blanks that say them, of prod_t p_t(path_t)
+    p(labels) = sum over all paths of labels and blanks that spell them, of prod_t p_t(path_t)
 
-A path may stay at a symbol, go on to the next, and pass a blank between two labels that differ.
+A path may stay at a symbol, go on to the next, and skip a blank between two different labels.
 Graves et al. 2006, ICML.
 """
 

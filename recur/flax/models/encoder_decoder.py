@@ -1,7 +1,7 @@
-"""Many to many of another length: read a sequence, then write one.
+"""Many to many of a different length: read a sequence, then write one.
 
-    EncoderDecoder      the writer sees one vector of what was read, at every step
-    AttentiveDecoder    it looks at all of it: sum_t softmax_t(m_t . Q h) m_t
+    EncoderDecoder      the decoder sees one vector of the encoder, at every step
+    AttentiveDecoder    the decoder attends to all of them: sum_t softmax_t(m_t . Q h) m_t
 
 Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078; attention, Bahdanau et
 al. 2015, arXiv:1409.0473, with the score of Luong et al. 2015, arXiv:1508.04025 ("general").

@@ -1,10 +1,10 @@
-"""One to many: symbols from a vector, each from those before it.
+"""One to many: symbols from a vector, each conditioned on those before it.
 
     h_t = cell(h_{t-1}, [E[y_{t-1}], context])
     p(y_t | y_1 .. y_{t-1}, context) = softmax(A h_t + b)
 
-y_0 is a start symbol of its own. The context is one vector, or what is looked up at each step by
-the state that came before it. Cho et al. 2014, arXiv:1406.1078.
+y_0 is a separate start symbol. The context is one vector, or is looked up at each step with the
+previous state. Cho et al. 2014, arXiv:1406.1078.
 """
 
 from collections.abc import Callable

@@ -6,9 +6,9 @@
     p_1, p_2, ... = h of a recurrence that is shown the document at every step
     the words of sentence i are written from p_i
 
-A sum does not know the order of its sentences: of documents that differ in it alone the codes are
-the same. After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p is made without
-reading the sentences written so far, so that all of them are written side by side.
+A sum does not depend on the order of the sentences: documents that differ only in their order have
+the same code. After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p does not depend
+on the sentences written so far, so that all sentences are written in parallel.
 """
 
 from typing import Literal

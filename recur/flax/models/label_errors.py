@@ -1,9 +1,9 @@
-"""How wrong are labels that are not aligned with the truth?
+"""The error rate of labels that are not aligned with the true ones.
 
     d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])
 
-d is the least number of labels left out, added and exchanged. The rate is their sum over all
-sequences, by the number of true labels. Levenshtein 1966; Graves et al. 2006, ICML.
+d is the least number of deletions, insertions and substitutions. The rate is the sum of d over all
+sequences, divided by the number of true labels. Levenshtein 1966; Graves et al. 2006, ICML.
 """
 
 from typing import Any

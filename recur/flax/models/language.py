@@ -1,4 +1,4 @@
-"""A language model: p(symbol_{t+1} | symbols up to t), its input and output embeddings one.
+"""A language model, p(symbol_{t+1} | symbols up to t), with tied input and output embeddings.
 
     logits_t = E (A h_t + a),   x_t = E[symbol_t]
 

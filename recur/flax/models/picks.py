@@ -1,10 +1,10 @@
-"""What is said next: a pick (key, logits (..., K)) -> symbols (...).
+"""How the next symbol is chosen: a pick is a function (key, logits (..., K)) -> symbols (...).
 
     greedy                     the likeliest
     jax.random.categorical     drawn from p = softmax(logits)
     sampled(temperature, k)    drawn from p^(1 / temperature) of the k likeliest
 
-Every model that writes takes one.
+Every model that writes symbols takes a pick.
 """
 
 from collections.abc import Callable

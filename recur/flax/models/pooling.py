@@ -1,13 +1,12 @@
-"""One vector of a sequence: pools (hs (T, ..., n), lengths (...) or None) -> (..., n).
+"""One vector from a sequence: a pool is (hs (T, ..., n), lengths (...) or None) -> (..., n).
 
     last             h at each sequence's own end
     ends             of a Bidirectional: each pass at its own end
     mean             of all steps
     AttentionPool    sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
 
-A sequence of length 0 gives zeros, and what lies beyond a length is not read, so that hs may also
-be logits. Lengths outside 0 .. T raise ValueError where they are known, and give NaN where they are
-traced.
+A sequence of length 0 gives zeros. Steps beyond a length are not read. hs may also be logits.
+Lengths outside 0 .. T raise ValueError where they are known, and give NaN where they are traced.
 Feed-forward attention: Raffel and Ellis 2015, arXiv:1512.08756.
 """
 

@@ -1,4 +1,4 @@
-"""Symbols as vectors: the rows of an embedding, looked up with care."""
+"""Symbols as vectors: rows of an embedding, with checks of the symbols."""
 
 from typing import Any
 

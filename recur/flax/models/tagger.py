@@ -1,4 +1,4 @@
-"""Many to as many: a label of every step; with `ctc`, to fewer."""
+"""Many to as many: a label for every step; with `ctc`, many to fewer."""
 
 from collections.abc import Callable
 
