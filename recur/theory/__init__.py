@@ -1,10 +1,10 @@
-"""From cells to numbers at infinite width, with weights redrawn at every step and with tied ones.
+"""Theory of cells at infinite width, with weights redrawn at every step or tied.
 
 `untied` and `tied` run any `Unitwise` cell's own functions on matrices of infinite width; `closed`
 has the quadrature forms of two cells, `spectrum` their singular values over many steps; `critical`,
 `critical_minimal` and `slowest` find priors.
 R is E[x_i^2] of the inputs, Sigma the cosine of two input sequences; times are in steps, growth in
-nats per step. What cannot be done raises ValueError with the reason.
+nats per step. A cell or prior without a theory raises ValueError with the reason.
 """
 
 from recur.theory import closed, spectrum

@@ -27,9 +27,9 @@ from recur.core import Prior, gaussian
 from recur.theory.mean_field import MeanField, Squares, check_inputs
 from recur.theory.quadrature import gauss, mean, mean_of_pair, safe_sqrt
 
-HALVINGS = 45  # of the space between two points
-STEPS = 60  # of Newton, at most; some 6 unless chi is near 1
-POINTS = 200  # where a fixed point is looked for: a pair within 7 % of each other is overlooked
+HALVINGS = 45  # of the distance between two points
+STEPS = 60  # of Newton, at most; about 6 unless chi is near 1
+POINTS = 200  # where fixed points are searched for: two within 7 % of each other are overlooked
 
 Search = tuple[Array, Array, Array, Array, Array]  # count, c, the c before, low, high
 # c -> f(c) - c, 1 - f'(c), f'(c), and the other of the two cosines

@@ -1,6 +1,6 @@
-"""Priors at the edge of stability: chi = 1, where perturbations neither grow nor fade.
+"""Priors at the edge of stability: chi = 1, where perturbations neither grow nor decay.
 
-What these return goes straight into `cell.init`.
+The priors that these functions return can be passed to `cell.init`.
 """
 
 from collections.abc import Callable
@@ -268,7 +268,7 @@ def slowest(
     return at, _untied(cell, at, R, Sigma, key)
 
 
-# `jit` stands here and not with the caller: these search with numbers in hand.
+# `jit` is applied here and not by the caller: the searches need concrete numbers.
 _untied = partial(jax.jit, static_argnums=0)(untied)
 
 

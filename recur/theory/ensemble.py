@@ -1,7 +1,7 @@
-"""The parameters of a cell at any width: vectors are drawn, matrices known by their scales.
+"""The parameters of a cell at any width: vectors are drawn, matrices are described by their scales.
 
-What a cell does to its matrices, and how its `init` draws them, is looked at once, at small widths;
-a cell that theory cannot follow is refused here, with the reason.
+How a cell uses its matrices, and how its `init` draws them, is examined once, at small widths. A
+cell that the theory does not cover raises ValueError here, with the reason.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a theory of infinite width says of a recurrence."""
+"""The result of a theory of infinite width for a recurrence."""
 
 from typing import Any, NamedTuple
 
@@ -39,7 +39,9 @@ class MeanField(NamedTuple):
     error: Any = None  #: a MeanField of standard errors of the above; None where computed
     squares: Squares | None = None  #: of the one-step Jacobian; None where not computed
     path: Any = None  #: Q(t) and C(t, s) of `theory.tied`
-    converged: Any = None  #: whether all stood still within the limit of steps; None where computed
+    converged: Any = (
+        None  #: whether all became stationary within the limit of steps; None where computed
+    )
 
 
 @expect.arguments(chi=expect.real)

@@ -24,7 +24,7 @@ def gaussian(key: Array, scale: Array, x: Array) -> Array:
     rows = [length * noise[0]]
     if k == 2:
         difference = x[1] - x[0]
-        rounding = 1e3 * jnp.finfo(x.dtype).eps * length  # which chaos would blow up
+        rounding = 1e3 * jnp.finfo(x.dtype).eps * length  # which chaos would amplify
         difference = jnp.where(jnp.mean(difference**2) > rounding**2, difference, 0)
         along = jnp.mean(x[0] * difference) / jnp.where(length > 0, length, 1)
         across = safe_sqrt(jnp.mean(difference**2) - along**2)

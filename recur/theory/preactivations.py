@@ -1,12 +1,12 @@
-"""What a cell sums before its nonlinearities, the pre-activations W h + V x + b, found by use.
+"""The pre-activations W h + V x + b of a cell, found from how `update` uses them.
 
-Names have no part in it. A *part* of r = mix(h) or of z = drive(x) is one number a unit, such as
-one gate of W h. The programs of one unit are followed through sums: additions, and what only moves
-numbers. A part of r and the parts of z that `update` adds to it are one pre-activation; a factor on
-the way, such as GRU's reset, is left out. Where there is no r, each part of z that a product
-reaches is one. A product counts if its result reaches such a part through sums alone: the embedding
-of `minimal.cell` and the read-out of `jordan.cell` do not. What is left of the parts when the
-products that count are zero is the bias.
+Names play no role. A *part* of r = mix(h) or of z = drive(x) is one number per unit, such as one
+gate of W h. The programs of one unit are followed through sums: additions, and operations that only
+move numbers. A part of r and the parts of z that `update` adds to it form one pre-activation; a
+factor in between, such as GRU's reset, is ignored. Where there is no r, each part of z that a
+product reaches is a pre-activation. A product counts if its result reaches such a part through sums
+alone: the embedding of `minimal.cell` and the read-out of `jordan.cell` do not. The bias is the
+value of the parts when the products that count are zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from recur.core import Tree
 SUMS = {"add": (1, 1), "add_any": (1, 1), "sub": (1, -1), "neg": (-1,)}  # with their signs
 FACTORS = {"mul", "div"}
 CALLS = {"closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "remat2"}
-# what moves or adds numbers in ways that are not followed
+# operations that move or add numbers in ways that are not followed
 LOST = {"cond", "dot_general", "dynamic_slice", "gather", "pad", "rev", "scan", "sort", "while"}
 LOST |= {"cumsum", "dynamic_update_slice", "scatter", "scatter-add", "scatter_add"}
 
@@ -74,7 +74,7 @@ def roles(
             given, sum(sizes), dtype, lambda rows: np.zeros_like(rows[0], bool)
         )
         out, read = follow(lambda v: update(*_unravel(v, made)), R + Z, dtype, incomplete)
-    except Lost:  # one pre-activation, of which nothing is known
+    except Lost:  # one unknown pre-activation
         return Roles(
             tuple(np.full((1, size), np.nan) for size in sizes),
             tuple(np.zeros(size, bool) for size in sizes),

@@ -1,4 +1,4 @@
-"""Mean-field theory of any Unitwise cell whose weights are drawn afresh at every step.
+"""Mean-field theory of any Unitwise cell whose weights are redrawn at every step.
 
 A population of units runs the cell's own functions on `Wide` matrices, in two copies that share
 all randomness but the inputs, of cosine Sigma. Perturbations are followed without being drawn:
@@ -6,8 +6,8 @@ per unit, P = E[d state_1 d state_2'] over the weights yet to be drawn obeys
 
     P <- A_1 P A_2' + sum_k sigma_k^2 B_1k B_2k' D,     D = mean of P_hh over the units,
 
-with A = d update/d state and B_k = d update/d (W_k h), because W_k dh is Gaussian, independent
-from unit to unit and of all the rest. Its growth per step is chi.
+with A = d update/d state and B_k = d update/d (W_k h), because W_k dh is Gaussian and independent
+across units and of everything else. Its growth per step is chi.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ from recur.theory.perturbation import averages_of_squares, differentiate, propag
 from recur.theory.population import move, nudge, overlaps, start, stuck
 
 UNITS = 4096
-BLOCKS = 16  # of steps, in each round; their spread gives the standard errors
+BLOCKS = 16  # blocks of steps, in each round; their spread gives the standard errors
 STEPS = 8  # in a block of the first round; each round has twice as many as the one before
 ROUNDS = 8  # at most: 2^15 steps
 CORRELATED = 0.7  # correlation of neighbouring blocks above which they are too short

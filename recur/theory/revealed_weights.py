@@ -1,19 +1,21 @@
-"""A network whose one matrix W comes into being as it is used.
+"""A network whose tied matrix W is drawn only as it is used.
 
-The states of such a network depend on the past of W, as with redrawn weights they do not. Yet W
-need not be drawn before it is used. Let W have independent entries N(0, sigma^2/n), and let
-e_1 .. e_k be orthonormal, each chosen in view of e_1 W .. e_{k-1} W alone. A rotation of the rows
-of W leaves its law as it is, so e_k W is N(0, sigma^2/n I) given all before it: fresh. Hence keep
-an orthonormal basis of the states seen, and what W made of it. The part of a new state within their
-span is known; the part across is the length of the residual times fresh Gaussians. No W is ever
-drawn, and the population is equal in law, at every n and not only in a limit, to the n units of
-a network with one drawn W. Gates share the basis, each with its own images. A tangent vector of the
-trajectory meets the same W and hence the same basis: its growth is the largest Lyapunov exponent.
-A step costs O(k n), and T steps O(T^2 n) until the basis is complete: from n vectors on all of W is
-known, W = sum_i e_i' (e_i W), and a step costs what it costs a network.
+The states of such a network depend on earlier uses of W, unlike those of a network with redrawn
+weights. Yet W need not be drawn before it is used. Let W have independent entries N(0, sigma^2/n),
+and let e_1 .. e_k be orthonormal, each chosen in view of e_1 W .. e_{k-1} W alone. A rotation of
+the rows of W leaves its law as it is, so e_k W is N(0, sigma^2/n I) given all before it: fresh. So
+it is enough to keep an orthonormal basis of the states so far, and its image under W. The image of
+a new state's component within their span is known; that of the orthogonal component is its length
+times fresh Gaussians. W itself is never drawn, and the population is equal in law, at every n and
+not only in a limit, to the n units of a network with one drawn W. Gates share the basis, each with
+its own images. A tangent vector of the trajectory is multiplied by the same W and so shares the
+basis: its growth is the largest Lyapunov exponent. A step costs O(k n), and T steps O(T^2 n) until
+the basis is complete. After n vectors all of W is known, W = sum_i e_i' (e_i W), and a step costs
+as much as that of an ordinary network.
 
-Inputs are new at every step and d -> oo, so matrices met by inputs act afresh at every step: true
-for raw inputs, and for embeddings that are of mean zero over the inputs, unit by unit.
+Inputs are new at every step and d -> oo, so matrices that multiply inputs act as if redrawn at
+every step. This holds for raw inputs, and for embeddings whose mean over the inputs is zero for
+each unit.
 """
 
 from typing import Any, NamedTuple

@@ -1,8 +1,9 @@
 """Mean-field theory of any Unitwise cell with real, tied weights: one W for all time.
 
-The states of such a network depend on the past of W, as with redrawn weights they do not; how one
-network runs without drawing W is told in `recur.theory.revealed_weights`. Here several run until
-they have been measured for long enough, and their moments and exponents are averaged.
+The states of such a network depend on earlier uses of W, unlike those of a network with redrawn
+weights. `recur.theory.revealed_weights` explains how one network runs without drawing W. Here
+several networks run until the measurement is long enough, and their moments and exponents are
+averaged.
 """
 
 import warnings
@@ -185,7 +186,7 @@ def signal_tied(
 
 
 # --- all networks, as long as it takes ------------------------------------------------------------
-# `jit` stands here and not with the caller, who cannot trace a program that chooses its own T.
+# `jit` is applied here: a caller cannot trace a program that chooses its own T.
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -253,7 +254,7 @@ def _spread(each: Array) -> Array:
 def _mean_field(seen: Moments) -> MeanField:
     """Numbers from the mean over steps and networks; errors from the spread of these and blocks."""
     result = _numbers(jax.tree.map(lambda a: jnp.asarray(a.mean((0, 1))), seen._replace(h=seen.Q)))
-    # networks differ for good, and four of them alone say little of how much
+    # networks differ permanently, and four of them are too few to estimate by how much
     error = jax.tree.map(
         lambda a, b: jnp.maximum(_spread(a), _spread(b)),
         _of_blocks(seen, 1),

@@ -1,8 +1,8 @@
-"""A random matrix of infinite width, known only by what it does to vectors.
+"""A random matrix of infinite width, defined only by its products with vectors.
 
-Given x, the entries of x @ W for a Gaussian W are independent from unit to unit and Gaussian, with
+Given x, the entries of x @ W for a Gaussian W are Gaussian and independent across units, with
 covariance sigma^2 <x_i, x_j> / n over the leading axes of x. So a cell's own functions run on a
-population of units with no matrix at all, as long as they touch matrices by products only.
+population of units without any matrix, as long as they use matrices only in products.
 """
 
 from collections.abc import Callable

@@ -4,9 +4,10 @@
     state = train.start(key, params, optimizer)
     state, losses = jax.jit(lambda s: train.advance(loss, optimizer, sample, s, steps=100))(state)
 
-The state holds all that training is: advancing twice by 50 steps equals once by 100, and a state
-that was saved and restored goes on to the same end. A sweep is `jax.vmap` over states; a network of
-it that diverges or has reached its goal (`finish`) keeps its parameters, and the others train on.
+The state holds everything that training depends on: advancing twice by 50 steps equals advancing
+once by 100, and a saved and restored state continues to the same result. A sweep is `jax.vmap` over
+states. A network that diverges or has reached its goal (`finish`) keeps its parameters, while the
+others continue to train.
 `over_devices` shares a sweep among all devices, and `value_and_grad` one network's batch.
 
 To compute in bfloat16, keep the parameters of the state in float32, and cast within the loss:
@@ -20,7 +21,7 @@ The gradient then comes in float32, and so are the optimizer's state and the upd
 these would be lost: 1 - .001 is 1 in eight bits, and Adam's second moment stops half-way. `scan`
 sums the gradient over time in float32 by itself. States and outputs are bfloat16's.
 
-What else shall be small is a term of the loss:
+Penalties are terms of the loss:
 
     def loss(params, batch):
         xs, labels = batch

@@ -69,7 +69,7 @@ def omega(
     now = lax.stop_gradient((*now, before, direct))
     _, (terms, known) = shared(partial(_terms, cell), params, (), now)
     mean = jnp.where(known, terms, 0).sum() / jnp.maximum(known.sum(), 1).astype(terms.dtype)
-    # of a relu, NaN has no slope: what overflowed must not look like a gradient that is zero
+    # relu has slope 0 at NaN: an overflow must not look like a gradient of zero
     return jnp.where(scan.first_nonfinite((before, hs, direct)) < 0, mean, jnp.nan)
 
 

@@ -9,8 +9,9 @@
     haiku_lstm, haiku_gru, haiku_vanilla   the parameters of a Haiku module
     flax_lstm, flax_gru, flax_simple       an nnx module or a dict of linen
 
-What they return is for the cell that is named here; with it `scan.run` gives the numbers that the
-network gave there. Other activations than tanh: `lstm.long_short(phi)` and `vanilla.elman(phi)`.
+Each returns parameters for the cell named in this table. With them `scan.run` gives the outputs of
+the original network. For activations other than tanh take `lstm.long_short(phi)` and
+`vanilla.elman(phi)`.
 
                 LSTM                             GRU                           simple
     PyTorch     lstm.cell                        gru.cudnn                     vanilla.cell or .relu
@@ -20,10 +21,10 @@ network gave there. Other activations than tanh: `lstm.long_short(phi)` and `van
     Haiku       lstm.cell                        gru.reset_before              vanilla.relu
     Flax        lstm.cell                        gru.cudnn                     vanilla.cell
 
-None of these libraries is imported: arrays come in by name. Where names or shapes are those of
-another library or of another network, the error says whose. The order of gates cannot be told from
-shapes, and a square matrix not from its transpose. `recur.flax.weights.with_params` puts what comes
-out into a model.
+None of these libraries is imported: arrays are passed by name. Where names or shapes belong to
+another library or another network, the error says which. Shapes do not reveal the order of gates,
+or whether a square matrix is transposed. `recur.flax.weights.with_params` puts the parameters into
+a model.
 """
 
 from recur.weights.equinox import equinox_gru, equinox_lstm

@@ -1,7 +1,7 @@
 """Weights of Flax: an nnx module, or a dict of linen. An LSTM's state is (h, c) here, (c, h) there.
 
-A module says what it computes with, and is refused where that is not the cell's; a dict of weights
-does not. What stands around a cell alone, such as an RNN, may be handed over in its place.
+A module stores its activations, and raises ValueError where they differ from those of the cell; a
+dict of weights does not. A module that wraps one cell, such as an RNN, may be passed in its place.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Weights of Haiku: the parameters of one module, as hk.transform gives them. Gates are in columns.
 
-`params` may be the dict of the module alone, as in params["lstm/linear"], or a mapping in which
-nothing else is. Haiku's VanillaRNN has phi = relu, so its weights are for `vanilla.relu`.
+`params` may be the dict of the module, as in params["lstm/linear"], or a mapping that holds only
+this module. Haiku's VanillaRNN has phi = relu, so its weights are for `vanilla.relu`.
 """
 
 from collections.abc import Mapping

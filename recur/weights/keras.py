@@ -1,14 +1,14 @@
 """Weights of Keras: layer.get_weights(), or arrays by the names kernel, recurrent_kernel, bias.
 
-Gates are in columns, as here. Of a Bidirectional the first half of its weights is the way forward:
+Gates are in columns, as here. The first half of a Bidirectional's weights is the forward layer:
 
     w = layer.get_weights()
     params = BothWays(keras_lstm(w[:3]), keras_lstm(w[3:]))
 
 The group "layers/gru/cell/vars" of a .weights.h5 file is such a mapping, with names 0, 1 and 2.
-Weights do not say which activation stands beside them: these are for Keras's defaults, tanh and,
-at gates, the sigmoid; `vanilla.elman(phi)` and `lstm.long_short(phi)` take another activation.
-Keras has the batch first: turn inputs by xs.swapaxes(0, 1), and outputs back.
+Weights do not reveal the activation: these readers assume Keras's defaults, tanh and, for gates,
+the sigmoid; `vanilla.elman(phi)` and `lstm.long_short(phi)` take another activation. Keras has the
+batch first: transpose inputs by xs.swapaxes(0, 1), and outputs back.
 """
 
 from collections.abc import Mapping, Sequence
