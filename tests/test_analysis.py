@@ -612,7 +612,7 @@ def test_gradients_need_an_output_that_is_part_of_the_state():
         return state, 2 * h
 
     with pytest.raises(
-        ValueError, match=r"no part of its new state.*put the readout into the loss"
+        ValueError, match=r"not part of its new state.*put the readout into the loss"
     ):
         analysis.gradient_norms(jnp.sum, readout, state, xs)
 

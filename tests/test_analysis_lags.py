@@ -177,7 +177,7 @@ def test_bad_arguments_are_refused():
         analysis.quantiles(np.zeros((T, 2)), [50])
     with pytest.raises(ValueError, match=r"one loss a step, \(6,\), but it returned \(\)"):
         traced(jnp.sum, body, 2)
-    with pytest.raises(ValueError, match=r"no part of its new state"):
+    with pytest.raises(ValueError, match=r"not part of its new state"):
         traced(losses, lambda s, x: (s, 2 * s), 2)
     with pytest.raises(ValueError, match=r"rate needs two lags or more, got 1"):
         analysis.verdict(np.zeros((T, 1)))

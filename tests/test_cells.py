@@ -375,9 +375,9 @@ def test_gru_reset_before_against_numpy():
 def test_a_phi_that_is_not_unitwise_is_refused(make):
     """A softmax, a norm, a sort, a unit that vanishes; what has a number for each unit passes."""
     for phi in (jax.nn.softmax, lambda a: a - a.mean(), lambda a: a[..., ::-1], jnp.sort):
-        with pytest.raises(ValueError, match=r"unit \d reads unit \d. Units meet in W alone"):
+        with pytest.raises(ValueError, match=r"unit \d reads unit \d. Units interact in W alone"):
             make(phi)
-    with pytest.raises(ValueError, match=r"one number a unit; glu makes \(2,\) of \(4,\)"):
+    with pytest.raises(ValueError, match=r"one number per unit; glu makes \(2,\) of \(4,\)"):
         make(jax.nn.glu)
     with pytest.raises(TypeError, match="got 'tanh'"):
         make("tanh")

@@ -557,5 +557,5 @@ def test_plan_says_what_runs(caplog):
         scan.plan(cells.gru.cell, xs, engine="fast")
     with pytest.raises(ValueError, match="memory is one of mix, states, chunks, sqrt"):
         jax.eval_shape(lambda: scan.run(cell, params, xs, memory="all"))
-    with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is none"):
+    with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is not one"):
         scan.plan(cells.gru.reset_before, xs, engine="chunked")

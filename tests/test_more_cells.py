@@ -369,7 +369,7 @@ def test_minimal_lstm_with_both_gates_closed_is_finite():
         (lambda: cells.cornn.oscillators(0.1, 0.0, 1.0), r"gamma > 0 .*got dt=0.1, gamma=0.0"),
         (lambda: cells.cornn.oscillators(0.1, np.nan, 1.0), r"gamma > 0 .*gamma=nan"),
         (lambda: cells.cornn.oscillators(0.1, 1.0, np.inf), r"epsilon=inf diverge: .* is inf"),
-        (lambda: cells.jordan.outputs(cells.gru.cell, 2), r"Jordan cell's output; .* is none"),
+        (lambda: cells.jordan.outputs(cells.gru.cell, 2), r"Jordan cell's output; .* is not one"),
         (lambda: cells.jordan.outputs(cells.jordan.cell, 0), r"m >= 1 outputs, got m=0"),
     ],
 )

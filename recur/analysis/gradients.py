@@ -105,7 +105,7 @@ def position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
     jax.eval_shape(look, state, jax.tree.map(lambda leaf: leaf[0], xs))
     if not found:
         raise ValueError(
-            "the body's output is no part of its new state, so dloss/dh_t through later steps is "
+            "the body's output is not part of its new state, so dloss/dh_t through later steps is "
             "not defined: return the hidden state itself as output (the same array, not a copy, "
             "and not from inside jax.jit), and put the readout into the loss"
         )

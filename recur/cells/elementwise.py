@@ -24,7 +24,7 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
         hash(phi)
     except TypeError:
         raise TypeError(
-            f"a cell is a constant, which a phi is part of; {phi!r} has no hash. Pass a function, "
+            f"a cell is a constant, and phi is part of it; {phi!r} has no hash. Pass a function, "
             "or give its class an __eq__ and a __hash__"
         ) from None
     if phi in KNOWN:
@@ -37,13 +37,13 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
             return
     name = getattr(phi, "__name__", repr(phi))
     if rest.shape != PROBE.shape:
-        raise ValueError(f"phi gives one number a unit; {name} makes {rest.shape} of (4,)")
+        raise ValueError(f"phi returns one number per unit; {name} makes {rest.shape} of (4,)")
     # float32, and one program for all
     same = np.isclose(moved, rest, rtol=1e-5, atol=1e-6, equal_nan=True) | np.eye(4, dtype=bool)
     if not same.all():
         i, j = np.argwhere(~same)[0]
         raise ValueError(
-            f"phi acts on each unit by itself, but in {name} unit {j} reads unit {i}. Units meet "
-            "in W alone: put a softmax into the readout, a norm by compose.layer_normed, or write "
-            "a recur.Cell"
+            f"phi acts on each unit by itself, but in {name} unit {j} reads unit {i}. Units "
+            "interact in W alone: put a softmax into the readout, a norm by compose.layer_normed, "
+            "or write a recur.Cell"
         )

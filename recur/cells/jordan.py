@@ -80,7 +80,7 @@ class Init:
 def outputs(cell: Recurrence, m: int) -> Recurrence:
     """The Jordan cell with m outputs. Raises ValueError for other cells and for m < 1."""
     if not isinstance(cell, Cell | Unitwise) or not isinstance(cell.init, Init):
-        raise ValueError(f"outputs sets the size of a Jordan cell's output; {cell} is none")
+        raise ValueError(f"outputs sets the size of a Jordan cell's output; {cell} is not one")
     if m < 1:
         raise ValueError(f"a Jordan cell feeds back m >= 1 outputs, got m={m}")
     return replace(cell, init=replace(cell.init, m=m))

@@ -120,7 +120,7 @@ def _require_pixels(name: str, pixels: Any) -> None:
         raise TypeError(f"{name} holds pixels, (row, column) each; got {expect.told(pixels)}")
     for pixel in pixels:
         if not _is_pair(pixel):
-            raise ValueError(f"pixel {pixel} is a row and a column, integers")
+            raise ValueError(f"a pixel is (row, column), two integers; got {pixel}")
 
 
 def _to_rim(size: int) -> np.ndarray:

@@ -128,7 +128,7 @@ class Stacked:
         return x.noise, x.x
 
     def require(self, name: str, value: Any) -> None:
-        """Raise ValueError unless `value` is a tuple with one entry a layer."""
+        """Raise ValueError unless `value` is a tuple with one entry per layer."""
         named = hasattr(value, "_fields")  # the state of one layer, which may have as many entries
         if not isinstance(value, tuple) or named or len(value) != len(self.layers):
             raise ValueError(

@@ -63,7 +63,7 @@ def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -
         if not hasattr(make, "initialize_carry"):
             raise TypeError(
                 f"make is the class of a cell, such as nnx.LSTMCell; got {make.__name__}, which "
-                "has no initialize_carry. Of an nnx.RNN or a larger model hand over the cell in it"
+                "has no initialize_carry. Of an nnx.RNN or a larger model pass the cell in it"
             )
     return Cell(Given(_nnx_init, make), _nnx_start, _nnx_step)
 

@@ -273,5 +273,6 @@ def check_finite(xs: Tree, name: str = "xs") -> None:
             value = float(leaf[(step, *entry)])
             raise ValueError(
                 f"{name} is first not finite at step {step} of {leaf.shape[0]}: entry {entry} of "
-                f"that step is {value} ({len(where)} such entries). Mend or mask it before the run."
+                f"that step is {value} ({len(where)} such entries). Correct or mask it before "
+                "the run."
             )

@@ -68,7 +68,7 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
     if engine == "chunked" and not isinstance(cell, Unitwise):
         raise ValueError(
             "the chunked engine derives its pass from the structure of a Unitwise cell, and this "
-            'is none; use engine="auto" or "scan", and memory="sqrt" to save memory'
+            'is not one; use engine="auto" or "scan", and memory="sqrt" to save memory'
         )
     shape = np.shape(input_array(xs))
     T, batch = shape[0], shape[1:-1]

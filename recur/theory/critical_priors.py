@@ -137,7 +137,7 @@ def critical(
         The prior, which goes into `cell.init`.
 
     Raises:
-        ValueError: chi leaps over 1, by more than 2e-3 and 6 standard errors, is on one side of 1
+        ValueError: chi jumps over 1, by more than 2e-3 and 6 standard errors, is on one side of 1
             throughout, crosses it twice or is not finite; or a field, a bound or R does not fit.
         TypeError: The prior is not a Prior, the key is not a PRNG key, or a bound is not a number.
 
@@ -173,7 +173,7 @@ def critical(
             high, above = middle, between
     if abs(above - below) > near:
         raise ValueError(
-            f"no critical point for {field} in [{ends[0]}, {ends[1]}]: chi leaps from "
+            f"no critical point for {field} in [{ends[0]}, {ends[1]}]: chi jumps from "
             f"{1 + below:.4g} to {1 + above:.4g} at {field} = {high:.6g}, where the stationary "
             "state changes to another, and is 1 in neither. Take a value on one side of it."
         )

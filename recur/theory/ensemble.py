@@ -73,7 +73,7 @@ def ensemble(cell: Recurrence, prior: Prior, n: int) -> Ensemble:
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
-            f"theory needs a Unitwise cell, whose units meet in one linear map, got {cell}. "
+            f"theory needs a Unitwise cell, whose units interact in one linear map, got {cell}. "
             "Simulate it instead: scan.tied and scan.untied run every cell."
         )
     constants = probe(cell)

@@ -119,7 +119,7 @@ def present(body: Body, state: Tree, xs: Tree) -> Array | None:
     there = steps_present(body, state, xs)
     if there is not None and there.ndim > 1:
         raise ValueError(
-            "the steps that are there are counted, so a mask must be that of one sequence, (T,); "
+            "unmasked steps are counted, so a mask must belong to one sequence, (T,); "
             f"got {there.shape}. Take analysis.batched, with the sequences on the first axis"
         )
     return there

@@ -114,8 +114,7 @@ class LanguageModel(nnx.Module):
         """
         if not len(prompt):
             raise ValueError(
-                "a text goes on after a prompt; give one symbol or more, (T, ...); got "
-                f"{expect.told(prompt)}"
+                f"a prompt has one symbol or more, (T, ...); got {expect.told(prompt)}"
             )
         xs, values = embedded(self.embed, "prompt", prompt), self.rnn.values
         state = self.rnn.cell.start(values, prompt.shape[1:])
