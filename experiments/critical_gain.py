@@ -118,6 +118,21 @@ def per_step(result: Result) -> tuple[np.ndarray, np.ndarray]:
     return rates.mean(-1), rates.std(-1, ddof=1) / np.sqrt(rates.shape[-1])
 
 
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    mean, error = per_step(result)
+    apart = np.abs(mean - result.theory[..., 0]) / np.hypot(error, result.theory[..., 1])
+    found = {
+        f"{kind}: growth of {name}, nats a step": mean[c, k]
+        for c, name in enumerate(result.cells)
+        for k, kind in enumerate(KINDS)
+    }
+    return found | {
+        "redrawn: greatest |growth|, within .01": np.abs(mean[:, 0]).max(),
+        "tied: standard errors between theory and networks, within 3": apart[:, 1].max(),
+    }
+
+
 def table(result: Result) -> harness.Table:
     """One row a cell: growth per step, theory and networks."""
     mean, error = per_step(result)
