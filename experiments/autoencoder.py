@@ -2,12 +2,12 @@
 
 A sequence autoencoder reads a word letter by letter into one vector and writes the letters back
 from it; a hierarchical one reads each syllable of the spelling into a vector, and these into one
-for the word, and writes back the same way; a summed one adds the vectors of the syllables up, whose
-order it cannot know. Words are the documents here, their syllables the sentences: a syllable begins
-at the last consonant before a vowel. No network is ever told how a word is spoken; the pronouncing
-dictionary says it afterwards, of each test word and of the test word whose vector is nearest (by
-the cosine, after the mean is taken off). Beside them stand the nearest by edit distance, by the
-letters as a bag, and one at random.
+for the word, and writes back the same way; a summed one adds up the vectors of the syllables, and
+so does not see their order. Words are the documents here, their syllables the sentences: a syllable
+begins at the last consonant before a vowel. No network is trained on pronunciations. The
+pronouncing dictionary is used only afterwards, to compare each test word with the test word whose
+vector is nearest (by the cosine, after subtracting the mean). Baselines are the nearest word by
+edit distance, the nearest by the bag of letters, and a random word.
 
 Claim: not as near as by edit distance. The vectors are enough to write 75 % of unseen words back,
 84 % by syllables, but what a word begins with has the largest part of them: the nearest vector of

@@ -1,10 +1,10 @@
 """Can a network say which digits an image shows, in words?
 
-A strip of two to five handwritten digits, at unlike distances, is read column by column, in both
+A strip of two to five handwritten digits, at varying distances, is read column by column, in both
 directions; another recurrence writes their names as words, until it writes the end, each given
-those before it. It sees what was read as one vector, or by attention, which looks at all columns
-anew before each word. Beside them a bag of columns, which knows no order. Strips are put together
-anew for every update, of the digits to train on; those of the test are of other digits.
+those before it. It sees the strip as one vector, or by attention, which looks at all columns again
+before each word. The baseline is a bag of columns, which ignores their order. New strips are
+composed for every update, from the training digits; the test strips use other digits.
 
 Claim: with attention the network finds where each digit is, though nothing tells it. Of its words
 8.4 % are wrong, 7.3 % in strips of two digits and 9.2 % in those of five. By one vector 18.8 % are

@@ -2,8 +2,8 @@
 
 JapaneseVowels: nine speakers say two vowels, as 7 to 29 steps of 12 coefficients; 270 utterances
 are for training, 370 for the test. Utterances of all lengths share a batch, each read to its own
-end. The mean output of a recurrence over the steps of the utterance is read out linearly; beside
-it stands what needs no recurrence, a linear discriminant of the utterance's mean coefficients.
+end. The mean output of a recurrence over the steps of the utterance is read out linearly. The
+baseline needs no recurrence: a linear discriminant of the utterance's mean coefficients.
 
 Claim: every cell names the speaker of 95 % of the test utterances (mean of the seeds: LSTM 95.2,
 vanilla 96.2, GRU 96.6, MinimalRNN 97.2, CFN 97.3), but so does the linear discriminant, with 96.8:

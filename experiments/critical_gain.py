@@ -2,8 +2,9 @@
 
 `theory.critical` and `theory.critical_minimal` give priors with chi = 1 under weights redrawn at
 every step. Networks are drawn from them, and a tangent vector is followed for 500 steps, with
-redrawn weights and with tied ones, beside what both theories predict: log(chi) / 2 nats per step,
-which is 0 for redrawn weights, and the largest Lyapunov exponent for tied ones (`theory.tied`).
+redrawn weights and with tied ones, and compared with the predictions of both theories: log(chi) / 2
+nats per step, which is 0 for redrawn weights, and the largest Lyapunov exponent for tied ones
+(`theory.tied`).
 
 Claim: with redrawn weights the gain stays within .01 nats a step of 0 (-.005 MinimalRNN, -.003 GRU,
 -.001 LSTM: E log is below log E by order 1/n). With tied weights, those of real networks, the same

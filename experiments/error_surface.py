@@ -1,9 +1,9 @@
 """Why are gradients clipped? One unit, seen whole: its error surface has a wall.
 
 The unit x_t = w sigmoid(x_{t-1}) + b starts at x_0 = 1/2 and pays E = (sigmoid(x_T) - 0.7)^2. Its
-two parameters are descended with the plain gradient g and with the clipped one, g theta / |g| where
-|g| > theta. At w = 5 the states that the unit settles in are drawn against b, and beside them the
-linear unit's answer w^(T-1) to a single input, for T = 1000.
+two parameters are trained by gradient descent with the plain gradient g and with the clipped one, g
+theta / |g| where |g| > theta. At w = 5 the states that the unit settles in are drawn against b, and
+beside them the linear unit's answer w^(T-1) to a single input, for T = 1000.
 
 Claim (arXiv:1211.5063): the surface is flat but for a wall, where the gradient is larger by orders
 of magnitude. The wall throws plain descent off the picture; clipped descent stays beside it,

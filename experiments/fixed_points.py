@@ -1,10 +1,10 @@
 """How does a network hold bits, and how a sum? Its fixed points, and how fast it leaves them.
 
 Two tanh networks are trained: one holds the last sign of each of three inputs (`tasks.flip_flop`),
-one the sum of all inputs (`tasks.integrator`). Then both are left without input. Of the first, the
-points where it stands still are searched for from states between those of its trajectories. Of the
-second, states are run forward until they have come to its slow points, and left there: Newton's
-method would go to the few fixed points that are left of a line.
+one the sum of all inputs (`tasks.integrator`). Then both run without input. For the first, the
+search for fixed points starts from states between those of its trajectories. For the second, states
+run forward until they reach its slow points, without a search: Newton's method would move them to
+the few fixed points that remain of a line.
 
 Claim: the network of the bits has a stable fixed point for each of the 8 memories, and saddles
 between them. Measured by the default run: 12 saddles with one unstable direction, between memories

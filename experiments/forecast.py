@@ -2,12 +2,12 @@
 
 The mean number of sunspots of each year, 1700 to 2008, is forecast one year ahead, and many years
 ahead by networks that run freely on their own forecasts from every year of the test, after they
-have read all that came before it. The last years are for the test and those before them for
-validation, at whose best each network is taken. Beside them stand persistence (next year as this
-one), the mean of the years known, and a linear autoregression, least squares, whose order has the
-least AIC; it learns from the validation years too. Networks and autoregression see the square root
-of the number, in which the spread does not grow with the level. Errors are root mean squares, in
-sunspots.
+have read all that came before it. The last years are the test set and those before them the
+validation set; each network is taken at its best validation error. Baselines are persistence (next
+year equals this one), the mean of the known years, and a linear autoregression fitted by least
+squares, whose order has the least AIC; it is also fitted to the validation years. Networks and
+autoregression see the square root of the number, in which the spread does not grow with the level.
+Errors are root mean squares, in sunspots.
 
 Claim: one year ahead every network beats persistence (20 to 24 against 30), and the autoregression
 of order 9 beats every network (15.5). Free-running, the GRU beats the autoregression from one cycle

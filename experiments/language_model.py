@@ -1,11 +1,11 @@
 """How well does each recurrence say what comes next in a text?
 
 The Penn Treebank, by words or by characters, or a text of one's own (`--text`). Networks of equal
-parameter count, embeddings included, read 20 stretches of the text side by side; the state goes
-from one piece of 35 symbols to the next, gradients do not. Weights are drawn from U[-.07, .07],
-with biases +1 at the gate that keeps and -1 at the one that writes; the learning rate is divided by
-3 again and again at the end; no dropout. Beside them stands a Kneser-Ney n-gram model of the same
-text.
+parameter count, embeddings included, read 20 stretches of the text in parallel; the state is
+carried from one piece of 35 symbols to the next, gradients are not. Weights are drawn from U[-.07,
+.07], with biases +1 at the gate that keeps and -1 at the one that writes; the learning rate is
+divided by 3 again and again at the end; no dropout. The baseline is a Kneser-Ney n-gram model of
+the same text.
 
 In the quick preset Adam goes three times through the text, a word is read and written with the same
 features, and training estimates the softmax's sum over 10,000 words from 1,000; measurements take

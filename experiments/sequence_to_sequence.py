@@ -2,15 +2,15 @@
 
 The CMU Pronouncing Dictionary: from the letters of a word, its phones. A recurrence reads the word
 in both directions; another writes phones until it writes the end, each given those before it. It
-sees what was read either as one vector, or by attention, which looks at every letter anew. In
-training the phones before are the true ones (teacher forcing), or more and more often its own
-(scheduled sampling). The test words are written greedily, freely running; no form of their
-spelling is kept out of training, so "reader's" may be a test word and "reader" a training word.
+sees the word either as one vector, or by attention, which looks at every letter again at each step.
+In training the phones before are the true ones (teacher forcing), or more and more often its own
+(scheduled sampling). The test words are written greedily, freely running; no form of their spelling
+is kept out of training, so "reader's" may be a test word and "reader" a training word.
 
 Phone errors are edits to the nearest pronunciation of a word, over its phones; a word is right
 where there are none. Up to its first mistake a network reads the same symbols with and without a
-teacher. After it, the one is corrected and the other reads its own mistake: what it gets wrong
-from there on, beyond what it would have got wrong anyway, is the mistake's doing.
+teacher. After it, with a teacher it is corrected, and without one it reads its own mistake. The
+additional errors from there on are the effect of the mistake.
 
 Yao and Zweig 2015, arXiv:1506.00196; scheduled sampling, Bengio et al. 2015, arXiv:1506.03099.
 

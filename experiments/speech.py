@@ -3,10 +3,10 @@
 Strings of two to six vowels of one voice, with pauses between them and noise over all, are heard as
 the energies of bands of frequency, frame by frame. A recurrence names a vowel or "none" at each
 frame; the loss is that of the string alone, summed over all alignments with the frames (CTC). LSTM,
-GRU and MinimalRNN, in one and in both directions, have equally many parameters; beside them stand
-networks that see each frame by itself. The score is the label error rate: edits from the string
-that is heard to the one that was said, over its vowels. What is heard is the likeliest path without
-repeats and "none". No speaker of the test is heard in training.
+GRU and MinimalRNN, in one and in both directions, have equally many parameters; the baselines
+are networks that see each frame by itself. The score is the label error rate: edits from the
+decoded string to the true one, over its vowels. The decoded string is the likeliest path without
+repeats and "none". No test speaker occurs in training.
 
 Claim: without a memory hardly anything is heard: the loss wants each vowel once, and a network that
 sees single frames cannot choose one of a vowel's frames, so it says "none". Its label errors are

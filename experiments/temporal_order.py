@@ -1,9 +1,9 @@
 """How long a sequence can descent learn from: plain, clipped, and kept from vanishing?
 
-A tanh network of 50 units reads distractors among which two signals stand, A or B each, and says at
-the end which came, in order. It is trained by plain gradient descent, with the gradient clipped to
-norm 1, and with Omega besides, the penalty on gradients that shrink or grow on their way back.
-A task is solved when less than 1 % of fresh sequences are answered wrong.
+A tanh network of 50 units reads distractors with two signals among them, each A or B, and names
+both in order at the end. It is trained by plain gradient descent, with the gradient clipped to norm
+1, and with Omega besides, the penalty on gradients that shrink or grow on their way back. A task is
+solved when less than 1 % of fresh sequences are answered wrong.
 
 Claim (arXiv:1211.5063): the longest T that most seeds solve is shortest for plain descent, longer
 with the clip, longest with Omega too. The network, its first weights, the batch, the clip and

@@ -1,12 +1,11 @@
 """Can dates in thirty languages be read, and what of a language that was never seen?
 
 "martes, 4 de mayo de 2021" -> "2021-05-04": a recurrence reads the characters in both directions,
-another writes the date in ISO form, character by character, each given those before it. It sees
-what was read as one vector, or by attention, which looks at every character anew before each one
-that it writes. Beside them a bag of characters, which knows no order. No network is told the
-language. The dates are written by Babel, a library with the forms of CLDR, in full, long and medium
-form ("4 may 2021"), with and without the day of the week; the days of the test are not those of
-training.
+another writes the date in ISO form, character by character, each given those before it. It sees the
+input as one vector, or by attention, which looks at every character again before each one that it
+writes. The baseline is a bag of characters, which ignores order. No network is given the language.
+The dates are written by Babel, a library with the forms of CLDR, in full, long and medium form ("4
+may 2021"), with and without the day of the week; the days of the test are not those of training.
 
 Some languages are held out of training and shown apart. Where they have relatives in training
 (Portuguese, Norwegian, Ukrainian, Slovak) some of their months are known in all but spelling, and

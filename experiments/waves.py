@@ -6,8 +6,8 @@ one of the probes on the right, one for each vowel, is the answer. The speed of 
 is learned, by gradient descent through all steps. Beside it stand an LSTM of as many parameters,
 which reads the same samples and whose squared outputs are summed over time in the same way, and a
 linear discriminant of the energies of bands of frequency. The speakers are divided into folds, so
-that no speaker of the test is heard in training; nothing is chosen by the test, and what counts is
-the last epoch.
+that no speaker of the test is heard in training; nothing is chosen by the test, and the result is
+that of the last epoch.
 
 Claim: a material learns to send each vowel to its probe. Of recordings, and with `--run-folds 5` in
 place of the two folds that are run by default, it names 88.5 +- 2.4 % of the vowels of speakers
