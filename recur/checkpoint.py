@@ -202,7 +202,7 @@ class Checkpoints:
             cause = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise WriteError(
                 f"a checkpoint could not be written to {self._folder}. Those before it are whole: "
-                f"make room or mend the cause, then resume. ({cause})"
+                f"free space or fix the cause, then resume. ({cause})"
             ) from error
 
     def _newest(self, like: Named) -> tuple[int, Named]:

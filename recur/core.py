@@ -39,7 +39,7 @@ class Recurrence(Protocol):
 
 @runtime_checkable
 class Layer(Protocol):
-    """A recurrence made of others, which walks them over a sequence in an order of its own."""
+    """A recurrence made of others, which defines the order of their passes over a sequence."""
 
     @property
     def causal(self) -> bool:

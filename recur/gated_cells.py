@@ -53,7 +53,7 @@ def gated(
         update: (state, *gates) -> state, unit by unit: arrays (..., n) of the old state and of what
             each gate sums, before its nonlinearity, in the order of `gates`.
         gates: Their names. A prior has one value for each, in this order.
-        keeps: The gate that leaves the state as it is where it opens.
+        keeps: The gate that leaves the state unchanged where it opens.
         overwrites: The gate that does so where it closes, in place of `keeps`.
         writes: A gate of its own by which the input enters, if there is one.
         apart: Gates that `update` takes as the pair (W h, V x + b), such as a candidate whose reset
@@ -64,10 +64,10 @@ def gated(
         A `Unitwise` with init, start, drive and mix, equal to one that was made alike.
 
     Raises:
-        ValueError: There are no gates, a name comes twice, a declared gate is none, or `Params` has
-            other fields than W, V and b.
-        TypeError: Params is not a type, update is not a function, or gates or apart no sequence of
-            names.
+        ValueError: There are no gates, a name occurs twice, a declared gate is not among the gates,
+            or `Params` has other fields than W, V and b.
+        TypeError: Params is not a type, update is not a function, or gates or apart is not a
+            sequence of names.
 
     Example:
         >>> from jax.nn import sigmoid, tanh

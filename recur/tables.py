@@ -127,7 +127,7 @@ def told(value: Any) -> str:
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """The value as an array of NumPy; None where it is none, or its numbers are not to be had."""
+    """The value as an array of NumPy; None where it is not one, or is not available."""
     if isinstance(value, float | np.ndarray | np.generic):
         array = np.asarray(value)
     elif isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):

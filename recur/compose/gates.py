@@ -6,7 +6,7 @@ Gate = tuple[int, int]  # (index, sign): open where sign * b_gate is large
 
 
 def keeping(cell: Cell | Unitwise) -> Gate:
-    """(gate, sign): the state stays as it is where sign * b_gate is large.
+    """(gate, sign): the state does not change where sign * b_gate is large.
 
     Raises ValueError where the cell declares no such gate.
     """

@@ -195,7 +195,7 @@ class Bidirectional:
     def over(
         self, walk: Callable[..., tuple], params: BothWays, xs: Tree, state: BothWays, how: Any
     ) -> tuple[BothWays, Array, BothWays]:
-        """Two walks, the second the other way through time."""
+        """Two passes, the second backward through time."""
         self.require(state)
         forward, backward = self.ways()
         f, hs_f, fs = walk(forward, params.forward, xs, state.forward, how)

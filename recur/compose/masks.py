@@ -25,7 +25,7 @@ def masked(cell: Recurrence) -> Any:
     """The cell over x = (mask, x): a step that is masked does not happen.
 
     Where the mask is False the state and the output h are carried, and x is never looked at: not
-    even NaN in it reaches a result or a gradient. An output that is no part of the state (a skip
+    even NaN in it reaches a result or a gradient. An output that is not part of the state (a skip
     around the cell) is zero there.
 
     Args:
@@ -95,7 +95,7 @@ def beside(name: str, x: Tree) -> tuple[Tree, Tree]:
 
 
 def flagged(name: str, x: Tree) -> tuple[Array, Tree]:
-    """The flag (...) and the input (..., d) of a pair; raises ValueError for one that is none."""
+    """The flag (...) and the input (..., d) of a pair. Raises ValueError for anything else."""
     flag, x = beside(name, x)
     dtypes = [str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(flag)]
     if dtypes != ["bool"]:

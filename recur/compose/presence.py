@@ -101,7 +101,7 @@ def tell_any(layers: list[list[Array]]) -> None:
 
 
 def _tells(program: Any) -> bool:
-    """Whether a mask is told in a program, or in one that it calls."""
+    """Whether a mask is marked in a program, or in one that it calls."""
     return any(
         eqn.params.get("name") == _NAME or (eqn.primitive.name in CALLS and _tells(inner(eqn)[0]))
         for eqn in program.eqns

@@ -62,7 +62,7 @@ class Residual:
     def over(
         self, walk: Callable[..., tuple], params: Tree, xs: Tree, state: Tree, how: Any
     ) -> tuple[Tree, Array, Tree]:
-        """The walk of the cell, and x + h."""
+        """The pass of the cell, and x + h."""
         final, hs, every = walk(self.cell, params, xs, state, how)
         return final, self.join(params, how.there(xs), hs), every
 
@@ -140,7 +140,7 @@ class HighwaySkip:
     def over(
         self, walk: Callable[..., tuple], params: Highway, xs: Tree, state: Tree, how: Any
     ) -> tuple[Tree, Array, Tree]:
-        """The walk of the cell, and the blend of x and h."""
+        """The pass of the cell, and the blend of x and h."""
         final, hs, every = walk(self.cell, params.cell, xs, state, how)
         return final, self.join(params, how.there(xs), hs), every
 

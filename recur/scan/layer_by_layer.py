@@ -33,7 +33,7 @@ _log = logging.getLogger("recur.scan")
 
 
 class How(NamedTuple):
-    """How a sequence is walked; every layer walks it alike."""
+    """How a pass over a sequence is made; the same for every layer."""
 
     mask: Array | None
     reset: Array | None
@@ -48,7 +48,7 @@ class How(NamedTuple):
         return self._replace(reverse=not self.reverse)
 
     def there(self, xs: Tree) -> Tree:
-        """xs, zero at the steps that are not there."""
+        """xs, zero at masked steps."""
         return xs if self.mask is None else clean(self.mask, xs)
 
 
@@ -124,9 +124,9 @@ def _stretches(batch: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def walker(cell: Recurrence, how: How) -> Callable[[Tree, Tree, tuple], tuple[Tree, tuple]]:
-    """The walk as a function of arrays: (params, state, (xs, mask, reset)) -> (state, (hs, every)).
+    """The pass as a function of arrays: (params, state, (xs, mask, reset)) -> (state, (hs, every)).
 
-    hs is zero at a step that is not there.
+    hs is zero at a masked step.
     """
 
     def piece(params: Tree, state: Tree, now: tuple) -> tuple[Tree, tuple[Array, Tree]]:
@@ -142,7 +142,7 @@ def walk(
 ) -> tuple[Tree, Array, Tree]:
     """The final state, the outputs, and the states of every step if wanted.
 
-    A layer of other recurrences says by its `over` how they are walked.
+    The `over` of a layer of other recurrences defines their passes.
     """
     if isinstance(cell, Layer):
         return cell.over(walk, params, xs, state, how)

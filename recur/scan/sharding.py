@@ -146,7 +146,7 @@ def alike(start: Callable[..., Tree], params: Tree, state: Tree, now: tuple) -> 
 
 
 def shared(walk: Walk, params: Tree, state: Tree, now: tuple) -> tuple[Tree, Tree]:
-    """walk(params, state, now), each device walking its own part of the batch.
+    """walk(params, state, now), each device computing its own part of the batch.
 
     The arrays of outs are (T, ...batch, ...), as those of now = (xs, ...).
     """

@@ -101,7 +101,7 @@ def _whose(named: Named, library: str) -> str:
 
 
 def taken(named: Named, names: Iterable[str]) -> list[Array]:
-    """The arrays of these names. Raises TypeError where one is none of numbers."""
+    """The arrays of these names. Raises TypeError where one does not hold numbers."""
     found = []
     for name in names:
         leaves = jax.tree.leaves(named[name])

@@ -122,7 +122,7 @@ def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -
     values = known(labels)
     if values is not None and there is not None and np.any((values == blank) & there):
         raise ValueError(
-            f"labels holds {blank}, which is the blank: it stands between labels, and is none. "
+            f"labels holds {blank}, which is the blank: it separates labels and is not one. "
             f"Keep that class free, or name another by blank="
         )
 
