@@ -124,7 +124,7 @@ def claims(result: Result) -> dict[str, float]:
     mean, error = per_step(result)
     apart = np.abs(mean - result.theory[..., 0]) / np.hypot(error, result.theory[..., 1])
     found = {
-        f"{kind}: growth of {name}, nats a step": mean[c, k]
+        f"{kind}: |growth| of {name}, nats a step": abs(mean[c, k])
         for c, name in enumerate(result.cells)
         for k, kind in enumerate(KINDS)
     }

@@ -5,9 +5,11 @@ cosine of their states, step by step, is compared with two theories at infinite 
 redrawn at every step (arXiv:1806.05394, figure 1) and tied weights (`theory.signal_tied`), each
 beside the simulation it describes.
 
-Claim: each theory follows its own simulation: over time the cosine differs by 0.03 at most, root mean
-square. The theory of redrawn weights does not describe tied ones: at mu_b = 3.5 it keeps the copies
-apart for good, where in networks with tied weights they become equal, and differs from them by 0.27.
+Claim: each theory follows its own simulation: over time the cosine differs by 0.03 at most, root
+mean square. The theory of redrawn weights does not describe tied ones: at mu_b = 3.5 it keeps the
+copies apart for good, where in networks with tied weights they become equal, and differs from them
+by 0.27.
+
 The prior is the paper's critical one, sigma_w 6.88, sigma_v 1.39, R .46; the width is ours.
 """
 
