@@ -13,9 +13,9 @@ Claim: not as near as by edit distance. The vectors are enough to write 75 % of 
 84 % by syllables, but what a word begins with has the largest part of them: the nearest vector of
 the sequence autoencoder begins with the same phone in 81.5 % of cases (edit distance: 46 %), and
 rhymes in 11 % (edit distance: 38 %, a bag of letters: 18 %). The hierarchical one sees the parts
-more evenly (59.5 % begin alike, 21 % rhyme) and is the best of all at the number of syllables: alike
-in 72 % (edit distance: 61 %). A sum of the syllables is enough for 23 % of the words, since it has
-lost their order; for the same reason beginnings count for less in it (37 % begin alike, 26 %
+more evenly (59.5 % begin alike, 21 % rhyme) and is the best of all at the number of syllables:
+alike in 72 % (edit distance: 61 %). A sum of the syllables is enough for 23 % of the words, since
+it has lost their order; for the same reason beginnings count for less in it (37 % begin alike, 26 %
 rhyme). All three are as near by sound, 0.7 edits a phone; the bag of letters 0.8, edit distance
 0.6. The hierarchical one has one recurrence more on either side.
 """
