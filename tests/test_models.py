@@ -664,7 +664,7 @@ def test_a_text_goes_on_from_its_prompt():
 def test_a_text_that_cannot_go_on_says_why():
     model = filled(LanguageModel, GRU, K, D, N)
     for message, prompt, *how in (
-        ("after a prompt; give one symbol or more", SYMBOLS[:0], 3),
+        ("a prompt has one symbol or more", SYMBOLS[:0], 3),
         (r"prompt holds 6 at \(1,\)", np.array([0, K]), 3),
         ("a temperature is above 0, and greedy is the limit; got 0", SYMBOLS, 3, 0),
         ("above 0.*got -1.0", SYMBOLS, 3, -1.0),
