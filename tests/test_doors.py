@@ -81,7 +81,10 @@ def test_a_network_without_inputs_is_one_whose_inputs_are_zero():
         )
 
     one, none = vanilla(1), vanilla(0)
-    assert jax.eval_shape(lambda: GRU.init(jax.random.key(0), Prior(), 0, N)).V.shape == (0, 3 * N)
+    assert jax.eval_shape(lambda: GRU.cell.init(jax.random.key(0), Prior(), 0, N)).V.shape == (
+        0,
+        3 * N,
+    )
     ours = jax.jit(numbers)(none, np.zeros((40, 0), np.float32))
     expected = jax.jit(numbers)(one._replace(V=one.V * 0), np.ones((40, 1), np.float32))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), ours, expected)

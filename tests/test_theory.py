@@ -400,7 +400,7 @@ def test_scales_are_differentiable_in_the_prior():
 
 def glorot(key, prior, d, n):
     """W uniform with the variance 2/(5n) of a kernel (n, 4n), whatever sigma_w."""
-    params = cells.lstm.init(key, prior, d, n)
+    params = cells.lstm.cell.init(key, prior, d, n)
     limit = jnp.sqrt(6 / (5 * n))
     return params._replace(W=jax.random.uniform(key, (n, 4 * n), minval=-limit, maxval=limit))
 
@@ -852,6 +852,7 @@ def test_no_critical_point_is_an_error():
         theory.critical(cells.gru.cell, Prior(jnp.array([1.0, 1.0, 2.5])), R, "sigma_w", 0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_leap_over_chi_1_is_no_root(monkeypatch):
     """Each way to fail has a sentence of its own. The closed forms stand for the population."""
     errors = theory.MeanField(*6 * [0.0])
