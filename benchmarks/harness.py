@@ -33,6 +33,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments.harness import Table, claimed, describe, write
+from recur.atomic_files import replace
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,4 @@ def publish(
         console.print(shown)
     console.print(head.strip())
     write(folder / "summary.md", "\n".join(parts))
-    new = folder / f".{os.getpid()}.figure.png"
-    figure.savefig(new, dpi=150)
-    new.replace(folder / "figure.png")
+    replace(folder / "figure.png", lambda new: figure.savefig(new, dpi=150))

@@ -52,7 +52,8 @@ from experiments.origin import (
     strangers,
     version,
 )
-from experiments.record import Record, first, replace, sweep, write, writing
+from experiments.record import Record, first, sweep, write, writing
+from recur.atomic_files import replace
 from recur.checkpoint import Mismatch, WriteError
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from experiments.progress import Advance, Progress
+from recur.atomic_files import replace
 from recur.checkpoint import Checkpoints
 
 Round = Callable[[int, Any, Any], tuple[Any, dict[str, Any]] | None]
@@ -130,16 +131,6 @@ def writing(path: Path) -> Iterator[None]:
             f"error: cannot write {path} ({error.strerror or error}). What was written before is "
             "whole: make room, and go on with --resume"
         ) from error
-
-
-def replace(path: Path, make: Callable[[Path], Any]) -> None:
-    """Make a file beside its place, then move it there in one step."""
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which savefig reads
-    try:
-        make(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def forget(folder: Path) -> None:

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from recur import expect
-from recur.functions import modules, named
+from recur.functions import modules, named, unbound
 from recur.tables import tabled
 
 Tree = Any  # a pytree of arrays
@@ -157,7 +157,7 @@ def _shown(cell: Cell | Unitwise, role: str, function: Callable[..., Any]) -> st
     gates = f"({', '.join(cell.gates.names)})" if cell.gates.names else ""
     for module in (*modules(function), *modules(cell.init)):
         for name, value in vars(module).items():
-            if value is cell:
+            if type(value) is type(cell) and value == cell:
                 place = module.__name__.rpartition(".")[2]
                 return f"{name}{gates}" if place == "__main__" else f"{place}.{name}{gates}"
     return f"{type(cell).__name__}(init={named(cell.init)}, {role}={named(function)})"
@@ -204,6 +204,11 @@ def takes(cell: Any) -> Any:
 def gates(cell: Any) -> Gates:
     """What a recurrence declares of its gates; nothing where it has no such field."""
     return getattr(cell, "gates", NO_GATES)
+
+
+def with_step(cell: Recurrence, step: Callable[..., tuple[Tree, Array]]) -> Cell:
+    """The recurrence as a `Cell` with another step, and with all else that it declares."""
+    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
 
 
 def require_params(takes: Any, params: Tree) -> None:

@@ -87,6 +87,20 @@ def test_a_rate_that_is_none_is_refused_or_nan(rate):
     assert np.isnan(jax.jit(lambda r: compose.weight_drop(KEY, r, jnp.ones(3)))(rate)).all()
 
 
+def test_weights_that_are_integers_are_refused():
+    """1 - rate would be 0 in them, and what is kept infinite."""
+    for weights in (np.ones(3, int), {"W": np.ones(3, np.float32), "n": np.ones(2, int)}):
+        with pytest.raises(TypeError, match=r"weights are floating-point arrays; got .*int"):
+            compose.weight_drop(KEY, 0.5, weights)
+
+
+def test_masks_of_bfloat16_are_of_that_dtype():
+    h = jnp.ones(4, jnp.bfloat16)
+    for keep in (compose.step_keep(KEY, 0.5, 2, h), compose.sequence_keep(KEY, 0.5, 2, h)):
+        assert keep.dtype == jnp.bfloat16
+        assert set(np.asarray(keep, float).ravel()) <= {0.0, 2.0}
+
+
 def test_a_constraint_is_applied_before_every_use(x64):
     """Outputs and gradients are those of the plain cell at constraint(params)."""
     xs = np.asarray(normal(T, B, D), float)

@@ -17,6 +17,7 @@ BELOW = {
     "recur.jaxpr",
     "recur.cell_contract",
     "recur.functions",
+    "recur.atomic_files",
     "recur.gated_cells",
     "recur.declared_gates",
     "recur.eigenvalues",

@@ -99,6 +99,8 @@ def test_a_cell_is_shown_by_its_name_and_gates():
     assert repr(cells.gru.reset_before) == "gru.reset_before(update, reset, candidate)"
     assert repr(cells.vanilla.relu) == "vanilla.relu"
     assert repr(cells.irnn.cell) == "irnn.cell"
+    assert repr(copy.deepcopy(cells.vanilla.cell)) == "vanilla.cell"
+    assert repr(cells.vanilla.elman(jnp.tanh)) == "vanilla.cell"
     assert "gru.cell(update, reset, candidate)" in repr(compose.masked(cells.gru.cell))
     for name in cells.names():
         assert " at 0x" not in repr(compose.masked(cells.named(name)))

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 # Each layer may import those before it (design: core <- cells <- compose <- scan <- ...).
 ORDER = [
     "expect",
+    "atomic_files",
     "tables",
     "functions",
     "core",

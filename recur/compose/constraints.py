@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from jax import Array
-
 from recur import expect
-from recur.core import Cell, Recurrence, Tree, Unitwise, gates, recurrence, takes
+from recur.core import Recurrence, Tree, Unitwise, recurrence, with_step
 from recur.functions import Given, unbound
 
 
@@ -50,8 +48,7 @@ def constrained(cell: Recurrence, constraint: Callable[[Tree], Tree]) -> Any:
             Given(_of, function, constraint) for function in (cell.drive, cell.mix, cell.update)
         )
         return replace(cell, start=start, drive=drive, mix=mix, update=update)
-    step = Given(_of, unbound(cell.step), constraint)
-    return Cell(unbound(cell.init), start, step, takes(cell), gates(cell))
+    return replace(with_step(cell, Given(_of, unbound(cell.step), constraint)), start=start)
 
 
 def _of(function: Callable[..., Any], constraint: Callable, params: Tree, *rest: Any) -> Any:
@@ -60,5 +57,5 @@ def _of(function: Callable[..., Any], constraint: Callable, params: Tree, *rest:
 
 def _start(
     start: Callable[..., Tree], constraint: Callable, params: Tree, batch: tuple[int, ...] = ()
-) -> Tree | Array:
+) -> Tree:
     return start(constraint(params), batch)

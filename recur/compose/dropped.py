@@ -16,9 +16,9 @@ from jax import Array
 
 from recur import expect
 from recur.compose.masks import beside
-from recur.compose.noise import possible, require_rate, require_shape
-from recur.core import Cell, Recurrence, Tree, Unitwise, gates, recurrence, takes
-from recur.functions import Given, unbound
+from recur.compose.noise import inverted, require_rate, require_shape
+from recur.core import Recurrence, Tree, Unitwise, recurrence, with_step
+from recur.functions import Given
 
 
 @expect.arguments(cell=recurrence)
@@ -48,8 +48,7 @@ def input_dropout(cell: Recurrence) -> Any:
     """
     if isinstance(cell, Unitwise):
         return replace(cell, drive=Given(_drive, cell))
-    step = Given(_step, cell)
-    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
+    return with_step(cell, Given(_step, cell))
 
 
 def _kept(x: tuple[Array, Array]) -> Array:
@@ -91,7 +90,7 @@ def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
         (100, 50) [0.0, 2.0] 1.0
     """
     require_rate(rate)
-    return _inverted(key, rate, jnp.zeros((steps, *x.shape), x.dtype))
+    return inverted(key, rate, (steps, *x.shape), x.dtype)
 
 
 @expect.arguments(key=expect.key, rate=expect.real, weights=expect.arrays)
@@ -112,6 +111,7 @@ def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
 
     Raises:
         ValueError: The rate is out of range.
+        TypeError: The weights are not arrays of floats.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.ones((50, 50)), V=jnp.eye(50), b=jnp.zeros(50))
@@ -121,12 +121,11 @@ def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
     """
     require_rate(rate)
     leaves, structure = jax.tree.flatten(weights)
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        raise TypeError(f"weights are floating-point arrays; got {expect.told(weights)}")
     keys = jax.random.split(key, len(leaves))
-    kept = [a * _inverted(k, rate, a) for k, a in zip(keys, leaves, strict=True)]
+    kept = [
+        leaf * inverted(k, rate, leaf.shape, leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, kept)
-
-
-def _inverted(key: Array, rate: float, like: Array) -> Array:
-    """0 with probability `rate`, else 1 / (1 - rate)."""
-    keep = jax.random.bernoulli(key, 1 - rate, jnp.shape(like)).astype(like.dtype)
-    return possible(rate, keep / jnp.asarray(1 - rate, like.dtype))

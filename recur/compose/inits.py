@@ -76,9 +76,10 @@ def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any
 def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
     """The cell whose bias at the gate that keeps the state is `value`: the larger, the longer.
 
-    The gate is found in the cell's own step (`gates.keeping`). Where to close it is to keep, as
-    the update gate of minGRU, it gets -value. Raises ValueError where no gate keeps the state, and
-    for a value that is not finite. Gers et al. 2000, Neural Computation 12:2451; arXiv:1503.04069.
+    The cell declares the gate, by `Gates(keeps=...)`. Where it declares `overwrites=...`, as minGRU
+    does, closing the gate keeps the state, and its bias is -value. Raises ValueError where no gate
+    is declared to keep the state, and for a value that is not finite.
+    Gers et al. 2000, Neural Computation 12:2451; arXiv:1503.04069.
     """
     if not -inf < value < inf:
         raise ValueError(f"forget_bias takes a finite bias, got {value}")
@@ -91,7 +92,7 @@ def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
 
     U ~ uniform on [1, T_max - 1] for each unit; a separate gate that writes gets -log U. Signs are
     those of `forget_bias`. Raises ValueError unless 2 < T_max < inf, which `init` asks of T_max in
-    the parameters' precision too, and where no gate keeps the state.
+    the parameters' precision too, and where no gate is declared to keep the state.
     Tallec and Ollivier 2018, arXiv:1804.11188.
     """
     if not 2 < T_max < inf:

@@ -16,8 +16,8 @@ from jax import Array
 
 from recur import expect
 from recur.compose.presence import tell
-from recur.core import Cell, Recurrence, Tree, Unitwise, gates, hidden, recurrence, takes
-from recur.functions import Given, unbound
+from recur.core import Recurrence, Tree, Unitwise, hidden, recurrence, with_step
+from recur.functions import Given
 
 
 @expect.arguments(cell=recurrence)
@@ -46,8 +46,7 @@ def masked(cell: Recurrence) -> Any:
     """
     if isinstance(cell, Unitwise):
         return replace(cell, drive=Given(_masked_drive, cell), update=Given(_masked_update, cell))
-    step = Given(_masked_step, cell)
-    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
+    return with_step(cell, Given(_masked_step, cell))
 
 
 @expect.arguments(cell=recurrence)
@@ -76,8 +75,7 @@ def resetting(cell: Recurrence) -> Any:
     if isinstance(cell, Unitwise):
         drive, update = Given(_resetting_drive, cell), Given(_resetting_update, cell)
         return replace(cell, drive=drive, update=update, sums=())
-    step = Given(_resetting_step, cell)
-    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
+    return with_step(cell, Given(_resetting_step, cell))
 
 
 def beside(name: str, x: Tree) -> tuple[Tree, Tree]:

@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 
 from recur import expect
 from recur.compose.masks import beside, follow
-from recur.core import Cell, Recurrence, Tree, Unitwise, gates, hidden, recurrence, takes
-from recur.functions import Given, unbound
+from recur.core import Cell, Recurrence, Tree, Unitwise, hidden, recurrence, with_step
+from recur.functions import Given
 
 
 @expect.arguments(cell=recurrence)
@@ -50,7 +50,7 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
             f"recurrent_dropout takes a Unitwise cell, whose recurrent product is known; got "
             f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
         )
-    return Cell(cell.init, cell.start, Given(_dropping_step, cell), cell.takes, cell.gates)
+    return with_step(cell, Given(_dropping_step, cell))
 
 
 @expect.arguments(cell=recurrence)
@@ -79,8 +79,7 @@ def zoneout(cell: Recurrence) -> Any:
     """
     if isinstance(cell, Unitwise):
         return replace(cell, drive=Given(_zoneout_drive, cell), update=Given(_zoneout_update, cell))
-    step = Given(_zoneout_step, cell)
-    return Cell(unbound(cell.init), unbound(cell.start), step, takes(cell), gates(cell))
+    return with_step(cell, Given(_zoneout_step, cell))
 
 
 def _dropping_step(
@@ -167,8 +166,7 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
         (3, 6) True [0. 2.]
     """
     require_rate(rate)
-    keep = jax.random.bernoulli(key, 1 - rate, h.shape).astype(h.dtype) / (1 - rate)
-    return jnp.broadcast_to(possible(rate, keep), (steps, *h.shape))
+    return jnp.broadcast_to(inverted(key, rate, h.shape, h.dtype), (steps, *h.shape))
 
 
 @expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), state=expect.arrays)
@@ -202,6 +200,12 @@ def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
         for k, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, draws)
+
+
+def inverted(key: Array, rate: ArrayLike, shape: tuple[int, ...], dtype: Any) -> Array:
+    """0 with probability `rate`, else 1 / (1 - rate); NaN for a traced rate out of range."""
+    keep = jax.random.bernoulli(key, 1 - rate, shape).astype(dtype)
+    return possible(rate, keep / jnp.asarray(1 - rate, dtype))
 
 
 def possible(rate: ArrayLike, keep: Array) -> Array:

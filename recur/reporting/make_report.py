@@ -19,11 +19,12 @@ from jax import Array
 from recur import analysis, cells, expect, scan, theory
 from recur.analysis.gradients_by_lag import Losses
 from recur.analysis.numerics.flat_state import as_inputs, flatten
+from recur.atomic_files import replace
 from recur.core import Body, Prior, Recurrence, Tree, gaussian, recurrence
 from recur.reporting import figures, measurements, tables
-from recur.reporting.files import open_folder, replace
 from recur.reporting.measurements import Network, OneStep, Path, Reach, Results
 from recur.reporting.omissions import omissions
+from recur.reporting.output_folder import open_folder
 from recur.reporting.page import page
 from recur.reporting.phases import Say, phase
 from recur.reporting.sizes import Sizes, plan, time_qr

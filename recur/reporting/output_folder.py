@@ -1,9 +1,7 @@
-"""Atomic writes: a file is either complete or absent."""
+"""The folder that a report is written into."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 
 def open_folder(folder: str | os.PathLike) -> Path:
@@ -20,13 +18,3 @@ def open_folder(folder: str | os.PathLike) -> Path:
             f"({error.strerror or error}): name another"
         ) from error
     return path
-
-
-def replace(path: Path, make: Callable[[Path], Any]) -> None:
-    """Make a file beside its place, then move it there in one step."""
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix
-    try:
-        make(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
