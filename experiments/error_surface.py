@@ -5,13 +5,15 @@ two parameters are trained by gradient descent with the plain gradient g and wit
 theta / |g| where |g| > theta. At w = 5 the states that the unit settles in are drawn against b, and
 beside them the linear unit's answer w^(T-1) to a single input, for T = 1000.
 
-Claim (arXiv:1211.5063): the surface is flat but for a wall, where the gradient is larger by orders
-of magnitude. The wall throws plain descent off the picture; clipped descent stays beside it,
-crosses it again and again, and passes points of small error. The wall is where x_0 lies between the
-pulls of two settled states, b = 1/2 - w sigmoid(1/2). At w = 5 there are two such states for b in
-(-2.656, -2.344), one elsewhere. 1.01^999 is 2e4, and 0.99^999 is 4e-5.
-The start is one of several tried, all of which met the wall; clipped descent keeps crossing it, so
-its last error says only where it stopped.
+Claim (arXiv:1211.5063): the surface is flat except for a wall, where the gradient is larger by
+orders of magnitude. Plain descent meets the wall and is thrown off the picture, by one step of
+12.4. Clipped descent stays beside the wall, crosses it again and again, and passes points of small
+error. The wall is where x_0 lies between the basins of two settled states, b = 1/2 - w
+sigmoid(1/2). At w = 5 there are two such states for b between -2.65 and -2.35, and one elsewhere.
+
+For the linear unit, 1.01^999 is 2e4 and 0.99^999 is 4e-5. The start is one of several that were
+tried, all of which met the wall. Clipped descent keeps crossing it, so its last error says only
+where it stopped.
 """
 
 from dataclasses import dataclass
@@ -129,6 +131,20 @@ def run(config: Config, record: harness.Record) -> Result:
         weights,
         weights**POWER,
     )
+
+
+def claims(result: Result) -> dict[str, float]:
+    """The numbers that the docstring states."""
+    steps = np.linalg.norm(np.diff(result.paths[0], axis=0), axis=1)
+    both = result.biases[np.abs(np.diff(result.settled, axis=0)[0]) > 0.1]
+    return {
+        "w = 5": WEIGHT,
+        "x_0 = 1/2, b = 1/2 - w sigmoid(1/2)": 0.5,
+        "plain descent: longest step": steps.max(),
+        "two settled states: least b, negative": -both.min(),
+        "two settled states: largest b, negative": -both.max(),
+        "largest gradient over the median": result.slopes.max() / np.median(result.slopes),
+    }
 
 
 def table(result: Result) -> harness.Table:

@@ -19,6 +19,7 @@ again during training, which the paper has for longer delays.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from math import log
 from typing import NamedTuple
 
@@ -267,6 +268,24 @@ def cost(result: Result) -> np.ndarray:
     """Updates of training that take as long as the flossing did, (D, M)."""
     flossing, training = np.moveaxis(result.seconds, -1, 0)
     return flossing / training * result.updates[-1]
+
+
+def claims(result: Result) -> dict[str, float]:
+    """How many networks solve each delay, when, and their exponents at first and after flossing."""
+    first, costs = solved(result), cost(result)
+    of = {"networks of a kind": first.shape[-1], "updates of training": result.updates[-1]}
+    for (i, delay), (j, name) in product(enumerate(result.delays), enumerate(result.methods)):
+        at = f"delay {delay}, {name}"
+        of[f"{at}: solved"] = np.isfinite(first[i, j]).sum()
+        if np.isfinite(first[i, j]).all():
+            of[f"{at}: last solved at update"] = first[i, j].max()
+        of[f"{at}: answers right, %"] = 100 * np.median(result.accuracies[i, j, :, -1])
+        of[f"{at}: flossing took updates"] = costs[i, j]
+        spectra = result.exponents[i, j].mean(axis=1)
+        for spectrum, when in zip(spectra, ("as drawn", "where training starts"), strict=False):
+            of[f"{at}: exponent 1 of 16, {when}, negative"] = -spectrum[0]
+            of[f"{at}: exponent 16, {when}, negative"] = -spectrum[-1]
+    return of
 
 
 def table(result: Result) -> harness.Table:

@@ -263,6 +263,16 @@ def reach(result: Result, when: int, cell: int) -> float:
     return float(result.lags[below[0]]) if below.size else np.inf
 
 
+def claims(result: Result) -> dict[str, float]:
+    """How far back each cell sees, in lags, and how many digits it names."""
+    of = {}
+    for c, name in enumerate(result.cells):
+        for when, word in enumerate(("at initialisation", "after training")):
+            of[f"{name}: lag at which 1e-3 of lag 0 is left, {word}"] = reach(result, when, c)
+        of[f"{name}: test digits right, %"] = 100 * np.median(result.accuracies[c, :, -1])
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a cell."""
     rows = []

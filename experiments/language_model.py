@@ -243,6 +243,15 @@ def unit(result: Result) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     return "bits per character", lambda nats: nats / np.log(2)
 
 
+def claims(result: Result) -> dict[str, float]:
+    """Perplexities of the test words."""
+    of = {f"{int(result.order)}-gram: test perplexity": np.exp(result.ngram[1])}
+    return of | {
+        f"{name}: test perplexity": np.exp(loss)
+        for name, loss in zip(result.cells, result.test, strict=True)
+    }
+
+
 def table(result: Result) -> harness.Table:
     """The n-gram model, and one row a cell."""
     name, measure = unit(result)

@@ -18,6 +18,7 @@ the mean image, enter through a fixed random projection to n inputs of mean squa
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import jax
@@ -149,6 +150,15 @@ def updates_to(result: Result, accuracy: float) -> np.ndarray:
     """Updates until the mean over seeds reaches an accuracy, (C, 4); inf where it never does."""
     there = best(result)[1].mean(axis=2) >= accuracy
     return np.where(there.any(axis=-1), result.updates[there.argmax(axis=-1)], np.inf)
+
+
+def claims(result: Result) -> dict[str, float]:
+    """Last test accuracies at the best rate, mean of the seeds, per cent."""
+    curves = best(result)[1]
+    of = {"updates": result.updates[-1]}
+    for (c, name), (s, start) in product(enumerate(result.cells), enumerate(STARTS)):
+        of[f"{name}, {start}: test digits right, %"] = 100 * curves[c, s, :, -1].mean()
+    return of
 
 
 def table(result: Result) -> harness.Table:

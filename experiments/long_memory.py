@@ -27,6 +27,7 @@ last, not with what explodes.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import jax
@@ -251,6 +252,15 @@ def best(result: Result) -> np.ndarray:
     last = np.median(np.nan_to_num(relative[..., -1], nan=np.inf), axis=-1)  # (2, N, L)
     chosen = last.argmin(axis=-1)[:, :, None, None, None]
     return np.take_along_axis(relative, chosen, axis=2)[:, :, 0]
+
+
+def claims(result: Result) -> dict[str, float]:
+    """Last loss over the baseline's at the best rate, median of the seeds."""
+    last = np.median(np.nan_to_num(best(result)[..., -1], nan=np.inf), axis=-1)
+    of = {"updates": result.updates[-1]}
+    for (t, task), (k, name) in product(enumerate(TASKS), enumerate(result.networks)):
+        of[f"{task}: {name}"] = last[t, k]
+    return of
 
 
 def table(result: Result) -> harness.Table:

@@ -299,6 +299,19 @@ def run(config: Config, record: harness.Record) -> Result:
     )
 
 
+def claims(result: Result) -> dict[str, float]:
+    """Test words right, per cent, mean of the seeds: all, and those that training does not know."""
+    of = {}
+    for name, (everywhere, unknown) in zip(
+        ("most frequent part", *result.cells),
+        (result.baseline, *result.accuracies.mean(axis=1)),
+        strict=True,
+    ):
+        of[f"{name}: words right, %"] = 100 * everywhere
+        of[f"{name}: unknown words right, %"] = 100 * unknown
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a network, and one of the most frequent part."""
     everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)

@@ -378,6 +378,18 @@ def reached(result: Result) -> tuple[float, np.ndarray]:
     return float(goal), first
 
 
+def claims(result: Result) -> dict[str, float]:
+    """Scores on the test films, mean of the seeds, at equal width."""
+    of = {}
+    recall, ndcg = SCORES.index("Recall@20"), SCORES.index("NDCG@20")
+    for name, scores in zip(BASELINES, result.baselines, strict=True):
+        of[f"{name}: Recall@20"], of[f"{name}: NDCG@20"] = scores[recall], scores[ndcg]
+    for c, name in enumerate(result.cells):
+        scores = result.scores[0, c]
+        of[f"{name}: Recall@20"], of[f"{name}: NDCG@20"] = scores.mean(axis=0)[[recall, ndcg]]
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a baseline, and one a cell and size: mean +- standard error over the seeds."""
     rows = [

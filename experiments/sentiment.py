@@ -218,6 +218,14 @@ def run(config: Config, record: harness.Record) -> Result:
     )
 
 
+def claims(result: Result) -> dict[str, float]:
+    """Test sentences right, per cent, mean of the seeds."""
+    of = {"regression: test sentences right, %": 100 * result.regression}
+    for c, name in enumerate(result.cells):
+        of[f"{name}: test sentences right, %"] = 100 * result.test[c].mean()
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a cell, and one for the regression."""
     alone = f"{100 * result.regression:.1f}"

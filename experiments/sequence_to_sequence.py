@@ -28,6 +28,7 @@ leaves 10.3 % of the phones wrong, and 41 % of the words.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -358,6 +359,23 @@ def _look(model: AttentiveDecoder, found: data.Pronunciations) -> tuple[str, np.
     written, shares = jax.jit(weights)(model, letters)
     phones = ended(np.asarray(written), len(found.phones))
     return word, np.asarray(shares)[: len(phones) + 1], _names(phones, found.phones)
+
+
+def claims(result: Result) -> dict[str, float]:
+    """Errors of each kind of network at each share of the teacher, per cent."""
+    long = np.char.str_len(result.words) >= 10
+    of = {"letters of a long word, at least 10": 10}
+    for (c, name), (h, share) in product(enumerate(result.networks), enumerate(result.teacher)):
+        at = f"{name}, share of the teacher {share:g}"
+        errors, phones = result.errors[c, h], result.phones[c, h]
+        free, forced, count = result.after[c, h, :, :, 0].sum(axis=0)
+        of[f"{at}: phones wrong, %"] = 100 * errors.sum() / phones.sum()
+        in_long = errors[:, long].sum() / phones[:, long].sum()
+        of[f"{at}: phones wrong in long words, %"] = 100 * in_long
+        of[f"{at}: words wrong, %"] = 100 * (errors > 0).mean()
+        of[f"{at}: wrong after a mistake, corrected, %"] = 100 * forced / count
+        of[f"{at}: wrong after a mistake, free, %"] = 100 * free / count
+    return of
 
 
 def table(result: Result) -> harness.Table:

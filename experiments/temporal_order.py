@@ -185,6 +185,15 @@ def longest(result: Result) -> np.ndarray:
     return np.where(rates(result) > 0.5, result.lengths, 0).max(axis=-1)
 
 
+def claims(result: Result) -> dict[str, float]:
+    """The longest T that most seeds solve, by method."""
+    of = {
+        f"{name}: longest T of most seeds": T
+        for name, T in zip(METHODS, longest(result), strict=True)
+    }
+    return of | {"longest T tried": result.lengths[-1], "seeds": result.solved.shape[-1]}
+
+
 def table(result: Result) -> harness.Table:
     """One row a method: rate solved at each length, with the paper's where it has one."""
     rows = []

@@ -143,6 +143,22 @@ def apart(result: Result, model: int) -> tuple[np.ndarray, np.ndarray]:
     return difference[..., 0] / result.values[2, ..., 0], difference[..., 1] / error[..., 1]
 
 
+def claims(result: Result) -> dict[str, float]:
+    """How far each theory is from the networks."""
+    of = {}
+    for kind, model in (("redrawn", 0), ("tied", 1)):
+        Q, exponent = apart(result, model)
+        for p, label in enumerate(result.settings):
+            of[f"{label}: {kind} theory off in E[h^2], at the largest n, %"] = 100 * abs(Q[p, -1])
+        of[f"{kind} theory: farthest off in E[h^2], %"] = 100 * np.abs(Q).max()
+        of[f"{kind} theory: farthest off in the exponent, standard errors"] = np.abs(exponent).max()
+    signs = np.sign(result.values[:, :, -1, 1])
+    of["redrawn theory: exponents of the wrong sign"] = np.sum(signs[0] != signs[2])
+    of["priors"] = len(result.settings)
+    of |= {f"n: {n}": n for n in result.n}
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a setting and width."""
     Q, exponent = apart(result, 1)

@@ -224,6 +224,18 @@ def width(result: Result) -> np.ndarray:
     return np.array(shares)
 
 
+def claims(result: Result) -> dict[str, float]:
+    """How well xi ranks the longest T trained, and how wide a line of priors trains long."""
+    of = {f"long: T >= {LONG}": LONG}
+    for c, name in enumerate(result.cells):
+        for theory_name, value in zip(THEORIES, rho(result)[c], strict=True):
+            of[f"{name}: rank correlation, {theory_name}"] = value
+        of[f"{name}: share of the priors that train T >= {LONG}, %"] = 100 * width(result)[c]
+        of[f"{name}: longest T, smallest"] = reached(result)[c].min()
+        of[f"{name}: longest T, largest"] = reached(result)[c].max()
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a cell."""
     columns = (

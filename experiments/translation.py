@@ -230,6 +230,24 @@ def _looks(
     return found
 
 
+def claims(result: Result) -> dict[str, float]:
+    """Dates right, per cent, and what of them."""
+    right, held = np.all(result.right, axis=-1), result.held_out[result.language]
+    of = {}
+    for c, name in enumerate(result.networks):
+        of[f"{name}: dates right, %"] = 100 * share(right[c], ~held).mean()
+        of[f"{name}: dates right, languages held out, %"] = 100 * share(right[c], held).mean()
+        pieces = share(result.right[c].mean(axis=0).T, held)
+        of |= {
+            f"{name}: {part} right, held out, %": 100 * p
+            for part, p in zip(PARTS, pieces, strict=True)
+        }
+        for y in np.flatnonzero(result.held_out):
+            mine = right[c].mean(axis=0)[result.language == y].mean()
+            of[f"{name}: {result.languages[y]} right, %"] = 100 * mine
+    return of
+
+
 def table(result: Result) -> harness.Table:
     """One row a network."""
     right = np.all(result.right, axis=-1)  # (C, S, N)

@@ -9,10 +9,13 @@ linear discriminant of the energies of bands of frequency. The speakers are divi
 that no speaker of the test is heard in training; nothing is chosen by the test, and the result is
 that of the last epoch.
 
-Claim: a material learns to send each vowel to its probe. Of recordings, and with `--run-folds 5` in
-place of the two folds that are run by default, it names 88.5 +- 2.4 % of the vowels of speakers
-that it never heard, as the LSTM does (89.9 +- 2.4). Both stay below the discriminant (92.8 +- 1.5).
-ae is never missed; most mistakes are between ei and iy.
+Claim: a material learns to send each vowel to its probe. By default voices are made, and the two
+folds that are run are small: the wave names 75 % of the vowels of speakers that it never heard and
+the LSTM 86 %. The discriminant names all of them.
+
+Of recordings (`--data-dir`, `--run-folds 5`) the wave names 88.5 +- 2.4 %, as the LSTM does (89.9 +-
+2.4). Both stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are between
+ei and iy.
 
 `--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
 al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
@@ -244,6 +247,16 @@ def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) ->
     each = np.asarray(jax.jit(partial(sound_classifiers.energy, at))(rho, xs)) / len(xs)
     means = [each[found.labels[held] == y].mean(axis=0) for y in range(len(found.classes))]
     return np.stack(means).reshape(-1, *at.shape)
+
+
+def claims(result: Result) -> dict[str, float]:
+    """Test accuracies of the folds that were run by default, in per cent, and of each vowel."""
+    of = {"discriminant: test vowels right, %": 100 * result.linear.mean()}
+    for m, name in enumerate(result.networks):
+        of[f"{name}: test vowels right, %"] = 100 * result.accuracies[m, :, -1, 1].mean()
+        right = np.diagonal(result.confusion[m]) / result.confusion[m].sum(axis=1)
+        of |= {f"{name}: {v} right, %": 100 * r for v, r in zip(result.vowels, right, strict=True)}
+    return of
 
 
 def table(result: Result) -> harness.Table:
