@@ -11,11 +11,12 @@ step. Starts within 1e-7 of each other end all over a fractal attractor, of dime
 and 1.5 in the LSTM. CFN and MinimalRNN decay to zero from every start. At zero the derivative of
 every step is a gate at rest, so all exponents tend to log sigmoid(0) = -log 2 = -.693.
 
-The decay can be slow. CFN falls at least as fast as h <- tanh(h) does, within |h| < sqrt(3 / 2t). In
-a MinimalRNN with large sigma_w, units hold each other at u = 1 - exp(-|W h|), for a time that grows
-exponentially with sigma_w. Meanwhile a perturbation may grow, by a few nats in all, so an exponent
-from too short a run can be positive. At sigma_w = 30 a third of the networks have not decayed after
-20,000 steps. Where |W h| > 37, float64 rounds u to 1 (float32 from 17 on), and these never decay.
+The decay can be slow. CFN falls at least as fast as h <- tanh(h) does, within |h| < sqrt(3 / 2t).
+In a MinimalRNN with large sigma_w, units hold each other at u = 1 - exp(-|W h|), for a time that
+grows exponentially with sigma_w. Meanwhile a perturbation may grow, by a few nats in all, so an
+exponent from too short a run can be positive. At sigma_w = 30 a third of the networks have not
+decayed after 20,000 steps. Where |W h| > 37, float64 rounds u to 1 (float32 from 17 on), and these
+never decay.
 """
 
 from dataclasses import dataclass

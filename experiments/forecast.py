@@ -288,17 +288,15 @@ def rmse(forecasts: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def claims(result: Result) -> dict[str, float]:
     """RMS errors in sunspots, mean of the seeds and its standard error."""
-    of = {"order of the autoregression": result.order}
-    for name, forecasts in zip(BASELINES, result.baselines, strict=True):
-        for h in (1, 11, 22):
+    of = {"order of the autoregression": float(result.order)}
+    for h in (1, 11, 22):
+        for name, forecasts in zip(BASELINES, result.baselines, strict=True):
             of[f"{name}: RMS error at horizon {h}"] = rmse(forecasts, result.truth)[h - 1]
-    for c, name in enumerate(result.cells):
-        errors = rmse(result.forecasts[c], result.truth)
-        for h in (1, 11, 22):
-            of[f"{name}: RMS error at horizon {h}"] = errors[:, h - 1].mean()
-            of[f"{name}: RMS error at horizon {h}, standard error"] = errors[:, h - 1].std(ddof=1) / np.sqrt(
-                len(errors)
-            )
+        for c, name in enumerate(result.cells):
+            errors = rmse(result.forecasts[c], result.truth)[:, h - 1]
+            of[f"{name}: RMS error at horizon {h}"] = errors.mean()
+            error = errors.std(ddof=1) / np.sqrt(len(errors))
+            of[f"{name}: RMS error at horizon {h}, standard error"] = error
     return of
 
 

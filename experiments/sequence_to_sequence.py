@@ -364,7 +364,7 @@ def _look(model: AttentiveDecoder, found: data.Pronunciations) -> tuple[str, np.
 def claims(result: Result) -> dict[str, float]:
     """Errors of each kind of network at each share of the teacher, per cent."""
     long = np.char.str_len(result.words) >= 10
-    of = {"letters of a long word, at least 10": 10}
+    of = {"letters of a long word, at least 10": 10.0}
     for (c, name), (h, share) in product(enumerate(result.networks), enumerate(result.teacher)):
         at = f"{name}, share of the teacher {share:g}"
         errors, phones = result.errors[c, h], result.phones[c, h]

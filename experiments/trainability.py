@@ -226,7 +226,7 @@ def width(result: Result) -> np.ndarray:
 
 def claims(result: Result) -> dict[str, float]:
     """How well xi ranks the longest T trained, and how wide a line of priors trains long."""
-    of = {f"long: T >= {LONG}": LONG}
+    of = {f"long: T >= {LONG}": float(LONG)}
     for c, name in enumerate(result.cells):
         for theory_name, value in zip(THEORIES, rho(result)[c], strict=True):
             of[f"{name}: rank correlation, {theory_name}"] = value

@@ -13,9 +13,9 @@ Claim: a material learns to send each vowel to its probe. By default voices are 
 folds that are run are small: the wave names 75 % of the vowels of speakers that it never heard and
 the LSTM 86 %. The discriminant names all of them.
 
-Of recordings (`--data-dir`, `--run-folds 5`) the wave names 88.5 +- 2.4 %, as the LSTM does (89.9 +-
-2.4). Both stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are between
-ei and iy.
+Of recordings (`--data-dir`, `--run-folds 5`) the wave names 88.5 +- 2.4 %, as the LSTM does
+(89.9 +- 2.4). Both stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are
+between ei and iy.
 
 `--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
 al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.

@@ -1,4 +1,4 @@
-"""A sequence in chunks of equal length; the last one may be shorter."""
+"""The one way in which a sequence is cut: chunks of equal length; the last one may be shorter."""
 
 from collections.abc import Callable
 
@@ -11,21 +11,32 @@ from recur.scan.input_checks import length
 
 
 def in_pieces(
-    f: Callable[[Tree, Tree], tuple[Tree, Tree]], state: Tree, xs: Tree, size: int
+    f: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    state: Tree,
+    xs: Tree,
+    size: int,
+    between: Callable[[Tree], Tree] | None = None,
 ) -> tuple[Tree, list[Tree]]:
     """Carry a state through f(state, piece) -> (state, out) over pieces of `size` steps of xs.
 
-    The outs come as a list of one or two trees, (pieces, ...) each: of the whole pieces, and of the
-    last one by itself where it is shorter.
+    `between` is applied to the state where one piece ends and another begins. The outs come as a
+    list of one or two trees, (pieces, ...) each: those of the pieces in the loop, and that of the
+    last piece by itself, where it is shorter or nothing comes between it and the end.
     """
     T = length(xs)
-    whole, outs = T - T % size, []
-    if whole:
-        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), xs)
-        state, out = lax.scan(f, state, parts)
+    looped = (T - (between is not None)) // size * size
+    outs = []
+
+    def piece(state: Tree, xs: Tree) -> tuple[Tree, Tree]:
+        state, out = f(state, xs)
+        return state if between is None else between(state), out
+
+    if looped:
+        parts = jax.tree.map(lambda a: a[:looped].reshape(looped // size, size, *a.shape[1:]), xs)
+        state, out = lax.scan(piece, state, parts)
         outs.append(out)
-    if whole < T:
-        state, out = f(state, jax.tree.map(lambda a: a[whole:], xs))
+    if looped < T:
+        state, out = f(state, jax.tree.map(lambda a: a[looped:], xs))
         outs.append(jax.tree.map(lambda a: a[None], out))
     return state, outs
 

@@ -21,9 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
 
 from recur.core import Tree, Unitwise, hidden
+from recur.scan import absent_tangents
+from recur.scan.absent_tangents import along
 from recur.scan.chunks import in_pieces, joined
 from recur.scan.parameter_precision import as_given, wide
 from recur.scan.planning import Plan
@@ -82,7 +83,7 @@ def _forward(
 @partial(_trajectory.defjvp, symbolic_zeros=True)
 def _(cell: Unitwise, plan: Plan, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     params, state, xs = primals
-    dparams, dstate, dxs = (jax.tree.map(_none_if_zero, tangent) for tangent in tangents)
+    dparams, dstate, dxs = map(absent_tangents.without_zeros, tangents)
     if plan.keep_mix:
         sums = cell.sums
         final, (ss, rs) = _forward(
@@ -90,47 +91,29 @@ def _(cell: Unitwise, plan: Plan, primals: tuple, tangents: tuple) -> tuple[tupl
         )
     else:
         (final, ss), rs, sums = _trajectory(cell, plan, params, state, xs), None, ()
-    ds = jax.tree.map(
-        lambda s, d: jnp.zeros_like(s) if d is None else d, state, dstate, is_leaf=_is_none
-    )
-    T, chunk = hidden(ss).shape[0], plan.chunk
-    whole = T - T % chunk
-    first = jax.tree.map(  # the state before each piece
-        lambda s, ss: jnp.concatenate([s[None], ss[chunk - 1 :: chunk]]), state, ss
-    )
     vector = hidden(state).ndim == 1  # has a fast product with the weights as they are
     mix = partial(cell.mix, params) if vector else _turned_mix(cell, params)
     tangents_of = partial(_tangents, cell, sums, mix, params, wide(dparams))
     piece = jax.checkpoint(tangents_of, prevent_cse=False)
-    dss = []
-    if whole:
-        now = jax.tree.map(
-            lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), (ss, rs, xs, dxs)
-        )
-        starts = jax.tree.map(lambda a: a[: whole // chunk], first)
-        ds, inner = lax.scan(piece, ds, (starts, *now))
-        dss.append(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), inner))
-    if whole < T:
-        rest = jax.tree.map(lambda a: a[whole:], (ss, rs, xs, dxs))
-        ds, inner = piece(ds, (jax.tree.map(lambda a: a[whole // chunk], first), *rest))
-        dss.append(inner)
-    return (final, ss), (ds, jax.tree.map(lambda *parts: jnp.concatenate(parts), *dss))
+    start = state, absent_tangents.filled(state, dstate)
+    (_, dfinal), dss = in_pieces(piece, start, (ss, rs, xs, dxs), plan.chunk)
+    return (final, ss), (dfinal, joined(dss))
 
 
 def _tangents(
-    cell: Unitwise, sums: Sums, mix: Callable, params: Tree, dparams: Tree, ds: Tree, now: tuple
-) -> tuple[Tree, Tree]:
-    """The tangents of the states of one chunk, from that of the state before it."""
-    first, ss, kept, xs, dxs = now
+    cell: Unitwise, sums: Sums, mix: Callable, params: Tree, dparams: Tree, carry: tuple, now: tuple
+) -> tuple[tuple, Tree]:
+    """The tangents of the states of one chunk, from the state before it and its tangent."""
+    (first, ds), (ss, kept, xs, dxs) = carry, now
     dparams = as_given(params, dparams)
     lead = hidden(ss).ndim - 1
     before = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, ss)
-    zs, dzs = _along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
+    zs, dzs = along(rows(cell.drive, lead), (params, xs), (dparams, dxs))
     h = hidden(before)
-    rs, drs = _along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
+    rs, drs = along(lambda params: rows(cell.mix, lead)(params, h), (params,), (dparams,))
     rs, zs = rs if kept is None else kept, remaining(sums, zs)
 
-    _, us = _along(
+    _, us = along(
         lambda params, r, z: cell.update(params, before, r, z),
         (params, rs, zs),
         (dparams, drs, dzs),
@@ -142,10 +125,11 @@ def _tangents(
         d, structure = jax.tree.flatten(ds)
         d += jax.tree.leaves(mix(hidden(ds)))
         ds = [combine([*A, *B], i, d) for i in range(len(A))]
-        ds = _add(u, jax.tree.unflatten(structure, ds))
+        ds = absent_tangents.add(u, jax.tree.unflatten(structure, ds))
         return ds, ds
 
-    return lax.scan(step, ds, (A, B, us))
+    ds, dss = lax.scan(step, ds, (A, B, us))
+    return (jax.tree.map(lambda ss: ss[-1], ss), ds), dss
 
 
 def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], Tree]:
@@ -178,34 +162,3 @@ def _turned_mix(cell: Unitwise, params: Tree) -> Callable[[Array], Tree]:
 
 def _is_matrix(leaf: Any) -> bool:
     return jnp.ndim(leaf) == 2 and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-
-
-def _along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:
-    """jvp of f in those arrays whose tangent is not None; None for its tangent where none is."""
-    fixed, structure = jax.tree.flatten(primals)
-    moves = jax.tree.map(lambda _, d: d is not None, primals, tangents)
-    moving = [i for i, move in enumerate(jax.tree.leaves(moves)) if move]
-
-    def g(*moved: Array) -> Tree:
-        leaves = list(fixed)
-        for i, leaf in zip(moving, moved, strict=True):
-            leaves[i] = leaf
-        return f(*jax.tree.unflatten(structure, leaves))
-
-    if not moving:
-        value = g()
-        return value, jax.tree.map(lambda _: None, value)
-    return jax.jvp(g, [fixed[i] for i in moving], jax.tree.leaves(tangents))
-
-
-def _add(a: Tree, b: Tree) -> Tree:
-    """a + b, where None in a stands for zero."""
-    return jax.tree.map(lambda x, y: y if x is None else x + y, a, b, is_leaf=_is_none)
-
-
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
-
-
-def _none_if_zero(tangent: Any) -> Any:
-    return None if isinstance(tangent, SymbolicZero) else tangent

@@ -10,7 +10,7 @@ from jax import Array, lax
 from recur import expect
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
-from recur.scan.chunks import in_pieces
+from recur.scan.chunks import in_pieces, joined
 from recur.scan.input_checks import are_numbers, describe, length, number_of_steps
 from recur.scan.layer_by_layer import ask, begin, walker
 from recur.scan.parameter_precision import as_given, wide
@@ -135,8 +135,9 @@ def truncated(
 ) -> tuple[Tree, Array]:
     """`run` whose gradients stop every `truncate` steps, while the states go on.
 
-    Between steps k-1 and k, 2k-1 and 2k, ... of k = truncate no derivative passes, in neither mode.
-    The first and the last piece are open at the ends of the sequence.
+    No derivative passes between steps k-1 and k, 2k-1 and 2k, ... of k = truncate, in either mode.
+    The first and the last piece are open at the ends of the sequence. There is no `reverse`: a
+    truncated pass reads a sequence as it arrives; to read one backward, flip it.
 
     Args:
         cell, params, xs, state: As in `run`.
@@ -166,31 +167,19 @@ def truncated(
             "a Bidirectional layer needs the whole sequence, so its gradients cannot stop every "
             "few steps; use run, or cut the sequences themselves"
         )
-    T = number_of_steps(xs, "truncated, which cuts the sequence into pieces,")
+    number_of_steps(xs, "truncated, which cuts the sequence into pieces,")
     how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
     params, state, now = begin(cell, params, xs, state, how)
 
-    whole = (T - 1) // truncate  # pieces that a cut follows; one of 1 .. k steps remains
-    split = whole * truncate
-
     def walk(params: Tree, state: Tree, now: tuple) -> tuple[Tree, Array]:
-        one, kept = walker(cell, how), wide(params)
+        kept = wide(params)
 
-        def piece(state: Tree, now: tuple) -> tuple[Tree, tuple[Array, Tree]]:
-            return one(as_given(params, kept), state, now)
-
-        def cut(state: Tree, now: tuple) -> tuple[Tree, Array]:
-            state, (hs, _) = piece(state, now)
-            return lax.stop_gradient(state), hs
-
-        rest = jax.tree.map(lambda a: a[split:], now)
-        if whole == 0:
-            state, (hs, _) = piece(state, rest)
+        def piece(state: Tree, now: tuple) -> tuple[Tree, Array]:
+            state, (hs, _) = walker(cell, how)(as_given(params, kept), state, now)
             return state, hs
-        pieces = jax.tree.map(lambda a: a[:split].reshape(whole, truncate, *a.shape[1:]), now)
-        state, hs = lax.scan(cut, state, pieces)
-        state, (last, _) = piece(state, rest)
-        return state, jnp.concatenate([hs.reshape(split, *hs.shape[2:]), last])
+
+        state, outs = in_pieces(piece, state, now, truncate, between=lax.stop_gradient)
+        return state, joined(outs)
 
     return shared(walk, params, state, now)
 
@@ -213,7 +202,8 @@ def total(
     """The sum of a loss over time, never holding all outputs.
 
     A derivative keeps the state at the start of each piece and computes the rest again: memory of
-    order sqrt(T), for one more pass.
+    order sqrt(T), for one more pass. That is why `memory` is not an argument; nor is `reverse`,
+    as the targets would have to be flipped with the inputs.
 
     Args:
         read: (hs, targets) -> a sum over the steps of one piece, of outputs (k, ..., n) and targets
