@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import recur
+from experiments import gallery
 from recur import cells
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -64,14 +65,11 @@ def test_links_of_the_site_lead_somewhere():
 
 
 def test_every_page_is_in_the_table_of_contents():
-    trees = "\n".join(
-        re.findall(r"```\{toctree\}(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
-        + re.findall(r"```\{toctree\}(.*?)```", (DOCS / "api" / "index.md").read_text(), re.DOTALL)
-    )
-    for page in DOCS.rglob("*.md"):
-        name = page.relative_to(DOCS).with_suffix("")
-        name = name.relative_to("api") if name.parts[0] == "api" and name.name != "index" else name
-        assert str(name) == "index" or str(name) in trees.split(), name
+    pages, named = set(DOCS.rglob("*.md")), set()
+    for page in pages:
+        for tree in re.findall(r"```\{toctree\}(.*?)```", page.read_text(), re.DOTALL):
+            named |= {page.parent / f"{name}.md" for name in tree.split() if name[0] != ":"}
+    assert pages - named == {DOCS / "index.md"}
 
 
 def test_no_module_is_hidden_by_a_function_of_its_name():
@@ -80,3 +78,20 @@ def test_no_module_is_hidden_by_a_function_of_its_name():
         package, _, name = found.name.rpartition(".")
         importlib.import_module(found.name)
         assert isinstance(getattr(importlib.import_module(package), name), ModuleType), found.name
+
+
+def test_pages_of_the_gallery_say_what_their_experiments_say():
+    """`python -m experiments.gallery` writes them anew after a docstring has changed."""
+    shown = list(gallery.every())
+    assert len(shown) > 25
+    for one in shown:
+        page = gallery.PAGES / f"{one.name}.md"
+        assert page.read_text() == one.page(gallery.table_of(page)), one.name
+        assert page.with_suffix(".webp").stat().st_size < 150_000  # of all of them, a few MB
+    assert (gallery.PAGES / "index.md").read_text() == gallery.index(shown)
+
+
+def test_a_docstring_stays_as_it_stands_in_markdown():
+    assert gallery.markdown("a < b, x*y, <name>.wav of `p * q`") == (
+        r"a < b, x\*y, \<name>.wav of `p * q`"
+    )

@@ -11,6 +11,7 @@ paragraph of its docstring that begins with "Claim", and in its row of docs/expe
 import json
 import re
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 
 from experiments import harness
@@ -22,12 +23,13 @@ NUMBER = re.compile(r"(?<![\w.:])(?:\d+(?:\.\d+)?|\.\d+)")  # of arXiv:1806.0539
 def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
     """Write <name>.json from results/<name>, where the experiment's default command left it.
 
-    Leaves, naming the differences, if the run had other flags.
+    Numbers that are not finite are left out. Leaves, naming the differences, if the run had other
+    flags.
     """
     module = import_module(f"experiments.{name}")
     claims = module.claims(harness.load(results / name, module.Result, module.Config()))
     path = folder / f"{name}.json"
-    numbers = {what: float(f"{value:.5g}") for what, value in claims.items()}
+    numbers = {what: float(f"{value:.5g}") for what, value in claims.items() if isfinite(value)}
     path.write_text(json.dumps(numbers, indent=2) + "\n")
     return path
 
