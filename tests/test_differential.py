@@ -276,7 +276,7 @@ def test_15_cases():
 
 @pytest.mark.slow
 def test_100_cases():
-    search(check, program_of(), 6, 17)
+    search(check, program_of(), 4, 25)
 
 
 @pytest.mark.long

@@ -148,6 +148,27 @@ def spelt(arrays, letters, phones, word):
 
 
 @pytest.mark.slow
+def test_a_leaky_network_decides_along_the_unstable_direction_of_a_saddle(run):
+    names = run("decision.md")
+    about, kept, saddle, growing = (names[k] for k in ("about", "kept", "saddle", "growing"))
+    assert np.sum(about.stable) == 2
+    assert len(about.stable) == 3
+    body, n = names["body"], names["n"]
+    value = about.eigenvalues[saddle, growing].real
+    np.testing.assert_allclose(
+        about.timescales[saddle, growing], names["dt"] / np.log(value), rtol=1e-6
+    )
+    rate = kept.states[saddle]  # by running it: a pulse of evidence, then silence
+    for step in range(10):
+        rate, _ = body(rate, (np.zeros(n, "f"), np.float32(1e-2 if step == 0 else 0)))
+    z = (np.asarray(rate) - np.asarray(kept.states[saddle])) @ names["left"]
+    np.testing.assert_allclose(z, 1e-2 * names["push"] * value**9, rtol=0.02)  # what is not linear
+    sides = np.asarray(names["z"] > 0) == np.asarray(names["said"] > 0)
+    assert sides[9].mean() < sides[24].mean() < sides[49].mean()
+    assert sides[49].mean() > 0.95
+
+
+@pytest.mark.slow
 def test_a_published_network_spells_as_its_own_program_does(run):
     network()
     names = run("spelling.md", "internationalization")
