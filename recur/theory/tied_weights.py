@@ -87,8 +87,9 @@ def tied(
         TypeError: The prior is not a Prior, the key is not a PRNG key, or R or n is not a number.
 
     Example:
-        >>> found = theory.tied(cells.vanilla.cell, Prior(sigma_w=0.8), 0.5, n=32)
-        >>> print(0.2 < found.chi < 0.6, found.converged)
+        >>> found = theory.tied(cells.vanilla.linear, Prior(sigma_w=0.6), 1.0, n=64)
+        >>> Q, chi = 1 / (1 - 0.6**2), 0.6**2  # of a linear network, for n -> oo
+        >>> print(abs(found.Q - Q) < 3 * found.error.Q, chi < found.chi < 1.3 * chi)
         True True
     """
     check_inputs(R, Sigma)
