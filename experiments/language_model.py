@@ -13,14 +13,15 @@ the whole. `--preset paper` has the protocol of Laurent and von Brecht 2016, arX
 layers, 5 million parameters, other features to write with, the whole softmax and steps of a fixed
 length, w <- w - lr g/|g|.
 
-Claim: at equal parameters MinimalRNN is no worse than an LSTM, and every gated cell says the next
-word better than a 5-gram. Test perplexity in the quick preset, one seed: 5-gram 141.1; GRU 117.3,
+Claim: at equal parameters MinimalRNN is no worse than an LSTM, and every gated cell predicts the
+next word better than a 5-gram. Test perplexity in the quick preset: 5-gram 141.1; GRU 117.3,
 MinimalRNN 125.4, CFN 125.8, LSTM 134.2. The vanilla network, at the learning rate of the others,
-gets no further than 349. The paper's trained networks are closer together (LSTM 105 to 110, CFN
-106, GRU 108, vanilla 123): three times through the text also show who learns fast.
+gets no further than 349.
 
-By characters (`--level characters`) as many updates are half of the text, and not enough for a
-5-gram's 1.69 bits a character: GRU 1.81, CFN 1.86, LSTM 1.88, vanilla 1.90, MinimalRNN 1.92.
+The paper's trained networks are closer together (LSTM 105 to 110, CFN 106, GRU 108, vanilla 123):
+three times through the text also show who learns fast. By characters (`--level characters`) as many
+updates cover half of the text, which is not enough to reach a 5-gram's 1.69 bits a character: GRU
+1.81, CFN 1.86, LSTM 1.88, vanilla 1.90, MinimalRNN 1.92.
 """
 
 from collections.abc import Callable

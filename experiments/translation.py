@@ -12,12 +12,14 @@ Some languages are held out of training and shown apart. Where they have relativ
 days and years are numerals everywhere; Hungarian has no relative here. A character that training
 does not know is one unknown character.
 
-Claim: of the languages that were trained both networks read more than 99 % of the dates, by
-attention after fewer updates (94 and 52 % after 200); a bag of characters gives 9 %. Of languages
-that were not, attention reads 68 % and one vector 57 %: it finds the numerals where they are (the
-year is right in 99 and 80 %), and what it misses is the month. Norwegian, Portuguese and Slovak are
-nearly read (93 % and more); Ukrainian, whose months are Slavic words of its own, is not (7 %), and
-of Hungarian 40 % are. One network of each kind.
+Claim: in the languages of training both networks read 99 % of the dates, and a bag of characters 9
+%. In languages that were held out attention reads 68 % and one vector 57 %: attention finds the
+numerals where they are (the year is right in 99 %, from one vector in 80 %), and misses the month.
+It reads Norwegian, Portuguese and Slovak (93 % and more); not Ukrainian, whose months are Slavic
+words of its own (7 %); and 40 % of the Hungarian dates.
+
+Attention needs fewer updates (94 % of the dates after 200, one vector 52 %). One network of each
+kind is trained.
 """
 
 from collections.abc import Sequence
