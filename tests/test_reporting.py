@@ -69,7 +69,7 @@ NETWORKS = {
     "half open": network([0.5, 0.4], c=0.0),
     "drifting": network([1.5, 1.4], linear=0.0, xs=LATER),
 }
-PLACES = "Where does it stand still under a constant input?"
+PLACES = "What are its fixed points under a constant input?"
 EXPECTED = {  # the word for each network: right for some, and another for others
     "Do the numbers stay finite?": {"fading": "finite", "overflowing": "overflow"},
     "How far back does the last output see its inputs?": {
@@ -83,15 +83,15 @@ EXPECTED = {  # the word for each network: right for some, and another for other
         "turning": "preserve",
         "growing": "explode",
     },
-    "Do two nearby states come together, or part?": {
-        "fading": "come together",
+    "Do nearby states converge or diverge?": {
+        "fading": "converge",
         "turning": "undecided",
-        "growing": "part",
-        "forgetful": "come together",
+        "growing": "diverge",
+        "forgetful": "converge",
     },
     "Was the data long enough for the exponents?": {"half open": "yes", "drifting": "no"},
     PLACES: {
-        "fading": "one place",
+        "fading": "one stable point",
         "growing": "no attractor",
         "one slow": "slow points",
         "four wells": "4 memories",
@@ -99,7 +99,7 @@ EXPECTED = {  # the word for each network: right for some, and another for other
     "Does a step treat all directions alike?": {
         "turning": "alike",
         "one slow": "not alike",
-        "forgetful": "they are lost",
+        "forgetful": "most are lost",
     },
     "Do the gates move?": {"fading": "some are stuck", "half open": "yes"},
 }
@@ -513,7 +513,7 @@ BAD = {
     "a body that returns a state": ({"body": lambda s, x: s}, ValueError, "state"),
     "a body that returns text": ({"body": lambda s, x: (s, "h")}, (ValueError, TypeError), "h"),
     "no body": ({"body": 3}, TypeError, "body is a function"),
-    "a hole in the data": ({"xs": HOLE}, ValueError, r"xs .* 1 numbers .* at \(7, 0\)"),
+    "a hole in the data": ({"xs": HOLE}, ValueError, r"xs must be finite, but 1 of .* at \(7, 0\)"),
     "a start that is infinite": (
         {"state": np.full(2, np.inf, "f")},
         ValueError,
@@ -522,17 +522,21 @@ BAD = {
     "a state of other shape": ({"state": np.zeros(3, "f")}, ValueError, "state"),
     "a state of integers": ({"state": np.zeros(2, int)}, ValueError, "floating"),
     "no time": ({"xs": np.zeros((0, D), "f")}, ValueError, "step"),
-    "an input of other shape": ({"x": np.zeros(D + 1, "f")}, ValueError, "x is one input"),
+    "an input of other shape": (
+        {"x": np.zeros(D + 1, "f")},
+        ValueError,
+        "x must be the input of one",
+    ),
     "data in lists": ({"xs": XS.tolist()}, ValueError, "xs"),
     "no steps": ({"xs": 0}, ValueError, "number of steps, 1 or more"),
-    "an input that is NaN": ({"x": np.full(D, np.nan, "f")}, ValueError, "x .* not finite"),
-    "one name too many": ({"gates": ["a", "b"]}, ValueError, "computes 1 gates"),
+    "an input that is NaN": ({"x": np.full(D, np.nan, "f")}, ValueError, "x must be finite"),
+    "one name too many": ({"gates": ["a", "b"]}, ValueError, "a step computes 1; got"),
     "a prior of an unknown cell": (
         {"body": lambda s, x: (s, s), "prior": Prior()},
         ValueError,
         "needs the cell",
     ),
-    "a cell without a prior": ({"cell": GRU}, ValueError, "needs the prior"),
+    "a cell without a prior": ({"cell": GRU}, ValueError, "needs prior"),
     "a prior that is a number": ({"prior": 1.0}, TypeError, "prior is a Prior"),
     "seconds below zero": ({"seconds": -1.0}, ValueError, "seconds"),
     "losses": ({"losses": 3}, TypeError, "losses is a function"),
@@ -551,7 +555,7 @@ def test_bad_input_is_refused_before_any_work(name, tmp_path):
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(OSError, match=r"a report is written into a folder, and .*file"):
+        with pytest.raises(OSError, match=r"a report needs a folder to write to, and .*file"):
             recur.report(BODY, START, XS, place, say=None)
     assert (tmp_path / "file").read_text() == ""
 
@@ -595,10 +599,10 @@ def test_the_command_line_writes_a_report(command, tmp_path):
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("net.py:nothing", "net.py has no function nothing()"),
-        ("net:wrong", "net:wrong returns (body, state, xs)"),
+        ("net.py:nothing", "net.py must have a function nothing()"),
+        ("net:wrong", "net:wrong must return (body, state, xs)"),
         ("other.py", "there is no file other.py"),
-        ("not_there:f", "names no file and no module"),
+        ("not_there:f", "must name a file that ends in .py, or a module"),
     ],
 )
 def test_a_target_that_is_none_is_refused(command, tmp_path, target, sentence):

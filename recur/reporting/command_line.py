@@ -50,13 +50,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def load(target: str) -> Callable[[], Any]:
-    """The function that a target names. Raises ValueError where there is none."""
+    """The function that a target names. Raises ValueError if there is none."""
     place, _, name = target.rpartition(":") if ":" in target else (target, "", FUNCTION)
     here = Path(place).resolve().parent if _is_file(place) else Path.cwd()
     sys.path.insert(0, str(here))
     if _is_file(place):
         if not Path(place).is_file():
-            raise ValueError(f"there is no file {place}")
+            raise ValueError(f"there is no file {place}: check the path")
         spec = importlib.util.spec_from_file_location(Path(place).stem, place)
         assert spec is not None
         assert spec.loader is not None
@@ -69,12 +69,14 @@ def load(target: str) -> Callable[[], Any]:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{place}.".startswith(f"{error.name}."):
                 raise
-            raise ValueError(f"{target} names no file and no module: {error}") from error
+            raise ValueError(
+                f"{target} must name a file that ends in .py, or a module: {error}"
+            ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(
-            f"{place} has no function {name}(), which would return (body, state, xs): name another "
-            f"as {place}:function"
+            f"{place} must have a function {name}() that returns (body, state, xs), and has none: "
+            f"write it, or name another function as {place}:function"
         )
     return function
 
@@ -86,7 +88,7 @@ def parts(target: str, returned: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
     if isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], dict):
         return returned
     raise ValueError(
-        f"{target} returns (body, state, xs), or these and a dict of more arguments of "
+        f"{target} must return (body, state, xs), or these and a dict of more arguments of "
         f"recur.report; got {expect.told(returned)}"
     )
 

@@ -18,7 +18,7 @@ SIZE = (4.8, 3.4)  # inches: legible at the width of a phone
 
 
 class Picture(NamedTuple):
-    """A figure with its words."""
+    """A figure with its caption."""
 
     name: str
     caption: str
@@ -30,7 +30,7 @@ def reach(results: Results, ax: Axes) -> str | None:
     if results.reach is None:
         return None
     plot.input_output(results.reach.logs, results.reach.lags, ax)
-    return "How far back the last output sees: singular values of its derivative by each input."
+    return "How far back the last output sees: singular values of its derivative wrt. each input."
 
 
 def gradient_map(results: Results, ax: Axes) -> str | None:
@@ -38,11 +38,11 @@ def gradient_map(results: Results, ax: Axes) -> str | None:
     if results.gradients is None or results.gradients.shape[-1] < 2:
         return None
     plot.gradient_map(results.gradients, ax)
-    return "How much of the gradient of each output is left after how many steps back."
+    return "How much of the gradient of each output is left, against the number of steps back."
 
 
 def gradient_by_lag(results: Results, ax: Axes) -> str | None:
-    """The same against the lag alone."""
+    """The same against the lag only."""
     if results.gradients is None or results.gradients.shape[-1] < 2:
         return None
     lags = np.arange(results.gradients.shape[-1])
@@ -66,11 +66,11 @@ def convergence(results: Results, ax: Axes) -> str | None:
         return None
     discard = results.sizes.steps - len(results.exponents.history)
     plot.lyapunov_convergence(results.exponents, ax, discard=discard)
-    return "Their estimates after so many steps. The band is two standard errors."
+    return "Estimates of the exponents over time. The band is two standard errors."
 
 
 def points(results: Results, ax: Axes) -> str | None:
-    """Where it stands still."""
+    """Fixed and slow points."""
     if results.standstill is None or results.path is None:
         return None
     kept, about = results.standstill.kept, results.standstill.about
@@ -78,13 +78,13 @@ def points(results: Results, ax: Axes) -> str | None:
         return None
     plot.fixed_points(kept, about, results.path.states, ax)
     return (
-        "States along the data (grey), and points where the network stands still under a constant "
-        "input, in the principal components of the data."
+        "States along the data (grey), and fixed and slow points under a constant input, in the "
+        "principal components of the data."
     )
 
 
 def eigenvalues(results: Results, ax: Axes) -> str | None:
-    """What lasts there."""
+    """The eigenvalues at these points."""
     if results.standstill is None or not len(results.standstill.about.stable):
         return None
     plot.eigenvalues(results.standstill.about, ax)
@@ -105,7 +105,7 @@ def one_step(results: Results, ax: Axes) -> str | None:
 
 
 def gates(names: Sequence[str]) -> Callable[[Results, Axes], str | None]:
-    """When which gate is open."""
+    """How far each gate is open, over time."""
 
     def draw(results: Results, ax: Axes) -> str | None:
         if not results.gates:
@@ -118,7 +118,7 @@ def gates(names: Sequence[str]) -> Callable[[Results, Axes], str | None]:
 
 
 def pictures(results: Results, names: Sequence[str] = ()) -> list[Picture]:
-    """All pictures there are numbers for."""
+    """All pictures for which there are numbers."""
     draws = {
         "reach": reach,
         "gradient-map": gradient_map,

@@ -1,4 +1,4 @@
-"""One call that measures a network on its own data and writes what it found as one page."""
+"""One call that measures a network on its own data and writes the results as one page."""
 
 import os
 import pathlib
@@ -32,15 +32,15 @@ from recur.reporting.words import Finding, findings
 from recur.tables import Table, as_html, as_markdown
 
 PAGE, NUMBERS = "report.html", "report.npz"
-COMPILERS = 2  # programs that are compiled at a time
+COMPILERS = 2  # programs that are compiled at the same time
 PACKAGES = ("recur", "jax", "jaxlib", "numpy", "matplotlib")
 
 
 class Report(NamedTuple):
-    """What `report` returned."""
+    """What `report` returns."""
 
     page: pathlib.Path  #: the page, report.html
-    numbers: pathlib.Path  #: report.npz, all arrays of `results` by their names
+    numbers: pathlib.Path  #: report.npz, all arrays of `results` by name
     findings: list[Finding]  #: the answers in words
     left_out: list[str]  #: what was not measured, and why
     results: Results  #: all numbers
@@ -59,7 +59,7 @@ class Report(NamedTuple):
     def _tables(self) -> list[Table]:
         """The answers, and what was not measured, as a notebook shows them."""
         answers = [[found.question, found.word, found.sentence] for found in self.findings]
-        shown = [(["question", "answer", "with its numbers"], answers)]
+        shown = [(["question", "answer", "numbers"], answers)]
         if self.left_out:
             shown.append((["not measured"], [[sentence] for sentence in self.left_out]))
         return [*shown, (["the page"], [[str(self.page)]])]
@@ -72,7 +72,7 @@ class Question(NamedTuple):
     label: str
     program: Callable[..., Any]  # (body, *args), pure
     args: tuple
-    settle: Callable[[Any], Any] = lambda found: found  # what it returned -> the field
+    settle: Callable[[Any], Any] = lambda found: found  # result of the program -> the field
 
 
 @expect.arguments(
@@ -102,43 +102,43 @@ def report(
     title: str = "A recurrent network on its data",
     say: Say | None = print,
 ) -> Report:
-    """Measure a network on one sequence, and write what was found as one page.
+    """Measure a network on one sequence, and write the results as one page.
 
-    The page says how far back outputs see inputs and gradients reach, the Lyapunov spectrum, where
-    the network stands still, how far its gates are open, what single steps do, and what follows
-    from this, in words. It is one file that works offline: figures, style and script are inside.
-    Files appear whole, the page last. For use outside jit.
+    The page shows how far back outputs see inputs, how far back gradients reach, the Lyapunov
+    spectrum, fixed points, how far the gates are open and what single steps do. It also says in
+    words what follows. It is one file that works offline: figures, style and script are inside.
+    Files are written atomically, the page last. For use outside jit.
 
-    Most of a first call is compilation. Where `jax_compilation_cache_dir` is set, a second one of
-    the same shapes takes a fraction of it.
+    Compilation takes most of the time of a first call. If `jax_compilation_cache_dir` is set, a
+    second call with the same shapes takes a fraction of it.
 
     Args:
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, floating-point arrays.
         xs: Inputs (T, ..., d) of one sequence, or the number of steps of a network without inputs.
-        folder: Where `report.html` and `report.npz` are written; made if need be.
-        seconds: About how long it may take, 0 or more. It chooses how much is measured; a part that
-            has not begun by then is left out, and the page says so.
-        losses: hs (T, ..., n) -> the loss of each step (T,), as for `analysis.gradient_map`. Where
+        folder: Where `report.html` and `report.npz` are written. It is made if it does not exist.
+        seconds: About how long it may take, 0 or more. This determines how much is measured. A
+            part that has not begun by then is left out, and the page says so.
+        losses: hs (T, ..., n) -> the loss of each step (T,), as for `analysis.gradient_map`. If
             None, each output counts in one random direction.
-        x: The input that is held while fixed points are searched for; where None zeros, and true
-            for masks.
-        gates: Names for `analysis.openness`, in its order; none, or one for each gate.
-        cell: The cell that theory is asked about, where the body is not `scan.tied(cell, params)`.
-        prior: That of which the first parameters were drawn: theory is set beside what was
-            measured. None: no theory.
-        key: Draws frames, directions and starts; `jax.random.key(0)` where None.
-        title: Above the page.
-        say: Called with lines about what is under way; None for silence.
+        x: The constant input for the search for fixed points. If None, zeros, and true for masks.
+        gates: Names for `analysis.openness`, in its order: none, or one for each gate.
+        cell: The cell for the theory, if the body is not `scan.tied(cell, params)`.
+        prior: The prior from which the initial parameters were drawn. With it, the page compares
+            theory with what was measured. None: no theory.
+        key: Draws directions and starting points; `jax.random.key(0)` if None.
+        title: The title of the page.
+        say: Called with lines about the progress; None for silence.
 
     Returns:
         The files, the answers in words, what was left out, and all numbers.
 
     Raises:
-        ValueError: For a body that does not fit state and xs, numbers in these that are not finite,
-            names that are not one for each gate, and a cell or a prior without the other.
+        ValueError: If the body does not fit state and xs, if these hold numbers that are not
+            finite, if there is not one name for each gate, or for a cell or a prior without the
+            other.
         TypeError: For arguments of another type.
-        OSError: Where the folder cannot be written.
+        OSError: If the folder cannot be written.
 
     Example:
         >>> def body(h, x):
@@ -147,7 +147,7 @@ def report(
         >>> xs = np.ones((50, 2), "f")
         >>> found = recur.report(body, np.zeros(2, "f"), xs, "folder")  # doctest: +SKIP
         >>> found.findings[3].sentence  # doctest: +SKIP
-        'The largest exponent is -0.1054 +- 0.0000 nats per step: a difference fades by ...'
+        'The largest exponent is -0.1054 +- 0.0000 nats per step: a difference shrinks by ...'
     """
     begin = time.perf_counter()
     say = say or (lambda _: None)
@@ -214,7 +214,7 @@ def report(
 
 
 def _opened(body: Body) -> tuple[Tree, Callable[[Tree], Body]]:
-    """Parameters, and the way from them to the body; none of a plain function."""
+    """Parameters, and a function from them to the body. A plain function has no parameters."""
     if isinstance(body, scan.Tied):
         return body.params, partial(scan.tied, body.cell)
     return (), lambda _: body
@@ -252,7 +252,7 @@ def _questions(
     S, lags = sizes.steps, np.array(measurements.input_lags(sizes.reach))
     late = jax.tree.map(lambda leaf: leaf[network.T - S :], xs)
     data = path.start, late
-    followed = (state, xs) if losses else data  # losses of theirs are of all steps
+    followed = (state, xs) if losses else data  # losses of the user cover all steps
     chosen = losses or measurements.random_losses(key, network.n, network.dtype)
     at = np.unique(np.linspace(0, S - 1, sizes.spectra).round().astype(int))
     before = jax.tree.map(
@@ -308,23 +308,26 @@ def _questions(
 
 
 def _cell_of(body: Body, cell: Recurrence | None, prior: Prior | None) -> Recurrence | None:
-    """The cell that theory is asked about. Raises ValueError where a part of it is missing."""
+    """The cell for the theory. Raises ValueError for a cell without a prior, or the reverse."""
     if prior is None:
         if cell is not None:
-            raise ValueError("a cell is for theory, which needs the prior of its first draw too")
+            raise ValueError(
+                "cell is only used for theory, which also needs prior, the prior of the initial "
+                "parameters; got cell without prior"
+            )
         return None
     if cell is None and isinstance(body, scan.Tied):
         return body.cell
     if cell is None:
         raise ValueError(
-            "theory needs the cell that this prior is of: give cell=..., or as the body "
-            "scan.tied(cell, params)"
+            "theory needs the cell of this prior, and the body is a plain function: pass cell=..., "
+            "or scan.tied(cell, params) as the body"
         )
     return cell
 
 
 def _described(body: Body, state: Tree, xs: Tree) -> Network:
-    """The sizes of what was handed over. Raises ValueError where it does not fit."""
+    """The sizes of the arguments. Raises ValueError if they do not fit."""
     _, start = flatten(body, state, xs)
     first = jax.tree.map(lambda leaf: leaf[0], xs)
     _require_finite("state", state)
@@ -335,14 +338,15 @@ def _described(body: Body, state: Tree, xs: Tree) -> Network:
 
 
 def _require_finite(name: str, tree: Tree) -> None:
-    """Raise ValueError for a number that is not finite, with its place."""
+    """Raise ValueError, with its position, for a number that is not finite."""
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             wrong = np.argwhere(~np.isfinite(np.asarray(leaf)))
             if len(wrong):
                 raise ValueError(
-                    f"{name} {expect.told(leaf)} holds {len(wrong)} numbers that are not finite, "
-                    f"the first at {tuple(wrong[0].tolist())}: leave out or fill in what is missing"
+                    f"{name} must be finite, but {len(wrong)} of the {np.size(leaf)} numbers in "
+                    f"{expect.told(leaf)} are not, the first at {tuple(wrong[0].tolist())}: remove "
+                    "or replace them"
                 )
 
 
@@ -351,24 +355,27 @@ def _require_gates(body: Body, state: Tree, xs: Tree, names: Sequence[str]) -> N
     if names:
         found = jax.eval_shape(partial(analysis.openness, body), state, xs)
         if len(found) != len(names):
-            raise ValueError(f"a step computes {len(found)} gates; got names {list(names)}")
+            raise ValueError(
+                f"gates must hold one name per gate: a step computes {len(found)}; got "
+                f"{list(names)}"
+            )
 
 
 def _held(x: Tree, xs: Tree) -> Tree:
-    """The input that is held. Raises ValueError unless it is one of xs."""
+    """The constant input. Raises ValueError unless it has the shapes of one step of xs."""
     if x is None:
         return jax.tree.map(_nothing, xs)
     first = jax.tree.map(lambda leaf: leaf[0], xs)
     if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, first):
         raise ValueError(
-            f"x is one input, which is held: {expect.told(first)}; got {expect.told(x)}"
+            f"x must be the input of one step, such as {expect.told(first)}; got {expect.told(x)}"
         )
     _require_finite("x", x)
     return x
 
 
 def _nothing(leaf: Any) -> Any:
-    """What is held of an array (T, ...): zeros, true for a mask, and the first of random keys."""
+    """The default constant input for xs (T, ...): zeros, true for a mask, the first random key."""
     if leaf.dtype == bool:
         return np.ones(leaf.shape[1:], bool)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -384,7 +391,7 @@ def _host(leaf: Any) -> Any:
 
 
 def arrays(results: Results) -> dict[str, np.ndarray]:
-    """All numbers by their names, such as exponents.error."""
+    """All numbers by name, such as exponents.error."""
     named = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(results)
@@ -402,7 +409,7 @@ def _summary(network: Network) -> str:
 
 
 def _call(body: Body, state: Tree, xs: Tree, folder: Any, **others: Any) -> str:
-    """The call as one could write it, with arrays by their shapes."""
+    """The call as code, with shapes in place of arrays."""
     named = getattr(body, "__qualname__", type(body).__name__)
     if isinstance(body, scan.Tied):
         ours = (f"cells.{name}" for name in cells.names() if cells.named(name) == body.cell)
@@ -413,7 +420,7 @@ def _call(body: Body, state: Tree, xs: Tree, folder: Any, **others: Any) -> str:
 
 
 def _versions() -> list[tuple[str, str]]:
-    """What it was made with."""
+    """The versions, the device and the date."""
     found = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:

@@ -19,20 +19,20 @@ from recur.reporting.sizes import Sizes
 from recur.tables import tabled
 from recur.theory import MeanField
 
-LAGS = 24  # of the inputs whose singular values are found, spread over all lags
-SLOW = 1e-3  # |F(s) - s| at a point that counts as slow, of the usual step along the data
-MANY = 8  # states that run forward, per start chosen among them
-FORWARD = 300  # steps for which half of the starts run without change of input
+LAGS = 24  # lags at which singular values are found, spread over all lags
+SLOW = 1e-3  # |F(s) - s| at a slow point, as a fraction of the median step along the data
+MANY = 8  # states that run forward, per start chosen from them
+FORWARD = 300  # steps for which these states run under constant input
 
 
 class Network(NamedTuple):
-    """What was handed over."""
+    """The sizes of the network and its data."""
 
     m: int  #: numbers in a state
     n: int  #: numbers in an output
     d: int  #: numbers in an input
     T: int  #: steps of data
-    dtype: str  #: of the state
+    dtype: str  #: the dtype of the state
 
 
 class Path(NamedTuple):
@@ -52,10 +52,10 @@ class Reach(NamedTuple):
 
 
 class Standstill(NamedTuple):
-    """Where the network stands still under a constant input."""
+    """Fixed and slow points under a constant input."""
 
     x: Tree  #: the input
-    starts: Tree  #: of the searches, leaves (B, ...)
+    starts: Tree  #: where the searches started, leaves (B, ...)
     found: analysis.Points  #: where each of them ended
     kept: analysis.Points  #: the distinct ones of these, slowest first
     about: analysis.Stability  #: their modes
@@ -70,9 +70,9 @@ class OneStep(NamedTuple):
 
 @tabled()
 class Results(NamedTuple):
-    """All that a report says, as numbers. None stands for what was left out."""
+    """All numbers of a report. A part that was left out is None."""
 
-    network: Network  #: what was handed over
+    network: Network  #: the sizes of the network and its data
     sizes: Sizes  #: how much of it was measured
     path: Path | None = None  #: the states along the data
     reach: Reach | None = None  #: how far back outputs see inputs
@@ -118,10 +118,11 @@ def standstill(
 ) -> tuple[Tree, analysis.Points, analysis.Stability]:
     """`count` starts, the points at which searches from them end, and the modes there.
 
-    A third of the starts are states to which the network has run forward from visited ones, which
-    leads to attractors: those of MANY times as many that are furthest from one another. A third lie
-    halfway between two visited states, near what parts attractors; and a third are Gaussian, of the
-    mean square of those visited, where the data has not led.
+    A third of the starts are states that the network reaches by running forward from visited
+    states, which leads to attractors. They are chosen from MANY times as many, to be far from each
+    other. A third lie halfway between two visited states, near the boundaries between attractors.
+    A third are Gaussian, with the mean square of the visited states, in places that the data does
+    not reach.
     """
     S = len(jax.tree.leaves(visited)[0])
     ahead, apart = -(-count // 3), -(-2 * count // 3)
@@ -147,7 +148,7 @@ def standstill(
 
 
 def spread(s: Array, count: int) -> Array:
-    """Which `count` of the points s (N, m) cover them: each is the furthest from all before it."""
+    """Indices of `count` points of s (N, m), each the furthest from all that come before it."""
 
     def one(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         nearest, last = carry
@@ -162,7 +163,7 @@ def spread(s: Array, count: int) -> Array:
 def apart(
     path: Path, x: Tree, found: tuple[Tree, analysis.Points, analysis.Stability]
 ) -> Standstill:
-    """Those of the points found that differ, and that are slow beside the steps along the data."""
+    """The distinct points that are fixed, or slow compared with the steps along the data."""
     starts, points, about = jax.tree.map(np.asarray, found)
     moved = [
         np.sum(np.diff(leaf, axis=0) ** 2, axis=tuple(range(1, leaf.ndim)))

@@ -1,16 +1,16 @@
-"""What a report did not measure, so that readers do not draw conclusions about it."""
+"""What a report did not measure, so that readers draw no conclusions about it."""
 
 from recur.reporting.measurements import Results
 
 
 def omissions(results: Results) -> list[str]:
-    """What the sizes have left out of the parts that were measured."""
+    """What was left out of the parts that were measured."""
     network, sizes = results.network, results.sizes
     T, S = network.T, sizes.steps
     if results.path is not None and results.path.overflow:
-        return ["all but the first answer: the network overflows"]
+        return ["everything but the first answer: the network overflows"]
     found = (
-        (T > S, results.path, f"all but the network itself: the first {T - S} of {T} steps"),
+        (T > S, results.path, f"all analyses: the first {T - S} of {T} steps"),
         (sizes.reach < T - 1, results.reach, f"reach of inputs: lags beyond {sizes.reach}"),
         (sizes.lags < T - 1, results.gradients, f"gradients: lags beyond {sizes.lags}"),
         (
@@ -26,8 +26,8 @@ def omissions(results: Results) -> list[str]:
         (
             True,
             results.standstill,
-            f"fixed points: what {sizes.starts} searches under one held input did not meet",
+            f"fixed points: those that {sizes.starts} searches under one input did not find",
         ),
-        (True, results.theory, "theory: weights that stay the same, which theory.tied describes"),
+        (True, results.theory, "theory: tied weights, which theory.tied describes"),
     )
     return [text for left_out, part, text in found if left_out and part is not None]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def open_folder(folder: str | os.PathLike) -> Path:
-    """The folder, made if need be. Raises OSError, with what to do, where that fails."""
+    """The folder, made if it does not exist. Raises OSError, with what to do, if that fails."""
     path = Path(folder)
     probe = path / f".{os.getpid()}.probe"
     try:
@@ -14,7 +14,7 @@ def open_folder(folder: str | os.PathLike) -> Path:
         probe.unlink()
     except OSError as error:
         raise type(error)(
-            f"a report is written into a folder, and {path} cannot be one "
-            f"({error.strerror or error}): name another"
+            f"a report needs a folder to write to, and {path} cannot be one "
+            f"({error.strerror or error}): name another folder"
         ) from error
     return path

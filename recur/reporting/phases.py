@@ -11,7 +11,7 @@ BEAT = 10.0  # seconds between two lines about the same phase
 
 @contextmanager
 def phase(label: str, say: Say) -> Iterator[None]:
-    """Say that work begins, every BEAT seconds that it goes on, and how long it took."""
+    """Say that work begins, every BEAT seconds that it is still running, and how long it took."""
     begin, over = time.perf_counter(), threading.Event()
 
     def line(word: str = "") -> None:

@@ -31,10 +31,10 @@ class Sizes(NamedTuple):
 def plan(T: int, m: int, n: int, seconds: float, step: float, qr: float) -> Sizes:
     """The sizes for T steps of a state of m numbers and an output of n.
 
-    `step` and `qr` are seconds: those of one step, and of one QR factorisation of an (m, m) matrix.
-    Every size grows with `seconds`, up to one that shows no more, and has a least one that is
-    measured however little time there is. Sizes in between are powers of two, so that a machine
-    that is a little faster the next time finds the programs that were compiled.
+    `step` and `qr` are the seconds of one step and of one QR factorisation of an (m, m) matrix.
+    Every size grows with `seconds`, between a minimum that is measured however little time there
+    is and a maximum beyond which more would show nothing new. Sizes in between are powers of two.
+    So small differences in speed do not change the sizes, and compiled programs can be used again.
     """
     compute, push = seconds / 2, PUSH * step
 

@@ -30,7 +30,7 @@ def exponents(results: Results) -> Table | None:
         f"Kaplan-Yorke dimension {number(float(found.dimension))}, entropy rate at most "
         f"{number(float(found.entropy))} nats per step."
     )
-    columns = ("direction", "nats per step", "standard error", "moved by rounding")
+    columns = ("direction", "nats per step", "standard error", "effect of rounding")
     return Table("Lyapunov exponents", columns, rows, note)
 
 
@@ -43,7 +43,7 @@ def reach(results: Results) -> Table | None:
         (int(lag), row[0], row[len(row) // 2], row[-1])
         for lag, row in zip(results.reach.lags, logs, strict=True)
     ]
-    columns = ("lag", "log largest", "log median", "log least")
+    columns = ("lag", "log largest", "log median", "log smallest")
     return Table("Singular values of dh_T/dx_{T-lag}, nats", columns, rows)
 
 
@@ -61,8 +61,8 @@ def points(results: Results) -> Table | None:
         longest = float(np.asarray(about.timescales)[i].max())
         rows.append((i + 1, kind, speed, stable, growing, longest))
     columns = ("point", "kind", "|F(s) - s|", "stability", "growing modes", "slowest mode")
-    note = "The slowest mode changes by a factor e in so many steps."
-    return Table("Points where it stands still", columns, rows, note)
+    note = "The slowest mode changes by a factor e in this many steps."
+    return Table("Fixed and slow points", columns, rows, note)
 
 
 def gates(results: Results, names: Sequence[str]) -> Table | None:
@@ -77,7 +77,7 @@ def gates(results: Results, names: Sequence[str]) -> Table | None:
 
 
 def theory(results: Results) -> Table | None:
-    """What theory says beside what was measured."""
+    """What theory predicts, beside what was measured."""
     if results.theory is None:
         return None
     found, error = results.theory, results.theory.error
@@ -92,14 +92,14 @@ def theory(results: Results) -> Table | None:
             measured = float(np.nanmean(np.square(results.one_step.values)))
         rows.append(("mean squared singular value", float(found.squares.mean), "", measured))
     note = (
-        "Weights redrawn at each step, infinite width, Gaussian inputs of the same mean square. "
-        "What training has changed is the difference to what was measured."
+        "Theory: weights redrawn at each step, infinite width, Gaussian inputs of the same mean "
+        "square. The difference from the measured numbers is mostly what training has changed."
     )
     return Table("Theory", ("number", "theory", "standard error", "measured"), rows, note)
 
 
 def tables(results: Results, names: Sequence[str] = ()) -> list[Table]:
-    """All tables there are numbers for."""
+    """All tables for which there are numbers."""
     each = (
         reach(results),
         exponents(results),
@@ -111,7 +111,7 @@ def tables(results: Results, names: Sequence[str] = ()) -> list[Table]:
 
 
 def number(value: Any) -> str:
-    """A number in four digits; words as they are."""
+    """A number to four digits; words stay as they are."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | np.integer):

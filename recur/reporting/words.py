@@ -13,17 +13,17 @@ from recur import analysis
 from recur.reporting.measurements import Results
 from recur.tables import tabled
 
-FAR = np.log(1000)  # nats below the largest at which an input no longer counts
+FAR = np.log(1000)  # an input this many nats below the largest no longer counts
 SHUT, OPEN = 0.05, 0.95  # a gate beyond these hardly moves
-STUCK = 0.9  # the share of units and steps from which a gate is stuck
-ALIKE = 2.0  # the ratio of the 90 % and the 10 % quantile of singular values that are alike
-FEWEST = 20  # steps: from one block each comes the standard error
-SLOW = 100.0  # steps: a mode that lasts longer is slow
+STUCK = 0.9  # a gate is stuck if at least this share of its values is
+ALIKE = 2.0  # singular values are alike if their 90 % and 10 % quantiles are within this ratio
+FEWEST = 20  # steps: the standard error needs this many blocks of one step or more
+SLOW = 100.0  # steps: a mode with a longer timescale is slow
 
 
 @tabled()
 class Finding(NamedTuple):
-    """One question, its answer in a word, and a sentence with the numbers."""
+    """A question, its answer in one or two words, and a sentence with the numbers."""
 
     question: str  #: what is asked
     word: str  #: the answer in a word
@@ -40,41 +40,41 @@ def stays_finite(results: Results) -> Finding | None:
         return Finding(
             question,
             "overflow",
-            f"After step {t} of {results.network.T} a number of the state or the output is not "
-            "finite. Nothing else was measured: scale the inputs or the weights down, or give the "
-            f"{t - 1} steps before.",
+            f"After step {t} of {results.network.T} a number in the state or the output is not "
+            "finite. Nothing else was measured: scale down the inputs or the weights, or pass only "
+            f"the first {t - 1} steps.",
         )
-    return Finding(question, "finite", f"At each of the {results.network.T} steps.")
+    return Finding(question, "finite", f"They are, at each of the {results.network.T} steps.")
 
 
 def reach_of_inputs(results: Results) -> Finding | None:
-    """The lag from which on no input counts."""
+    """The lag beyond which no input counts."""
     question = "How far back does the last output see its inputs?"
     if results.reach is None:
         return None
     lags, largest = np.asarray(results.reach.lags), np.asarray(results.reach.logs)[:, 0]
-    known = np.cumsum(np.isnan(largest)) == 0  # up to where rounding swamps, or steps are missing
+    known = np.cumsum(np.isnan(largest)) == 0  # up to where rounding hides it, or steps are missing
     if not known.any():
-        return Finding(question, "unknown", "Not even the derivative by the last input is known.")
+        return Finding(question, "unknown", "Not even the effect of the last input is known.")
     lags, largest = lags[known], largest[known]
     top = largest.max()
     if np.isneginf(top):
-        return Finding(question, "not at all", "The last output depends on no input measured.")
+        return Finding(question, "not at all", "The last output depends on none of these inputs.")
     seen = lags[largest >= top - FAR].max()
     at = f"{lags[largest.argmax()]}"
     if seen == lags[-1]:
         return Finding(
             question,
             "further",
-            f"Further than the {lags[-1]} steps measured: there the largest singular value of "
-            f"dh_T/dx is {times(largest[-1] - top)} of that at lag {at}, the greatest.",
+            f"It sees further than the {lags[-1]} steps measured. There, the largest singular "
+            f"value of dh_T/dx is {times(largest[-1] - top)} of its maximum, which is at lag {at}.",
         )
     first = lags[lags > seen].min()
     return Finding(
         question,
         f"{seen} steps",
         f"From lag {first} on, the largest singular value of dh_T/dx is less than a thousandth of "
-        f"that at lag {at}, the greatest.",
+        f"its maximum, which is at lag {at}.",
     )
 
 
@@ -86,7 +86,7 @@ def gradients(results: Results) -> Finding | None:
     word, rate = analysis.verdict(jnp.asarray(results.gradients))
     lags = results.gradients.shape[-1] - 1
     if word == "unknown":
-        return Finding(question, word, "At some steps not finite, or left out by a mask.")
+        return Finding(question, word, "At some steps they are not finite, or masked.")
     if np.isneginf(rate):
         return Finding(question, word, f"Within {lags} steps they become exactly zero.")
     tenfold = f", a factor of ten in {np.log(10) / abs(rate):.3g} steps" if rate else ""
@@ -101,7 +101,7 @@ def gradients(results: Results) -> Finding | None:
 
 def chaos(results: Results) -> Finding | None:
     """The sign of the largest Lyapunov exponent, with two standard errors and its rounding."""
-    question = "Do two nearby states come together, or part?"
+    question = "Do nearby states converge or diverge?"
     if results.exponents is None:
         return None
     largest, error, rounding = (
@@ -113,28 +113,28 @@ def chaos(results: Results) -> Finding | None:
         )
     )
     if largest == -np.inf:
-        return Finding(question, "come together", "Every difference dies out exactly.")
+        return Finding(question, "converge", "Every difference becomes exactly zero.")
     if not np.isfinite([largest, error, rounding]).all():
         return Finding(
             question,
             "unknown",
-            "The largest exponent or its error is not known: give more data.",
+            "The largest exponent or its error is not known: pass more data.",
         )
     margin = 2 * error + rounding
     numbers = f"The largest exponent is {largest:+.4f} +- {margin:.4f} nats per step"
     if abs(largest) <= margin:
         return Finding(
-            question, "undecided", f"{numbers}, so its sign is not known: more data would tell."
+            question, "undecided", f"{numbers}, so its sign is not known: pass more data."
         )
     if largest > 0:
         grows = f"a difference grows by a factor e in {1 / largest:.3g} steps"
         return Finding(
-            question, "part", f"{numbers}: {grows}. It is chaos if the states are bounded."
+            question, "diverge", f"{numbers}: {grows}. This is chaos if the states are bounded."
         )
     return Finding(
         question,
-        "come together",
-        f"{numbers}: a difference fades by a factor e in {-1 / largest:.3g} steps.",
+        "converge",
+        f"{numbers}: a difference shrinks by a factor e in {-1 / largest:.3g} steps.",
     )
 
 
@@ -146,7 +146,7 @@ def settled(results: Results) -> Finding | None:
     history = np.asarray(results.exponents.history)
     if len(history) < FEWEST:
         return Finding(
-            question, "no", f"Only {len(history)} steps were counted, of {FEWEST} or more needed."
+            question, "no", f"Only {len(history)} steps were counted; {FEWEST} are needed."
         )
     known = np.where(np.isnan(history[-1]), -np.inf, history[-1])
     largest = history[:, known.argmax()]
@@ -154,16 +154,16 @@ def settled(results: Results) -> Finding | None:
     error = float(np.asarray(results.exponents.error)[0])
     if not np.isfinite([middle, last, error]).all():
         return Finding(question, "unknown", "Too few steps for an estimate at half of them.")
-    numbers = f"at half of the {len(largest)} steps counted the largest was {middle:+.4f}"
-    numbers += f", at the end {last:+.4f} +- {2 * error:.4f}"
+    numbers = f"after half of the {len(largest)} steps counted the largest was {middle:+.4f}"
+    numbers += f", at the end it was {last:+.4f} +- {2 * error:.4f}"
     if abs(middle - last) <= 2 * error:
         return Finding(question, "yes", f"They have settled: {numbers}.")
-    return Finding(question, "no", f"They still drift: {numbers}. Give longer data.")
+    return Finding(question, "no", f"They still drift: {numbers}. Pass longer data.")
 
 
 def memories(results: Results) -> Finding | None:
-    """How many states the network can stay in while its input stands still."""
-    question = "Where does it stand still under a constant input?"
+    """How many states the network can stay in while its input is constant."""
+    question = "What are its fixed points under a constant input?"
     if results.standstill is None:
         return None
     kept, about = results.standstill.kept, results.standstill.about
@@ -172,7 +172,7 @@ def memories(results: Results) -> Finding | None:
     slow = int((~fixed).sum())
     if fixed.size == 0:
         return Finding(
-            question, "nowhere found", f"No search ended at a fixed or a slow point. {ended}."
+            question, "none found", f"No search ended at a fixed or a slow point. {ended}."
         )
     stable = np.asarray(about.stable)
     longest = np.asarray(about.timescales).max(axis=1)
@@ -182,8 +182,8 @@ def memories(results: Results) -> Finding | None:
         return Finding(
             question,
             "slow points",
-            f"{count}. Most states found are left slowly, or move back slowly: the slowest mode "
-            f"lasts {longest.max():.3g} steps. So a value can be held for about so long.",
+            f"{count}. Near most of these, states move away or come back slowly: the slowest mode "
+            f"lasts {longest.max():.3g} steps. So it can hold a value for about this long.",
         )
     if attractors > 1:
         return Finding(
@@ -193,16 +193,16 @@ def memories(results: Results) -> Finding | None:
         lasts = longest[fixed & stable].max()
         return Finding(
             question,
-            "one place",
-            f"{count}. All searches ended there, so it keeps nothing for long: the slowest mode "
-            f"fades by a factor e in {lasts:.3g} steps.",
+            "one stable point",
+            f"{count}. No other point was found, so it keeps nothing for long: the slowest mode "
+            f"shrinks by a factor e in {lasts:.3g} steps.",
         )
     if attractors == 1:
         return Finding(question, "one attractor", f"{count}. It can rest in one state only.")
     return Finding(
         question,
         "no attractor",
-        f"{count}. It keeps moving, or goes where no search went.",
+        f"{count}. It keeps moving, or settles where no search went.",
     )
 
 
@@ -218,10 +218,10 @@ def one_step(results: Results) -> Finding | None:
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     if high == 0:
         share = f"{np.mean(values == 0):.0%} of the singular values of a step are exactly 0"
-        return Finding(question, "they are lost", f"{share}: it keeps little of the state before.")
+        return Finding(question, "most are lost", f"{share}: it keeps little of the last state.")
     numbers = (
-        f"80 % of the singular values of a step lie between {low:.3g} and {high:.3g}, their median "
-        f"is {middle:.3g} and the largest {values.max():.3g}"
+        f"80 % of the singular values of a step lie between {low:.3g} and {high:.3g}; the median "
+        f"is {middle:.3g} and the largest is {values.max():.3g}"
     )
     if high <= ALIKE * low:
         return Finding(question, "alike", f"{numbers}.")
@@ -250,7 +250,7 @@ def gates(results: Results, names: Sequence[str] = ()) -> Finding | None:
 
 
 def theory(results: Results) -> Finding | None:
-    """Where the prior stands: ordered, critical or chaotic, for the length of the data."""
+    """Whether the prior is ordered, critical or chaotic, for the length of the data."""
     question = "Where does theory put the prior that it was drawn from?"
     if results.theory is None:
         return None
@@ -259,10 +259,10 @@ def theory(results: Results) -> Finding | None:
         for value in (results.theory.chi, results.theory.xi, results.theory.error.chi)
     )
     T = results.network.T
-    numbers = f"At infinite width a squared difference is multiplied by chi = {chi:.4g} a step"
+    numbers = f"At infinite width, a step multiplies a squared difference by chi = {chi:.4g}"
     if abs(chi - 1) <= 2 * error or abs(xi) >= T:
         return Finding(
-            question, "critical", f"{numbers}: as good as 1 over the {T} steps of the data."
+            question, "critical", f"{numbers}, which is close to 1 for the {T} steps of the data."
         )
     if chi > 1:
         return Finding(
@@ -271,7 +271,7 @@ def theory(results: Results) -> Finding | None:
     return Finding(
         question,
         "ordered",
-        f"{numbers}, so it fades by a factor e in xi = {xi:.3g} steps; the data has {T}.",
+        f"{numbers}, so it shrinks by a factor e in xi = {xi:.3g} steps; the data has {T}.",
     )
 
 
@@ -288,14 +288,14 @@ QUESTIONS: tuple[Callable[[Results], Finding | None], ...] = (
 
 
 def findings(results: Results, names: Sequence[str] = ()) -> list[Finding]:
-    """The answers to all questions that the numbers can answer, in words.
+    """The answers in words, to all questions for which there are numbers.
 
     Args:
         results: All numbers of a report.
-        names: Those of the gates; none where they have no names.
+        names: The names of the gates, if they have names.
 
     Returns:
-        The findings, in the order in which the page has them.
+        The findings, in the order of the page.
 
     Example:
         >>> from recur import reporting
@@ -312,7 +312,7 @@ def findings(results: Results, names: Sequence[str] = ()) -> list[Finding]:
 
 
 def gate_name(names: Sequence[str], i: int) -> str:
-    """What gate i is called."""
+    """The name of gate i."""
     return names[i] if i < len(names) else f"gate {i + 1}"
 
 
