@@ -67,7 +67,7 @@ def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = N
         cell: A recurrence.
         d: Inputs, 1 or more.
         n: Units, 1 or more.
-        prior: What parameters are drawn from; every field at work where None.
+        prior: What parameters are drawn from; every field at work if None.
 
     Returns:
         A report. `report.ok` says all, `print(report)` what is wrong.

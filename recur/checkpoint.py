@@ -31,23 +31,23 @@ from recur import expect
 from recur.core import Tree
 
 Named = dict[str, np.ndarray]  # the arrays of a pytree by their paths
-NOTHING = {"nothing": np.zeros(1, np.uint8)}  # written where there is no number
+NOTHING = {"nothing": np.zeros(1, np.uint8)}  # written if a tree has no numbers
 
 
 class Checkpoints:
-    """A folder of checkpoints by step, of which the newest `keep` stay.
+    """A folder of checkpoints by step, which keeps the newest `keep`.
 
-    A save is atomic and goes on in the background: a run killed in the middle of one finds the
-    checkpoint before it. Of the processes of one run, the first alone reads and writes, and tells
-    the others; two runs need two folders. `note` is the text that was saved with the checkpoint
+    A save is atomic and runs in the background. A run that is killed during a save finds the
+    previous checkpoint. If a run has several processes, only the first reads and writes, and tells
+    the others. Two runs need two folders. `note` is the text that was saved with the checkpoint
     that was restored.
 
     Args:
-        folder: Made where it does not exist.
-        keep: Checkpoints that stay, 1 or more.
+        folder: Made if it does not exist.
+        keep: Checkpoints to keep, 1 or more.
         seconds: Least time between two saves.
-        origin: What makes the checkpoints, such as {"seed": "0", "code": "0.1.0"}: each of them
-            carries it, and `restore` refuses one that names another value. None: nothing.
+        origin: What makes the checkpoints, such as {"seed": "0", "code": "0.1.0"}. It is saved with
+            each checkpoint, and `restore` refuses a checkpoint with another value. None: nothing.
 
     Raises:
         ValueError: keep or seconds is out of range.
@@ -73,11 +73,13 @@ class Checkpoints:
         expect.integer("keep", keep)
         expect.number(0)("seconds", seconds)
         if keep < 1:
-            raise ValueError(f"keep is a number of checkpoints, 1 or more; got {keep}")
+            raise ValueError(f"keep must be a number of checkpoints, 1 or more; got {keep}")
         self._folder, self._seconds = Path(folder).absolute(), seconds
         self._origin, self.note = dict(origin or {}), ""
         self._last, self._step = -np.inf, 0  # the time of a save, and its step
-        self._late: tuple[int, dict[str, Tree], str] | None = None  # came too soon after the last
+        self._late: tuple[int, dict[str, Tree], str] | None = (
+            None  # came too soon after the last save
+        )
         self._manager = None
         if jax.process_index() == 0:
             with self._explained():
@@ -86,14 +88,14 @@ class Checkpoints:
     def save(self, step: int, tree: Tree, note: str = "") -> None:
         """Save a pytree of arrays (PRNG keys too) under a step, if the last save is old enough.
 
-        One that came too soon is saved after all if it was the last of a block that ends well, or
-        the last before a restore. The arrays are copied, so they may change or be donated while
-        they are written. A step that was just saved is not saved again.
+        A save that came too soon is written after all if it was the last of a block that ends
+        without an error, or the last before a restore. The arrays are copied, so they may change or
+        be donated while they are written. A step that was just saved is not saved again.
 
         Args:
-            step: Counted from 1, newer than all that were saved.
+            step: Counted from 1, and newer than all saved steps.
             tree: A pytree of arrays; Flax modules too.
-            note: A text beside it.
+            note: A text to save with it.
 
         Raises:
             WriteError: This save, or the one before it, could not be written.
@@ -123,12 +125,12 @@ class Checkpoints:
             )
         if not new:
             raise ValueError(
-                f"step {step} is not newer than the checkpoints of {self._folder}: restore the "
-                "last of them and go on from there, or clear them first"
+                f"step {step} must be newer than the checkpoints of {self._folder}: restore the "
+                "last one and continue from there, or clear them first"
             )
 
     def _settle(self) -> None:
-        """Write what came too soon, and wait for what is being written."""
+        """Write a save that came too soon, and wait until everything is written."""
         if self._manager is None:
             return
         try:
@@ -140,9 +142,9 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def restore(self, like: Tree) -> tuple[int, Tree]:
-        """The newest checkpoint that is whole.
+        """The newest checkpoint that is intact.
 
-        One that is damaged is put aside with a RuntimeWarning that names it.
+        A damaged checkpoint is renamed, with a RuntimeWarning that names it.
 
         Args:
             like: A tree with the structure, shapes and dtypes that were saved.
@@ -184,7 +186,7 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Save what was left for the end, and wait for what is still being written."""
+        """Save what came too soon, and wait until everything is written."""
         if self._manager is not None:
             try:
                 if kind is None:
@@ -195,18 +197,18 @@ class Checkpoints:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what an error in writing means; Orbax has no error of its own for it."""
+        """Explain an error in writing, since Orbax has no error of its own for it."""
         try:
             yield
         except Exception as error:
             cause = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise WriteError(
-                f"a checkpoint could not be written to {self._folder}. Those before it are whole: "
+                f"a checkpoint could not be written to {self._folder}. Earlier ones are intact: "
                 f"free space or fix the cause, then resume. ({cause})"
             ) from error
 
     def _newest(self, like: Named) -> tuple[int, Named]:
-        """Step and arrays of the newest whole checkpoint; those newer than it are put aside."""
+        """Step and arrays of the newest intact checkpoint; damaged newer ones are renamed."""
         assert self._manager is not None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -218,22 +220,22 @@ class Checkpoints:
                     (self._folder / str(step)).rename(aside)
                     self._manager.reload()
                 warnings.warn(
-                    f"the checkpoint of step {step} in {self._folder} is damaged and was put aside "
-                    f"as {aside.name}; the one before it is taken ({damage})",
+                    f"the checkpoint of step {step} in {self._folder} is damaged and was renamed "
+                    f"to {aside.name}; the one before it is used ({damage})",
                     RuntimeWarning,
                     stacklevel=3,
                 )
         return 0, like
 
     def _read(self, step: int, like: Named) -> Named:
-        """The arrays of one checkpoint. Raises Damaged, and Mismatch where they differ."""
+        """The arrays of one checkpoint. Raises Damaged, and Mismatch if they differ."""
         assert self._manager is not None
         try:
             about = _unsealed(self._manager.metadata(step).custom_metadata)
             kinds, sums, origin = about["arrays"], about["sums"], about["origin"]
             same = about["step"] == step
         except Exception as error:  # Orbax has no error of its own for what it cannot read
-            raise Damaged("it does not say what it holds") from error
+            raise Damaged("its description cannot be read") from error
         if not same:
             raise Damaged(f"it was saved as step {about['step']}")
         asked = _describe(like)
@@ -249,7 +251,7 @@ class Checkpoints:
         if differ:
             raise Mismatch(
                 f"the checkpoint of step {step} in {self._folder} was made with another "
-                "configuration; remove that folder or run without resuming. They differ in\n"
+                "configuration; remove that folder or run without resuming. The differences are\n"
                 + "\n".join(differ)
             )
         try:
@@ -257,16 +259,16 @@ class Checkpoints:
             raw = self._manager.restore(step, args=filled)
             raw = {name: raw[name] if leaf.size else leaf for name, leaf in like.items()}
         except Exception as error:
-            raise Damaged(f"{type(error).__name__} in reading") from error
+            raise Damaged(f"{type(error).__name__} while reading") from error
         wrong = [name for name, leaf in raw.items() if _sum(leaf) != sums[name]]
         if wrong:
-            raise Damaged(f"other numbers than were saved in {', '.join(wrong)}")
+            raise Damaged(f"the numbers in {', '.join(wrong)} are not those that were saved")
         self.note = about["note"]
         return raw  # in the order of `like`, which is that of all processes
 
 
 class WriteError(OSError):
-    """A checkpoint could not be written; those before it are whole."""
+    """A checkpoint could not be written; earlier ones are intact."""
 
 
 class Mismatch(ValueError):
@@ -278,25 +280,29 @@ class Damaged(Exception):
 
 
 def _whole(step: int) -> int:
-    """A step as Python's int. Raises TypeError and ValueError for what counts nothing."""
+    """A step as a Python int. Raises TypeError and ValueError for anything else."""
     try:
         number = None if isinstance(step, bool | np.bool_) else operator.index(step)
     except TypeError:
         number = None
     if number is None:
-        raise TypeError(f"a step is an integer, 1 or more; got {step!r}, a {type(step).__name__}")
+        raise TypeError(
+            f"a step must be an integer, 1 or more; got {step!r}, a {type(step).__name__}"
+        )
     if number < 1:
-        raise ValueError(f"steps are counted from 1, and 0 is the beginning; got {number}")
+        raise ValueError(
+            f"a step must be 1 or more, since 0 is the state before the first step; got {number}"
+        )
     return number
 
 
 def _deleted(tree: Tree) -> bool:
-    """Whether arrays of it were given to a later computation to overwrite."""
+    """Whether some of its arrays were donated to a later computation."""
     return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(tree))
 
 
 def _remove(path: Path) -> None:
-    """Delete a folder, a file or a link, whichever it is, if it is."""
+    """Delete a folder, a file or a link, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -304,20 +310,20 @@ def _remove(path: Path) -> None:
 
 
 def _sealed(about: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself, as text with a checksum."""
+    """The description of a checkpoint, as text with a checksum."""
     text = json.dumps(about)
     return {"about": text, "sum": zlib.crc32(text.encode())}
 
 
 def _unsealed(sealed: dict[str, Any]) -> dict[str, Any]:
-    """What was sealed. Raises Damaged where the checksum is another one."""
+    """The description. Raises Damaged if its checksum does not fit."""
     if zlib.crc32(sealed["about"].encode()) != sealed["sum"]:
-        raise Damaged("what it says of itself has changed")
+        raise Damaged("its description has changed")
     return json.loads(sealed["about"])
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    """Orbax's own, for this process alone."""
+    """The manager of Orbax, for this process only."""
     folder.mkdir(parents=True, exist_ok=True)
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     return ocp.CheckpointManager(
@@ -334,7 +340,7 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 
 def _broadcast(step: int, raw: Named) -> tuple[int, Named]:
-    """What the first process has, to all of them; as bytes, which keep every dtype."""
+    """Send what the first process has to all processes, as bytes, which keep every dtype."""
     arrays = [np.array(step, np.int64), *raw.values()]
     flat = np.frombuffer(b"".join(leaf.tobytes() for leaf in arrays), np.uint8)
     flat = np.asarray(multihost_utils.broadcast_one_to_all(flat))
@@ -353,7 +359,7 @@ def _is_key(leaf: Tree) -> bool:
 def _named(tree: Tree) -> dict[str, Tree]:
     """The arrays of any pytree (Flax modules too) by their paths, in order.
 
-    A path is written a.b.0. Where two are written alike, both are written in full, ['a']['b'][0].
+    A path is written a.b.0. If two would look the same, both are written in full, ['a']['b'][0].
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     short = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
@@ -364,47 +370,47 @@ def _named(tree: Tree) -> dict[str, Tree]:
     }
     if len(named) < len(leaves):
         raise ValueError(
-            "each array needs a path of its own to be saved by; rename the keys of "
-            f"{sorted(name for name, count in times.items() if count > 1)}"
+            "each array must have its own path in a checkpoint; rename the keys of "
+            f"{sorted((name for name, count in times.items() if count > 1))}"
         )
     return named
 
 
 def _raw(tree: Tree) -> dict[str, Tree]:
-    """By path, PRNG keys as the integers they are. Raises TypeError for what has no numbers."""
+    """Arrays by path, with PRNG keys as integers. Raises TypeError for other kinds of array."""
     raw = {}
     for name, leaf in _named(tree).items():
         raw[name] = jax.random.key_data(leaf) if _is_key(leaf) else leaf
         if isinstance(leaf, jax.core.Tracer):
-            raise TypeError(f"{name} is traced: save and restore outside of jit, grad and vmap")
+            raise TypeError(f"{name} is traced: call save and restore outside jit, grad and vmap")
         dtype = getattr(raw[name], "dtype", None) or np.asarray(leaf).dtype
         if not _is_saved(dtype):
             raise TypeError(
-                f"arrays of numbers and of bool are saved; got {dtype} in {name}: leave it out, "
-                "or turn it into numbers"
+                f"a checkpoint can hold arrays of numbers and of bool; got {dtype} in {name}: "
+                "leave it out, or turn it into numbers"
             )
     return raw
 
 
 def _is_saved(dtype: np.dtype) -> bool:
-    """Whether Orbax writes such numbers: all of JAX and NumPy but for those of 128 bits a part."""
+    """Whether Orbax writes this dtype: all of JAX and NumPy, except 128 bits per part."""
     number = jax.dtypes.issubdtype(dtype, np.number) or dtype == np.bool_
     return number and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
 
 
 def _native(leaf: Tree) -> np.ndarray:
-    """A copy for NumPy, in this machine's order of bytes."""
+    """A NumPy copy, in the byte order of this machine."""
     array = np.array(leaf)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _unchanging(leaf: Tree) -> Tree:
-    """The leaf, or a copy where it may be written to."""
+    """The leaf, or a copy if it may be overwritten."""
     return np.copy(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _like(leaf: Tree, saved: np.ndarray) -> Tree:
-    """A saved array as what the leaf is: a key, an array of JAX or of NumPy."""
+    """A saved array in the form of the leaf: a key, a JAX array or a NumPy array."""
     if _is_key(leaf):
         return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array):
@@ -417,10 +423,10 @@ def _describe(arrays: Named) -> dict[str, str]:
 
 
 def _filled(arrays: Named) -> Named:
-    """Those that have numbers: Orbax refuses the others, which their shapes and dtypes describe."""
+    """The arrays that are not empty. Orbax refuses empty ones, which shape and dtype describe."""
     return {name: leaf for name, leaf in arrays.items() if leaf.size}
 
 
 def _sum(array: np.ndarray) -> int:
-    """A checksum: what Orbax writes has none of its own."""
+    """A checksum, since Orbax writes none."""
     return zlib.crc32(array.tobytes())

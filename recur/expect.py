@@ -68,20 +68,22 @@ def key(name: str, value: Any) -> None:
     dtype, shape = getattr(value, "dtype", None), np.shape(value) if _is_array(value) else None
     new = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not new and not (dtype == np.uint32 and shape is not None and len(shape) == 1):
-        raise TypeError(f"{name} is a random key, such as jax.random.key(0); got {told(value)}")
+        raise TypeError(
+            f"{name} must be a random key, such as jax.random.key(0); got {told(value)}"
+        )
 
 
 def function(name: str, value: Any) -> None:
     """Anything that can be called."""
     if not callable(value):
-        raise TypeError(f"{name} is a function; got {told(value)}")
+        raise TypeError(f"{name} must be a function; got {told(value)}")
 
 
 def integer(name: str, value: Any) -> None:
     """An integer of Python, NumPy or JAX."""
     whole = hasattr(value, "__index__") and np.ndim(value) == 0
     if not whole or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is an integer, got {told(value)}")
+        raise TypeError(f"{name} must be an integer; got {told(value)}")
 
 
 def count(least: int) -> Check:
@@ -90,7 +92,7 @@ def count(least: int) -> Check:
     def check(name: str, value: Any) -> None:
         integer(name, value)
         if not isinstance(value, jax.core.Tracer) and value < least:
-            raise ValueError(f"{name} is an integer, {least} or more; got {value}")
+            raise ValueError(f"{name} must be an integer, {least} or more; got {value}")
 
     return check
 
@@ -104,13 +106,13 @@ def number(low: float = -math.inf, high: float = math.inf, open: bool = False) -
     def check(name: str, value: Any) -> None:
         _require_real(name, value)
         if np.shape(value) != ():
-            raise TypeError(f"{name} is one number; got {told(value)}")
+            raise TypeError(f"{name} must be one number; got {told(value)}")
         if isinstance(value, jax.core.Tracer):
             return
         x = float(value)
         within = low < x < high if open else low <= x <= high
         if not (within and math.isfinite(x)):
-            raise ValueError(f"{name} is a finite number{wanted.format(name)}; got {value}")
+            raise ValueError(f"{name} must be a finite number{wanted.format(name)}; got {value}")
 
     return check
 
@@ -124,53 +126,55 @@ def scalar(name: str, value: Any) -> None:
     """One real number, which may be traced, and any number."""
     _require_real(name, value)
     if np.size(value) != 1:
-        raise TypeError(f"{name} is one number; got {told(value)}")
+        raise TypeError(f"{name} must be one number; got {told(value)}")
 
 
 def numeric(name: str, value: Any) -> None:
     """Numbers or booleans: what can be an array."""
     if _dtype(value) is None:
-        raise TypeError(f"{name} is an array of numbers or booleans; got {told(value)}")
+        raise TypeError(f"{name} must be an array of numbers or booleans; got {told(value)}")
 
 
 def floats(name: str, value: Any) -> None:
     """An array of floating-point numbers with an axis or more, and an entry."""
     numbers(name, value)
     if not jnp.issubdtype(_dtype(value), jnp.floating):
-        raise TypeError(f"{name} holds floating-point numbers; got {told(value)}")
+        raise TypeError(f"{name} must hold floating-point numbers; got {told(value)}")
 
 
 def numbers(name: str, value: Any) -> None:
     """An array of real numbers with an axis or more, and an entry."""
     _require_real(name, value)
     if not _is_array(value) or value.ndim == 0 or 0 in value.shape:
-        raise TypeError(f"{name} is an array with an axis or more, none empty; got {told(value)}")
+        raise TypeError(
+            f"{name} must be an array with at least one axis and one entry; got {told(value)}"
+        )
 
 
 def booleans(name: str, value: Any) -> None:
     """A boolean, or an array of them."""
     if not jnp.issubdtype(_dtype(value) or float, jnp.bool_):
-        raise TypeError(f"{name} holds booleans; got {told(value)}")
+        raise TypeError(f"{name} must hold booleans; got {told(value)}")
 
 
 def tree(name: str, value: Any) -> None:
     """A pytree of numbers and arrays, which may be empty."""
     if any(_dtype(leaf) is None for leaf in jax.tree.leaves(value)):
-        raise TypeError(f"{name} is a pytree of arrays; got {told(value)}")
+        raise TypeError(f"{name} must be a pytree of arrays; got {told(value)}")
 
 
 def timed(name: str, value: Any) -> None:
     """Arrays with a first axis, time."""
     arrays(name, value)
     if () in [np.shape(leaf) for leaf in jax.tree.leaves(value)]:
-        raise ValueError(f"{name} has arrays (T, ...), time first; got {told(value)}")
+        raise ValueError(f"{name} must hold arrays (T, ...), with time first; got {told(value)}")
 
 
 def arrays(name: str, value: Any) -> None:
     """A pytree with an array or more; what else is in it are numbers or None."""
     leaves = jax.tree.leaves(value)
     if not leaves or any(_dtype(leaf) is None for leaf in leaves):
-        raise TypeError(f"{name} is an array, or a pytree of arrays; got {told(value)}")
+        raise TypeError(f"{name} must be an array, or a pytree of arrays; got {told(value)}")
 
 
 def one_of(*known: Any) -> Check:
@@ -178,7 +182,9 @@ def one_of(*known: Any) -> Check:
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, type(known[0])) or value not in known:
-            raise ValueError(f"{name} is one of {', '.join(map(repr, known))}; got {told(value)}")
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, known))}; got {told(value)}"
+            )
 
     return check
 
@@ -189,7 +195,7 @@ def instance(*kinds: type) -> Check:
     def check(name: str, value: Any) -> None:
         if not isinstance(value, kinds):
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{name} is a {wanted}; got {told(value)}")
+            raise TypeError(f"{name} must be of type {wanted}; got {told(value)}")
 
     return check
 
@@ -214,4 +220,4 @@ def _require_real(name: str, value: Any) -> None:
     if dtype is None or not (
         jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
     ):
-        raise TypeError(f"{name} holds real numbers; got {told(value)}")
+        raise TypeError(f"{name} must hold real numbers; got {told(value)}")

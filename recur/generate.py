@@ -34,14 +34,14 @@ Feed = Callable[[Array, Array], Array]  # (key, h) -> the proposed next input
 def scheduled(
     key: Array, body: Body, feed: Feed, state: Tree, xs: Array, teacher: Array
 ) -> tuple[Tree, Array, Array]:
-    """Run a body on the true input where the teacher speaks, and on its own proposal elsewhere.
+    """Run a body on the true input where `teacher` is True, and on its own proposal elsewhere.
 
-    The first input is always the true one. Derivatives pass through `feed`; put `lax.stop_gradient`
-    there to stop them. For derivatives on Explicit axes of a mesh, JAX asks that the parameters are
-    on it, too. Bengio et al. 2015, arXiv:1506.03099.
+    The first input is always the true one. Derivatives pass through `feed`; use `lax.stop_gradient`
+    there to stop them. For derivatives on Explicit axes of a mesh, JAX requires that the parameters
+    are on it, too. Bengio et al. 2015, arXiv:1506.03099.
 
     Args:
-        key: Split into one a step for `feed`.
+        key: Split into one key per step for `feed`.
         body: One step, (state, x) -> (state, h).
         feed: (key, h) -> the next input; readout, sample and embedding in one.
         state: The state before the first step.
@@ -71,15 +71,15 @@ def scheduled(
     teacher = jnp.asarray(teacher)
     if teacher.dtype != bool or teacher.shape not in (xs.shape[:1], xs.shape[:-1]):
         raise ValueError(
-            f"teacher is boolean, of shape (T,) = {xs.shape[:1]} or (T, ...batch) = "
+            f"teacher must be boolean, of shape (T,) = {xs.shape[:1]} or (T, ...batch) = "
             f"{xs.shape[:-1]}; got {describe(teacher)}"
         )
     _, h = jax.eval_shape(body, state, xs[0])
     proposal = jax.eval_shape(feed, key, h)
     if describe(proposal) != describe(xs[0]):
         raise ValueError(
-            f"feed gives {describe(proposal)} from an output {describe(h)}, but the next input is "
-            f"{describe(xs[0])}: feed is readout, sample and embedding in one"
+            f"feed must map an output {describe(h)} to the next input {describe(xs[0])}; it "
+            f"returned {describe(proposal)}. feed is readout, sampling and embedding in one"
         )
 
     like_xs = placement(xs, state)
@@ -102,10 +102,10 @@ def free_running(
 ) -> tuple[Tree, Array, Array]:
     """Run a body on its own proposals from a first input.
 
-    Go on by feeding back the final state and the last proposal.
+    To continue, pass the final state and the last proposal.
 
     Args:
-        key: Split into one a step for `feed`.
+        key: Split into one key per step for `feed`.
         body: One step, (state, x) -> (state, h).
         feed: (key, h) -> the next input; readout, sample and embedding in one.
         state: The state before the first step.
@@ -129,7 +129,7 @@ def free_running(
         [0. 1. 2. 3.]
     """
     if steps < 1:
-        raise ValueError(f"steps is a number of outputs, 1 or more; got {steps}")
+        raise ValueError(f"steps must be a number of outputs, 1 or more; got {steps}")
     xs = jnp.broadcast_to(x, (steps, *x.shape))  # only the first entry is read
     return scheduled(key, body, feed, state, xs, jnp.zeros(steps, bool))
 
@@ -157,5 +157,7 @@ def inverse_sigmoid(update: ArrayLike, k: float) -> Array:
         [0.909 0.5   0.   ]
     """
     if k < 1:
-        raise ValueError(f"the inverse sigmoid decay takes k >= 1, larger is slower; got {k}")
+        raise ValueError(
+            f"the inverse sigmoid decay needs k >= 1 (a larger k decays more slowly); got {k}"
+        )
     return jax.nn.sigmoid(jnp.log(k) - jnp.asarray(update, float) / k)

@@ -35,10 +35,10 @@ class Batch(NamedTuple):
 
 @tabled()
 class Baseline(NamedTuple):
-    """What the best answer reaches that knows which step it is, and nothing of the inputs."""
+    """The score of the best answer that knows the step and nothing about the inputs."""
 
-    loss: float  #: that of `loss`, nats for classes, mean squared error for numbers
-    accuracy: float | None  #: share of right answers; None where they are numbers
+    loss: float  #: as in `loss`; nats for classes, mean squared error for numbers
+    accuracy: float | None  #: share of right answers; None if the answers are numbers
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def loss(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
     """The mean loss over the K asked steps and the batch.
 
     Args:
-        outputs: Logits or numbers (K, B, k), those of the last K steps: `outputs[-len(targets):]`.
+        outputs: Logits or numbers (K, B, k) of the last K steps: `outputs[-len(targets):]`.
         targets: Classes (K, B), integers, or numbers (K, B, k).
 
     Returns:
@@ -90,10 +90,10 @@ def loss(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
 
 @expect.arguments(outputs=expect.floats, targets=expect.numbers)
 def accuracy(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
-    """The share of answers whose largest logit is that of the wanted class.
+    """The share of answers whose largest logit belongs to the right class.
 
     Args:
-        outputs: Logits (K, B, k), those of the last K steps.
+        outputs: Logits (K, B, k) of the last K steps.
         targets: Classes (K, B), integers.
 
     Returns:
@@ -111,14 +111,16 @@ def accuracy(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
         0.5
     """
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise ValueError(f"accuracy is of classes; these targets are {targets.dtype}: take loss")
+        raise ValueError(
+            f"accuracy needs targets that are classes; these are {targets.dtype}: use loss"
+        )
     valid = _valid(outputs, targets) & ~jnp.isnan(outputs).any(axis=-1)
     right = (outputs.argmax(-1) == targets.astype(int)).astype(outputs.dtype)
     return scan.or_nan(valid, right).mean()
 
 
 def _valid(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
-    """Which targets are classes of the outputs. Raises ValueError where they do not fit."""
+    """Which targets are classes of the outputs. Raises ValueError if they do not fit."""
     _check(outputs, targets.shape)
     scan.require_index("targets", targets, outputs.shape[-1], "classes")
     return scan.inside(targets, outputs.shape[-1])
@@ -127,8 +129,8 @@ def _valid(outputs: Array | np.ndarray, targets: Array | np.ndarray) -> Array:
 def _check(outputs: Array | np.ndarray, shape: tuple[int, ...], k: int | None = None) -> None:
     if outputs.shape[:-1] != shape or k not in (None, outputs.shape[-1]):
         raise ValueError(
-            f"outputs {outputs.shape} do not fit these targets, which take {(*shape, k or 'k')}: "
-            "pass those of the last K steps, outputs[-len(targets):]"
+            f"outputs must be {(*shape, k or 'k')} for these targets; got {outputs.shape}: pass "
+            "those of the last K steps, outputs[-len(targets):]"
         )
 
 
@@ -137,7 +139,7 @@ def _check(outputs: Array | np.ndarray, shape: tuple[int, ...], k: int | None = 
 
 @expect.arguments(T=whole, symbols=whole, length=whole)
 def copy(T: int, symbols: int = 8, length: int = 10) -> Task:
-    """`length` symbols, T - 1 blanks, a cue, `length` blanks; then to be said again, in order.
+    """`length` symbols, T - 1 blanks, a cue, `length` blanks: repeat the symbols, in order.
 
     Asked at each of the T + 2 length steps; before the end the answer is blank. Baseline: the
     blanks are known, length ln(symbols) / (T + 2 length). Hochreiter and Schmidhuber 1997, Neural
@@ -193,7 +195,10 @@ def memorisation(T: int, symbols: int = 2, length: int = 5) -> Task:
 def _recall(T: int, symbols: int, length: int, cue: int) -> Task:
     scan.require_integers(T=T, symbols=symbols, length=length)
     if min(T, symbols - 1, length) < 1:
-        raise ValueError(f"needs T, length >= 1 and symbols >= 2, got {T}, {length} and {symbols}")
+        raise ValueError(
+            f"T and length must be 1 or more, and symbols 2 or more; got {T}, {length} and "
+            f"{symbols}"
+        )
     steps, known = T + 2 * length, T + length + length / symbols
     baseline = Baseline(length * log(symbols) / steps, known / steps)
     return Task(Given(_sample_recall, T, symbols, length, cue), symbols + 2, symbols + 1, baseline)
@@ -231,7 +236,9 @@ def random_permutation(T: int, symbols: int = 100) -> Task:
     """
     scan.require_integers(T=T, symbols=symbols)
     if T < 2 or symbols < 3:
-        raise ValueError(f"needs T >= 2 and symbols >= 3, got T={T} and symbols={symbols}")
+        raise ValueError(
+            f"T must be 2 or more, and symbols 3 or more; got T={T} and symbols={symbols}"
+        )
     return Task(Given(_sample_permutation, T, symbols), symbols, symbols, Baseline(log(2), 1 / 2))
 
 
@@ -392,7 +399,9 @@ def _places(key: Array, batch: int, windows: Windows) -> Array:
 def _require_tenths(T: int) -> None:
     scan.require_integers(T=T)
     if T < 10:
-        raise ValueError(f"this task places its signals by tenths of T, so T >= 10; got T={T}")
+        raise ValueError(
+            f"this task places its signals by tenths of T, so T must be 10 or more; got T={T}"
+        )
 
 
 # --- to be held ----------------------------------------------------------------------------------
@@ -424,7 +433,7 @@ def flip_flop(T: int, bits: int = 3, pulses: float = 0.2) -> Task:
     """
     scan.require_integers(T=T, bits=bits)
     if min(T, bits) < 1:
-        raise ValueError(f"needs T, bits >= 1; got {T} and {bits}")
+        raise ValueError(f"T and bits must be 1 or more; got {T} and {bits}")
     return Task(Given(_sample_flip_flop, T, bits, float(pulses)), bits, bits, Baseline(1.0, None))
 
 
@@ -441,8 +450,7 @@ def integrator(T: int) -> Task:
     """Numbers N(0, 1/T): what is the sum of those so far?
 
     Asked at each of the T steps, where the answer has variance t / T. Baseline: the mean of these,
-    (T + 1) / 2T. A network that solves it has states to stand still in along a line, one for each
-    sum.
+    (T + 1) / 2T. A network that solves it has fixed points along a line, one for each sum.
 
     Args:
         T: Steps, 1 or more.
@@ -460,7 +468,7 @@ def integrator(T: int) -> Task:
     """
     scan.require_integers(T=T)
     if T < 1:
-        raise ValueError(f"needs one step or more, got T={T}")
+        raise ValueError(f"T must be 1 or more; got T={T}")
     return Task(Given(_sample_integrator, T), 1, 1, Baseline((T + 1) / (2 * T), None))
 
 
@@ -515,7 +523,7 @@ def unrolled(
         labels: (N,) integers, 0 .. classes - 1.
         pixels: Pixels of a step, which divides those of an image.
         classes: How many there are.
-        order: The P pixels as they are read, 0 .. P - 1; as they stand where None.
+        order: The P pixels as they are read, 0 .. P - 1; as they stand if None.
 
     Returns:
         The task, of `pixels` inputs.
@@ -590,7 +598,7 @@ def pad(key: Array, images: Array, T: int, noise: float) -> Array:
     """
     scan.require_integers(T=T)
     if T < 1:
-        raise ValueError(f"the image itself takes a step, so T >= 1; got T={T}")
+        raise ValueError(f"the image itself takes a step, so T must be 1 or more; got T={T}")
     flat = images.reshape(1, len(images), -1)
     return jnp.concatenate(
         [flat, noise * jax.random.normal(key, (T - 1, *flat.shape[1:]), flat.dtype)]
@@ -604,7 +612,7 @@ def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
     Args:
         images: (B, ...) of P pixels.
         pixels: Pixels of a step, which divides P.
-        order: The pixels as they are read, 0 .. P - 1; as they stand where None.
+        order: The pixels as they are read, 0 .. P - 1; as they stand if None.
 
     Returns:
         (P / pixels, B, pixels); NaN for a traced order out of range.
@@ -622,12 +630,13 @@ def unroll(images: Array, pixels: int, order: Array | None = None) -> Array:
     scan.require_integers(pixels=pixels)
     flat = images.reshape(len(images), -1)
     if pixels < 1 or flat.shape[1] % pixels:
-        raise ValueError(f"pixels must divide the {flat.shape[1]} of an image, got {pixels}")
+        raise ValueError(f"pixels must divide the {flat.shape[1]} pixels of an image; got {pixels}")
     if order is not None:
         scan.require_index("order", order, flat.shape[1], "pixels")
         if np.shape(order) != flat.shape[1:]:
             raise ValueError(
-                f"order has one entry a pixel, ({flat.shape[1]},); got {scan.describe(order)}"
+                f"order must have one entry per pixel, ({flat.shape[1]},); got "
+                f"{scan.describe(order)}"
             )
         valid = scan.inside(order, flat.shape[1])
         flat = scan.or_nan(valid, jnp.asarray(flat).T[jnp.where(valid, order, 0)]).T
@@ -641,7 +650,9 @@ def _labelled(
     scan.require_integers(classes=classes)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"one label an image: got images {images.shape}, labels {labels.shape}")
+        raise ValueError(
+            f"there must be one label per image; got images {images.shape}, labels {labels.shape}"
+        )
     scan.require_index("labels", labels, classes, "classes")
     jax.eval_shape(lambda: read(jax.random.key(0), images[:1]))  # its errors
     share = np.bincount(labels) / len(labels)

@@ -566,7 +566,11 @@ def test_bad_states_and_inputs_are_refused_when_traced(function):
         (array(4), array(0, 3), r"T = 0"),
         (array(2), array(T, 3), r"cell.start gives a state float32\[4\]"),
         (array(4, dtype=int), array(T, 3), r"floating point and of one dtype; got int32\[4\]"),
-        (array(4, dtype=jnp.bfloat16), array(T, 3), r"takes float32 or float64.*got bfloat16\[4\]"),
+        (
+            array(4, dtype=jnp.bfloat16),
+            array(T, 3),
+            r"must be float32 or float64; got bfloat16\[4\]",
+        ),
         (
             (array(4), array(4, dtype=jnp.float16)),
             array(T, 3),
@@ -580,7 +584,7 @@ def test_bad_states_and_inputs_are_refused_when_traced(function):
 @pytest.mark.parametrize("lags", [[], [-1], [0, T]])
 def test_lags_must_lie_within_the_sequence(lags):
     body, state, xs = network(cells.gru.cell, 3, 4)
-    with pytest.raises(ValueError, match=r"within 0 .. T-1 = 4, got \["):
+    with pytest.raises(ValueError, match=r"within 0 .. T-1 = 4; got \["):
         analysis.input_output(body, state, xs, lags)
 
 
@@ -592,7 +596,9 @@ def test_lags_are_integers():
         return jax.eval_shape(lambda xs: analysis.input_output(body, state, xs, lags), xs)
 
     for lags in ([1.5], "12", 2, [True], np.array([0.0, 2.0]), ["1"], None):
-        with pytest.raises(TypeError, match=r"lags is an integer|lags is a list of integers"):
+        with pytest.raises(
+            TypeError, match=r"lags must be an integer|lags must be a list of integers"
+        ):
             traced(lags)
     for lags in (range(2), np.array([0, 3]), (np.int64(1), 2)):
         assert traced(lags).shape == (2, 3)
@@ -612,7 +618,7 @@ def test_gradients_need_an_output_that_is_part_of_the_state():
         return state, 2 * h
 
     with pytest.raises(
-        ValueError, match=r"not part of its new state.*put the readout into the loss"
+        ValueError, match=r"must be part of its new state.*put the readout into the loss"
     ):
         analysis.gradient_norms(jnp.sum, readout, state, xs)
 

@@ -243,20 +243,22 @@ def test_bad_starts_are_refused():
         return jax.ShapeDtypeStruct(shape, np.float32)
 
     for function, states, x, message in (
-        (points_of, array(), array(1), r"B starts on the leading axis.*\[\(\)\]"),
+        (points_of, array(), array(1), r"B starts on its first axis.*\[\(\)\]"),
         (stability, (array(3, 2), array(4, 2)), array(1), r"\[\(3, 2\), \(4, 2\)\]"),
         (points_of, array(4, 2), array(3), r"take inputs with d = 1, got d = 3"),
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(partial(function, body), states, x)
     for numbers in ({"descent": 2.0}, {"newton": "3"}, {"newton": True}):
-        with pytest.raises(TypeError, match="is an integer, got"):
+        with pytest.raises(TypeError, match="must be an integer; got"):
             analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)
     for numbers in ({"descent": -1}, {"forward": -1}, {"rate": 0.0}, {"rate": np.nan}):
-        with pytest.raises(ValueError, match="numbers of steps, 0 or more, and rate > 0"):
+        with pytest.raises(
+            ValueError, match="numbers of steps, 0 or more, and rate must be above 0"
+        ):
             analysis.fixed_points(body, np.zeros((1, 2)), np.zeros(1), **numbers)
     for dt in (0, -1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="dt is the length of a step"):
+        with pytest.raises(ValueError, match="dt must be the length of a step"):
             analysis.stability(body, np.zeros((1, 2)), np.zeros(1), dt)
     with pytest.raises(ValueError, match=r"no distance: take them from analysis\.fixed_points"):
         _ = analysis.Points(np.zeros((1, 2)), np.zeros(1)).fixed
@@ -371,7 +373,7 @@ def test_each_start_may_have_its_own_input(x64):
     same = points._replace(states=np.ones((4, 1)))
     assert len(analysis.distinct(same).speed) == 3
     assert len(analysis.distinct(same._replace(inputs=None)).speed) == 1
-    with pytest.raises(ValueError, match=r"an input for each of the 4 states.*got float64\[3,1\]"):
+    with pytest.raises(ValueError, match=r"one input for each of the 4 states.*got float64\[3,1\]"):
         analysis.fixed_points(body, starts, xs[:3], x_per_state=True)
 
 

@@ -167,17 +167,19 @@ def test_bad_arguments_are_refused():
         jax.eval_shape(lambda xs: analysis.gradient_map(losses, body, state, xs, lags), xs)
 
     for lags in (-1, T):
-        with pytest.raises(ValueError, match=rf"furthest lag, within 0 .. T-1 = 5, got {lags}"):
+        with pytest.raises(
+            ValueError, match=rf"furthest lag and must be within 0 .. T-1 = 5; got {lags}"
+        ):
             traced(losses, body, lags)
     for lags in (1.5, True, "1", [1]):
-        with pytest.raises(TypeError, match=r"lags is an integer, got"):
+        with pytest.raises(TypeError, match=r"lags must be an integer; got"):
             traced(losses, body, lags)
     traced(losses, body, np.int32(2))
-    with pytest.raises(ValueError, match=r"within 0 .. 1, got \[50\]"):
+    with pytest.raises(ValueError, match=r"within 0 .. 1; got \[50\]"):
         analysis.quantiles(np.zeros((T, 2)), [50])
-    with pytest.raises(ValueError, match=r"one loss a step, \(6,\), but it returned \(\)"):
+    with pytest.raises(ValueError, match=r"one loss per step, \(6,\); it returned \(\)"):
         traced(jnp.sum, body, 2)
-    with pytest.raises(ValueError, match=r"not part of its new state"):
+    with pytest.raises(ValueError, match=r"must be part of its new state"):
         traced(losses, lambda s, x: (s, 2 * s), 2)
-    with pytest.raises(ValueError, match=r"rate needs two lags or more, got 1"):
+    with pytest.raises(ValueError, match=r"rate needs at least two lags; got 1"):
         analysis.verdict(np.zeros((T, 1)))

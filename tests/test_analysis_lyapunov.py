@@ -813,11 +813,11 @@ def test_batches_by_vmap(every, x64):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, r"state of size m = 4: 1 <= k <= 4, got k = 0"),
-        ({"k": 5}, r"1 <= k <= 4, got k = 5"),
-        ({"discard": 6}, r"discard leaves some of the T = 6 steps: 0 .. 5, got 6"),
-        ({"discard": -1}, r"0 .. 5, got -1"),
-        ({"every": 0}, r"every is a number of steps, 1 or more, got 0"),
+        ({"k": 0}, r"within 1 .. 4, the size m of the state; got k = 0"),
+        ({"k": 5}, r"the size m of the state; got k = 5"),
+        ({"discard": 6}, r"discard must be within 0 .. 5, to leave some of the T = 6 steps; got 6"),
+        ({"discard": -1}, r"0 .. 5, .*; got -1"),
+        ({"every": 0}, r"every must be a number of steps, 1 or more; got 0"),
     ],
 )
 def test_sizes_out_of_range_are_refused(arguments, message):

@@ -94,9 +94,9 @@ def test_what_cannot_be_done_is_said():
     with pytest.raises(ValueError, match=r"1 <= products <= m = 6 .* got products = 7"):
         traced(analysis.singular_density, products=7)
     for wrong in (2.0, True, "2"):
-        with pytest.raises(TypeError, match=rf"^k is an integer, got {wrong!r}"):
+        with pytest.raises(TypeError, match=rf"^k must be an integer; got {wrong!r}"):
             traced(analysis.top_log_singular_values, wrong)
-        with pytest.raises(TypeError, match="products is an integer"):
+        with pytest.raises(TypeError, match="products must be an integer"):
             traced(analysis.singular_density, products=wrong)
 
 

@@ -301,7 +301,7 @@ def test_every_analysis_takes_a_number_of_steps():
         (-2, "got -2"),
         (3, "d = 2, got d = 0"),
         (True, "xs"),
-        (2.0, "xs holds Python numbers"),
+        (2.0, "it holds Python numbers"),
     ],
 )
 def test_what_is_no_number_of_steps_is_refused(xs, message):
@@ -364,7 +364,10 @@ def test_exponents_of_a_batch_are_those_of_each(x64):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: analysis.batched(analysis.fixed_points), "an analysis that follows a trajectory"),
+        (
+            lambda: analysis.batched(analysis.fixed_points),
+            "an analysis that follows one trajectory",
+        ),
         (
             lambda: analysis.batched(analysis.log_gain)(
                 jax.random.key(0), body, np.zeros((B, N)), np.zeros((T, B, D))

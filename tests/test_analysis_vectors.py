@@ -108,10 +108,10 @@ def test_a_lag_outside_the_sequence_is_refused():
         jax.eval_shape(lambda xs: analysis.input_directions(body, state, xs, lag), xs)
 
     for lag in (-1, T):
-        with pytest.raises(ValueError, match=rf"within 0 .. T-1 = 4, got {lag}"):
+        with pytest.raises(ValueError, match=rf"within 0 .. T-1 = 4; got {lag}"):
             traced(jax.ShapeDtypeStruct((T, 2), np.float32), lag)
     for lag in (1.5, True, "1", None):
-        with pytest.raises(TypeError, match=rf"lag is an integer, got {lag!r}"):
+        with pytest.raises(TypeError, match=rf"lag must be an integer; got {lag!r}"):
             traced(jax.ShapeDtypeStruct((T, 2), np.float32), lag)
     traced(jax.ShapeDtypeStruct((T, 2), np.float32), np.int64(1))
     with pytest.raises(ValueError, match="embed symbols first"):

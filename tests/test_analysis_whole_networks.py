@@ -186,10 +186,10 @@ def test_a_network_without_steps_has_no_exponents():
     [
         (lambda xs: xs[:3], np.ones((T, D), "f"), 2, [0], "3 outputs for 6 inputs"),
         (lambda xs: xs, np.ones((T, D), "f"), T, [0], r"0 \.\. 5; got 6"),
-        (lambda xs: xs, np.ones((T, D), "f"), 0, [T], r"\+-5, got \[6\]"),
+        (lambda xs: xs, np.ones((T, D), "f"), 0, [T], r"\+-5; got \[6\]"),
         (lambda xs: (xs, xs), np.ones((T, D), "f"), 0, [0], r"one floating-point array.*\[1\]"),
-        (lambda xs: xs @ xs, np.ones((T, D), "f"), 0, [0], "does not take xs"),
-        (lambda xs: xs, jnp.ones((T, D), jnp.bfloat16), 0, [0], "float64, but xs holds bfloat16"),
+        (lambda xs: xs @ xs, np.ones((T, D), "f"), 0, [0], "does not accept xs"),
+        (lambda xs: xs, jnp.ones((T, D), jnp.bfloat16), 0, [0], "float64; xs holds bfloat16"),
         (lambda xs: xs, (np.ones((T, D), "f"),) * 2, 0, [0], "one array of inputs"),
     ],
 )

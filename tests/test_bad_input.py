@@ -158,7 +158,7 @@ WORDS = (
     "returned",
     "comes out",
     "outputs ",
-    "feed gives",
+    "feed must map",
     "own error",
     "not finite",
     "Stacked takes",

@@ -553,9 +553,9 @@ def test_plan_says_what_runs(caplog):
     with caplog.at_level("DEBUG", "recur.scan"):
         jax.eval_shape(lambda: scan.run(cell, params, xs[:5]))
     assert "5 steps of state float32[2,4]: Plan(engine='scan', chunk=5, ahead=False" in caplog.text
-    with pytest.raises(ValueError, match="engine is one of auto, scan, chunked; got 'fast'"):
+    with pytest.raises(ValueError, match="engine must be one of auto, scan, chunked; got 'fast'"):
         scan.plan(cells.gru.cell, xs, engine="fast")
-    with pytest.raises(ValueError, match="memory is one of mix, states, chunks, sqrt"):
+    with pytest.raises(ValueError, match="memory must be one of mix, states, chunks, sqrt"):
         jax.eval_shape(lambda: scan.run(cell, params, xs, memory="all"))
-    with pytest.raises(ValueError, match="structure of a Unitwise cell, and this is not one"):
+    with pytest.raises(ValueError, match="structure of a Unitwise cell, and this cell is not one"):
         scan.plan(cells.gru.reset_before, xs, engine="chunked")

@@ -105,7 +105,7 @@ def test_what_needs_a_number_of_steps_says_so():
         refused(name, function, params, start, xs)
     for xs in (symbolic(T, D), symbolic(40, B, D)):
         chunked = partial(scan.run, GRU, engine="chunked")
-        refused("cuts a sequence by its numbers.*symbolic sizes", chunked, params, xs)
+        refused("needs the length of a sequence as a number.*symbolic sizes", chunked, params, xs)
         assert scan.plan(GRU, xs, memory="sqrt") == scan.Plan("scan", 1, False, 1, False)
     hs = jax.eval_shape(partial(scan.run, GRU), params, symbolic(T, D), symbolic(B, N))[1]
     assert hs.shape == (T, B, N)  # states that share inputs

@@ -81,17 +81,17 @@ def test_from_nnx_takes_what_users_hold_and_says_which_part_it_wants():
         (bilstm, r"a Bidirectional with cells in it: .* backward_rnn.cell or forward_rnn.cell"),
         (nnx.state(module), r"nnx.merge\(graphdef, state\) gives it; got a State"),
         (filled(lambda: nnx.Linear(2, 2, rngs=nnx.Rngs(0))), "got a Linear with no cell in it"),
-        ({"kernel": XS}, "the parameters of an nnx cell are the module itself; got a dict"),
+        ({"kernel": XS}, "the parameters of an nnx cell must be the module itself; got a dict"),
     ):
         with pytest.raises(TypeError, match=message):
             jax.eval_shape(lambda p: scan.run(cell, p, XS)[1], wrong)
     for wrong, message in (
         (nnx.RNN, r"class of a cell, such as nnx.LSTMCell; got RNN"),
         (nnx.Linear, r"got Linear, which has no initialize_carry"),
-        (ours, r"take module.cell, with module.values"),
-        (nn.LSTMCell, "from_linen takes"),
-        (nn.LSTMCell(3), "from_linen takes"),
-        (None, "make is a function; got None"),
+        (ours, r"use module.cell, with module.values"),
+        (nn.LSTMCell, "use from_linen"),
+        (nn.LSTMCell(3), "use from_linen"),
+        (None, "make must be a function; got None"),
     ):
         with pytest.raises(TypeError, match=message):
             from_nnx(wrong)
@@ -113,15 +113,15 @@ def test_from_linen_takes_what_users_hold_and_says_which_part_it_wants():
     other = cell_parameters(from_linen(nn.SimpleCell(N)))["params"]
     one, two = {"enc": around, "out": other}, {"GRUCell_0": params, "GRUCell_1": params}
     for wrong, message in (
-        ({"params": one}, r"GRUCell, hn, hr, .*got enc, out. Hand over params\['enc'\]\['cell'\]"),
-        (two, r"Hand over params\['GRUCell_0'\] or params\['GRUCell_1'\]"),
+        ({"params": one}, r"GRUCell, hn, hr, .*got enc, out. Pass params\['enc'\]\['cell'\]"),
+        (two, r"Pass params\['GRUCell_0'\] or params\['GRUCell_1'\]"),
         (other, r"iz; got h, i\."),
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(lambda p: cell.step(p, np.zeros(N, "f"), XS[0, 0]), wrong)
     for wrong, message in (
-        (nn.GRUCell, r"module is a cell, GRUCell\(features=n\); got its class"),
-        (nnx.GRUCell, "from_nnx takes"),
+        (nn.GRUCell, r"module must be an instance of a cell, GRUCell\(features=n\); got the class"),
+        (nnx.GRUCell, "use from_nnx"),
         (nn.Dense(3), r"linen cell, such as nn.LSTMCell\(n\), .*got Dense"),
     ):
         with pytest.raises(TypeError, match=message):
@@ -139,7 +139,7 @@ def test_a_linen_cell_is_a_recur_cell(make):
         return scan.run(cell, params, xs)[1], expected
 
     np.testing.assert_allclose(*both(cell_parameters(cell), XS), atol=1e-6)
-    with pytest.raises(ValueError, match=r"has 5 features, got n = 6"):
+    with pytest.raises(ValueError, match=r"must be 5, the number of features .*; got n = 6"):
         cell.init(KEY, Prior(), 3, 6)
 
 
@@ -230,5 +230,5 @@ def test_a_classifier_is_a_pytree_that_vmap_and_grad_take_whole():
 
 def test_a_learned_start_needs_a_place_to_learn():
     cell = learned_start(cells.gru.cell)
-    with pytest.raises(ValueError, match="take NnxCell, or pass initial_carry"):
+    with pytest.raises(ValueError, match="use NnxCell, or pass initial_carry"):
         jax.eval_shape(nn.RNN(LinenCell(cell, N), time_major=True).init, KEY, XS)

@@ -142,7 +142,7 @@ def test_inverse_sigmoid():
     [
         (
             lambda: scheduled(KEY, BODY, linear, START, XS, np.ones(T, np.float32)),
-            r"teacher is boolean, of shape \(T,\) = \(6,\) or .* \(6, 4\); got float32\[6\]",
+            r"teacher must be boolean, of shape \(T,\) = \(6,\) or .* \(6, 4\); got float32\[6\]",
         ),
         (
             lambda: scheduled(KEY, BODY, linear, START, XS, np.ones((BATCH, T), bool)),
@@ -150,14 +150,14 @@ def test_inverse_sigmoid():
         ),
         (
             lambda: scheduled(KEY, BODY, lambda key, h: h, START, XS, np.ones(T, bool)),
-            r"feed gives float32\[4,5\] .* next input is float32\[4,3\]: feed is readout",
+            r"next input float32\[4,3\]; it returned float32\[4,5\]. feed is readout",
         ),
         (
             lambda: free_running(KEY, BODY, linear, START, XS[0, :, :2], T),
             r"inputs with d = 3, got d = 2",
         ),
         (lambda: free_running(KEY, BODY, linear, START, XS[0], 0), r"1 or more; got 0"),
-        (lambda: inverse_sigmoid(3, 0.5), r"k >= 1, larger is slower; got 0.5"),
+        (lambda: inverse_sigmoid(3, 0.5), r"k >= 1 .*decays more slowly\); got 0.5"),
     ],
 )
 def test_bad_input(call, message):

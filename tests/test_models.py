@@ -388,14 +388,14 @@ def test_ctc_refuses_targets_longer_than_inputs():
             jax.eval_shape(lambda logits: ctc(logits, *arguments), logits)
 
     repeat = np.array([[1, 1], [2, 1], [1, 2]])  # takes a blank
-    refused(r"sequence 1 has 3 steps, but its labels need 4, one each", repeat)
+    refused(r"sequence 1 has 3 steps, but its labels need 4: one for each label", repeat)
     two = np.array([[1, 1], [2, 2]])
     refused(r"sequence 1 has 1 steps, but its labels need 2", two, np.array([3, 1]))
-    refused(r"labels has shape \(2,\).*batch axes \(2,\)", np.array([1, 2]))
-    refused(r"lengths has shape \(3,\).*batch axes, \(2,\)", two, None, np.array([1, 2, 1]))
+    refused(r"batch axes \(2,\); got \(2,\)", np.array([1, 2]))
+    refused(r"batch axes, \(2,\), .*; got \(3,\)", two, None, np.array([1, 2, 1]))
     refused(r"labels holds 6 at \(0, 1\).* 6 classes are numbered 0 .. 5", np.array([[1, 6]]))
-    refused(r"labels holds 0, which is the blank", np.array([[1, 0]]))
-    refused(r"blank=-1 is one of the 6 classes", np.array([[1, 2]]), None, None, -1)
+    refused(r"labels must not hold the blank, 0", np.array([[1, 0]]))
+    refused(r"blank must be one of the 6 classes of .*; got -1", np.array([[1, 2]]), None, None, -1)
 
 
 def by_paths(p, blank):
@@ -481,9 +481,9 @@ def test_ctc_decodes_what_brute_force_does():
         with pytest.raises(ValueError, match=message):
             traced(lambda: ctc_decode(logits[:, 0], *arguments, **options))
 
-    refused(r"blank=3 is one of the 3 classes", blank=3)
-    refused(r"lengths has shape \(3,\).*\(6,\)", np.array([1, 2, 3]))
-    refused(r"one prefix or more; got beams=0", beams=0)
+    refused(r"blank must be one of the 3 classes of .*; got 3", blank=3)
+    refused(r"lengths must have .*\(6,\).*; got \(3,\)", np.array([1, 2, 3]))
+    refused(r"beams must be 1 or more, .*; got 0", beams=0)
 
 
 def test_the_edit_distance_is_that_of_the_recursion():
@@ -503,7 +503,7 @@ def test_the_edit_distance_is_that_of_the_recursion():
     np.testing.assert_allclose(rate, sum(expected) / n.sum(), rtol=1e-6)
     with pytest.raises(ValueError, match=r"same sequences; got shapes \(5, 8\) and \(4, 7\)"):
         traced(edit_distance, a, b[:, 1:])
-    with pytest.raises(ValueError, match=r"answers holds float"):
+    with pytest.raises(ValueError, match=r"answers must hold integers, .*; got float"):
         traced(edit_distance, a / 2, b)
 
 
@@ -625,10 +625,10 @@ def test_beam_search_finds_what_a_list_of_all_beginnings_does(name):
 def test_a_beam_search_refuses_what_it_cannot_do():
     model = filled(Generator, GRU, D, K, D, N)
     for arguments, message in (
-        ((0, 2, 1), "one step and one beam, or more; got 0 and 2"),
+        ((0, 2, 1), "at least one step and one beam; got 0 and 2"),
         ((3, 0, 1), "got 3 and 0"),
-        ((3, 2, K), "end=6 is one of the 6 symbols, 0 .. 5"),
-        ((3, 2, -1), "end=-1"),
+        ((3, 2, K), "end must be one of the 6 symbols, 0 .. 5; got 6"),
+        ((3, 2, -1), "end must be .*; got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             traced(model.beam_search, XS[0], *arguments)
@@ -664,14 +664,14 @@ def test_a_text_goes_on_from_its_prompt():
 def test_a_text_that_cannot_go_on_says_why():
     model = filled(LanguageModel, GRU, K, D, N)
     for message, prompt, *how in (
-        ("a prompt has one symbol or more", SYMBOLS[:0], 3),
+        ("a prompt must have at least one symbol", SYMBOLS[:0], 3),
         (r"prompt holds 6 at \(1,\)", np.array([0, K]), 3),
-        ("a temperature is above 0, and greedy is the limit; got 0", SYMBOLS, 3, 0),
+        ("temperature must be above 0; got 0", SYMBOLS, 3, 0),
         ("above 0.*got -1.0", SYMBOLS, 3, -1.0),
         ("above 0.*got nan", SYMBOLS, 3, np.nan),
-        ("one or more; got top_k=0", SYMBOLS, 3, 1.0, 0),
-        ("there are 6 symbols to draw from; got top_k=7", SYMBOLS, 3, 1.0, 7),
-        ("steps is a number of outputs, 1 or more; got 0", SYMBOLS, 0),
+        ("top_k must be 1 or more; got top_k=0", SYMBOLS, 3, 1.0, 0),
+        ("top_k must be at most 6, .*; got top_k=7", SYMBOLS, 3, 1.0, 7),
+        ("steps must be a number of outputs, 1 or more; got 0", SYMBOLS, 0),
     ):
         with pytest.raises(ValueError, match=message):
             traced(lambda prompt=prompt, how=how: model.generate(KEY, prompt, *how))
@@ -690,7 +690,7 @@ def test_the_logits_of_a_jordan_tagger_are_those_of_what_it_feeds_back():
 
     np.testing.assert_allclose(*both(model, XS), **CLOSE)
     with pytest.raises(
-        ValueError, match=r"logits \(4,\), and 6 tags take \(6,\).*outputs\(cell, 6"
+        ValueError, match=r"\(6,\) logits for 6 tags; it gives \(4,\).*outputs\(cell, 6"
     ):
         traced(lambda: Tagger(jordan.softmax, D, N, K, read=jordan.logits, rngs=rngs()))
 
@@ -937,32 +937,42 @@ def test_bad_inputs_say_what_to_do():
         lambda: Autoencoder(BOTH, K, D, N, rngs=rngs()),
         lambda: HierarchicalAutoencoder(BOTH, K, D, N, rngs=rngs()),
     ):
-        refused(r"a Bidirectional cell has read what is to come", make)
+        refused(r"a Bidirectional cell also reads what is to come", make)
 
     def coder():
         return Autoencoder(GRU, K, D, N, rngs=rngs())
 
     refused(
-        r"symbols holds float32; pass integers, 0 .. 5 for 6 symbols", lambda: coder()(XS[..., 0])
+        r"symbols must hold integers, 0 .. 5 for 6 symbols; got float32",
+        lambda: coder()(XS[..., 0]),
     )
-    refused(r"lengths lie between 0 and T = 5; got 6 to 6", lambda: coder()(SYMBOLS, np.full(B, 6)))
-    refused(r"source holds float32", lambda: READERS["attention"](rngs=rngs())(XS[..., 0], SYMBOLS))
-    refused(r"targets holds float32", lambda: coder().decoder(XS[0], XS[..., 0]))
     refused(
-        r'combine is "recurrence" or "sum"; got \'mean\'',
+        r"lengths must be within 0 .. T = 5; got 6 to 6", lambda: coder()(SYMBOLS, np.full(B, 6))
+    )
+    refused(
+        r"source must hold integers, .*; got float32",
+        lambda: READERS["attention"](rngs=rngs())(XS[..., 0], SYMBOLS),
+    )
+    refused(
+        r"targets must hold integers, .*; got float32", lambda: coder().decoder(XS[0], XS[..., 0])
+    )
+    refused(
+        r'combine must be "recurrence" or "sum"; got \'mean\'',
         lambda: HierarchicalAutoencoder(GRU, K, D, N, combine="mean", rngs=rngs()),
     )
     refused(
-        r"words are \(S, W, ...\).*got shape \(5,\)",
+        r"words must be \(S, W, ...\).*got shape \(5,\)",
         lambda: HierarchicalAutoencoder(GRU, K, D, N, rngs=rngs())(SYMBOLS[:, 0]),
     )
     logits = np.zeros((T, B, K), np.float32)
-    with pytest.raises(ValueError, match=r"labels has shape \(5,\), one label a step .* \(5, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"labels must hold one label per step .* \(5, 4\); got shape \(5,\)"
+    ):
         cross_entropy(logits, SYMBOLS[:, 0])
-    with pytest.raises(ValueError, match=r"labels holds float32"):
+    with pytest.raises(ValueError, match=r"labels must hold integers, .*; got float32"):
         cross_entropy(logits, XS[..., 0])
     table, features = np.zeros((K, D), np.float32), np.zeros((T, B, D), np.float32)
-    with pytest.raises(ValueError, match=r"one sample or more; got 0"):
+    with pytest.raises(ValueError, match=r"samples must be 1 or more, .*; got 0"):
         sampled_cross_entropy(KEY, features, table, SYMBOLS, np.zeros(K, np.float32), 0)
-    with pytest.raises(ValueError, match=r"log_q has shape \(2,\).* 6 symbols is \(6,\)"):
+    with pytest.raises(ValueError, match=r"log_q must hold .* 6 symbols, \(6,\); got shape \(2,\)"):
         sampled_cross_entropy(KEY, features, table, SYMBOLS, np.zeros(2, np.float32), 3)

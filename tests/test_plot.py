@@ -151,7 +151,7 @@ def test_steps_are_seconds_where_dt_says_how_many():
         assert "steps" not in seconds.get_ylabel()
         np.testing.assert_allclose(seconds.dataLim.intervalx, 0.02 * steps.dataLim.intervalx)
         for bad in (0, -1.0, "1", np.inf):
-            with pytest.raises(ValueError, match="dt is the length of a step"):
+            with pytest.raises(ValueError, match="dt must be the length of a step"):
                 picture(seconds, dt=bad)
     ax = Figure().add_subplot()
     assert plot.lyapunov(spectrum(), ax, dt=0.02).get_ylabel() == "exponent (nats per s)"
@@ -284,7 +284,7 @@ def test_eigenvalues_lie_where_they_are(ax):
     assert ax.texts[0].get_text() == "0.02"  # on the circle of one step
     assert notes(ax)[0] == f"slowest: {0.02 / -np.log(0.9):.3g} s"
     assert "1 NaN" in notes(ax)[1]
-    with pytest.raises(ValueError, match=r"steps of 0\.02, not of dt = None: give both"):
+    with pytest.raises(ValueError, match=r"dt = 0\.02, and this plot has dt = None: give both"):
         plot.eigenvalues(about, ax)
 
 
@@ -385,7 +385,7 @@ def test_gates_along_time_are_those_of_the_network(ax):
     np.testing.assert_array_equal(t, np.arange(1, T + 1))
     np.testing.assert_allclose(y, np.median(np.asarray(found[1], float), axis=1))
     assert {line.get_linestyle() for line in ax.lines} == {"-", "--", "-."}  # told apart in grey
-    with pytest.raises(ValueError, match="no logistic sigmoid"):
+    with pytest.raises(ValueError, match="openness reads logistic sigmoids"):
         analysis.openness(lambda h, x: (h + x, h), np.zeros(2, "f"), xs)
 
 
@@ -454,32 +454,32 @@ def test_an_unknown_name_is_an_attribute_error():
 
 BAD = {
     "lags": (lambda: plot.input_output(np.zeros((3, 2)), range(4)), r"\(\.\.\., 4, k\)"),
-    "no values": (lambda: plot.input_output(np.zeros((0, 2)), []), "is not empty"),
-    "a number": (lambda: plot.gradient_norms(1.0), r"has the shape \(\.\.\., T\)"),
-    "words": (lambda: plot.gradient_norms(["a"]), "holds real numbers"),
+    "no values": (lambda: plot.input_output(np.zeros((0, 2)), []), "without empty axes"),
+    "a number": (lambda: plot.gradient_norms(1.0), r"must have the shape \(\.\.\., T\)"),
+    "words": (lambda: plot.gradient_norms(["a"]), "must hold real numbers"),
     "a vector as a map": (lambda: plot.gradient_map(np.zeros(3)), r"\.\.\., T, lags \+ 1"),
-    "logs alone": (lambda: plot.singular_values(np.zeros(3)), "details returned; got ndarray"),
+    "logs alone": (lambda: plot.singular_values(np.zeros(3)), "details; got ndarray"),
     "rounding": (
         lambda: plot.singular_values(analysis.SingularValues(np.zeros(3), np.zeros(2))),
-        r"got logs \(3,\) and rounding \(2,\)",
+        r"got \(3,\) and \(2,\)",
     ),
-    "logs of steps": (lambda: plot.one_step_spectra(-np.ones((2, 3))), "these go down to -1"),
+    "logs of steps": (lambda: plot.one_step_spectra(-np.ones((2, 3))), "the least is -1"),
     "a step": (lambda: plot.one_step_spectra(np.ones(3)), r"\.\.\., T, m"),
-    "exponents alone": (lambda: plot.lyapunov(np.zeros(3)), "lyapunov_details returned; got nd"),
-    "eigenvalues alone": (lambda: plot.eigenvalues(np.zeros(3)), "analysis.stability returned"),
-    "x of a band": (lambda: plot.band(range(3), np.zeros((2, 4))), "x has 3"),
-    "q of a band": (lambda: plot.band(range(4), np.zeros(4), q=(0.9, 0.5, 0.1)), "that rise"),
-    "names of gates": (lambda: plot.gates([np.zeros((3, 2))], ["a", "b"]), "one name a gate"),
+    "exponents alone": (lambda: plot.lyapunov(np.zeros(3)), "lyapunov_details; got nd"),
+    "eigenvalues alone": (lambda: plot.eigenvalues(np.zeros(3)), "result of analysis.stability"),
+    "x of a band": (lambda: plot.band(range(3), np.zeros((2, 4))), "and 3 points"),
+    "q of a band": (lambda: plot.band(range(4), np.zeros(4), q=(0.9, 0.5, 0.1)), "that increase"),
+    "names of gates": (lambda: plot.gates([np.zeros((3, 2))], ["a", "b"]), "one name per gate"),
     "an open gate": (lambda: plot.gates([np.full((3, 2), 2.0)], ["f"]), "f goes from 0 to 2"),
     "xi": (lambda: plot.phase_diagram(np.ones((2, 3)), range(2), range(3)), r"\(3, 2\); got"),
     "a row of xi": (lambda: plot.phase_diagram(np.ones((1, 3)), range(3), [0]), "two points"),
-    "T that fall": (lambda: plot.trainability(np.ones((2, 2)), [0, 1], [4, 2]), "T must rise"),
+    "T that fall": (lambda: plot.trainability(np.ones((2, 2)), [0, 1], [4, 2]), "T must increase"),
     "accuracies": (lambda: plot.trainability(np.ones((2, 3)), [0, 1], [1, 2]), r"\(2, 2\); got"),
     "modes of others": (
         lambda: plot.fixed_points(standing(), analysis.Stability(*np.zeros((3, 2, 4)))),
-        "tells of 2 points, and points are 4",
+        "it describes 2, and there are 4",
     ),
-    "other paths": (lambda: plot.fixed_points(standing(), None, np.zeros((9, 5))), "of 5 numbers"),
+    "other paths": (lambda: plot.fixed_points(standing(), None, np.zeros((9, 5))), "got 5 and 4"),
     "paths without time": (lambda: plot.fixed_points(standing(), None, np.zeros(4)), "along time"),
 }
 

@@ -246,16 +246,19 @@ XS = np.ones((T, *BATCH, D), np.float32)
     [
         (
             {"mask": np.ones((T, 2), bool)},
-            r"mask has shape \(5, 2\).* \(T, ...batch\) = \(5, 2, 2\)",
+            r"mask must have shape \(T, ...batch\) = \(5, 2, 2\).*; got \(5, 2\)",
         ),
-        ({"mask": np.ones((T, *BATCH))}, r"mask holds float.*mask != 0"),
-        ({"reset": np.ones(T, bool)}, r"reset has shape \(5,\).*broadcast_to where all share one"),
-        ({"reset": np.ones((T, *BATCH), int)}, r"reset holds int.*reset != 0"),
-        ({"lengths": LENGTHS + 1}, r"between 0 and T = 5; got 1 to 6. Shorten them, or pad"),
-        ({"lengths": LENGTHS - 1}, r"between 0 and T = 5; got -1 to 4"),
-        ({"lengths": 3}, r"lengths has shape \(\); .* that of the batch axes, \(2, 2\)"),
-        ({"lengths": LENGTHS[0]}, r"lengths has shape \(2,\)"),
-        ({"lengths": LENGTHS / 2}, r"lengths holds float.*pass integers"),
+        ({"mask": np.ones((T, *BATCH))}, r"mask must hold booleans.*float.*mask != 0"),
+        (
+            {"reset": np.ones(T, bool)},
+            r"reset must have shape .*; got \(5,\).*broadcast_to where all share one",
+        ),
+        ({"reset": np.ones((T, *BATCH), int)}, r"reset must hold booleans.*int.*reset != 0"),
+        ({"lengths": LENGTHS + 1}, r"within 0 .. T = 5; got 1 to 6. Shorten them, or pad"),
+        ({"lengths": LENGTHS - 1}, r"within 0 .. T = 5; got -1 to 4"),
+        ({"lengths": 3}, r"the shape of the batch axes, \(2, 2\).*; got \(\)"),
+        ({"lengths": LENGTHS[0]}, r"lengths must have .*; got \(2,\)"),
+        ({"lengths": LENGTHS / 2}, r"lengths must hold integers.* holds float"),
     ],
 )
 @pytest.mark.parametrize("f", [run, scan.states])

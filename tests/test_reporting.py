@@ -512,7 +512,7 @@ GRU = cells.gru.cell
 BAD = {
     "a body that returns a state": ({"body": lambda s, x: s}, ValueError, "state"),
     "a body that returns text": ({"body": lambda s, x: (s, "h")}, (ValueError, TypeError), "h"),
-    "no body": ({"body": 3}, TypeError, "body is a function"),
+    "no body": ({"body": 3}, TypeError, "body must be a function"),
     "a hole in the data": ({"xs": HOLE}, ValueError, r"xs must be finite, but 1 of .* at \(7, 0\)"),
     "a start that is infinite": (
         {"state": np.full(2, np.inf, "f")},
@@ -537,9 +537,9 @@ BAD = {
         "needs the cell",
     ),
     "a cell without a prior": ({"cell": GRU}, ValueError, "needs prior"),
-    "a prior that is a number": ({"prior": 1.0}, TypeError, "prior is a Prior"),
+    "a prior that is a number": ({"prior": 1.0}, TypeError, "prior must be of type Prior"),
     "seconds below zero": ({"seconds": -1.0}, ValueError, "seconds"),
-    "losses": ({"losses": 3}, TypeError, "losses is a function"),
+    "losses": ({"losses": 3}, TypeError, "losses must be a function"),
 }
 
 

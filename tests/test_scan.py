@@ -24,13 +24,13 @@ PARAMS = cells.lstm.Params(
         (jnp.ones((4, 2, 6)), None, r"take inputs with d = 5, got d = 6"),
         (jnp.ones((4, 5), int), None, r"int32.*embed symbols first"),
         (jnp.ones((0, 5)), None, r"T = 0"),
-        (jnp.ones(5), None, r"inputs are \(T, ..., d\), time first"),
-        ((), None, r"no array"),
+        (jnp.ones(5), None, r"must be inputs \(T, ..., d\), with time first"),
+        ((), None, r"must hold an array"),
         ((jnp.ones((3, 5)), jnp.ones((4, 5))), None, r"share their first axis.*\(3, 5\), \(4, 5\)"),
         (jnp.ones((4, 5)), jnp.zeros(7), r"cell.start gives a state State\(h=float32\[7\], c="),
         (jnp.ones((4, 3, 5)), LSTM.start(PARAMS, (2,)), r"start gives a state .*float32\[3,7\]"),
         (jnp.ones((4, 3, 5)), LSTM.start(PARAMS), r"goes in and .*float32\[3,7\].*comes out"),
-        (jnp.ones((4, 5), jnp.float16), None, r"does not take .* an input float16\[5\]"),
+        (jnp.ones((4, 5), jnp.float16), None, r"does not accept .* an input float16\[5\]"),
     ],
 )
 def test_bad_input_is_refused_when_traced(xs, state, message):
@@ -43,7 +43,7 @@ def test_nonfinite_inputs_are_found_and_located():
     xs[3, 1, 4], xs[5] = np.nan, np.inf
     assert jax.jit(scan.first_nonfinite)(xs) == 3
     assert jax.jit(scan.first_nonfinite)(ones) == -1
-    with pytest.raises(ValueError, match=r"xs is first not finite at step 3 of 6: entry \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"xs must be finite. At step 3 of 6, entry \(1, 4\)"):
         scan.check_finite(xs)
     scan.check_finite(ones)
 
@@ -118,7 +118,7 @@ def test_truncated_gradients_against_stop_gradient_by_hand(cut, x64):
 @pytest.mark.parametrize(
     ("cell", "cut", "message"),
     [
-        (LSTM, 0, r"truncate is a number of steps, 1 or more; got 0"),
+        (LSTM, 0, r"truncate must be a number of steps, 1 or more; got 0"),
         (Stacked(Bidirectional(LSTM), LSTM), 2, r"Bidirectional layer needs the whole sequence"),
         (Residual(Bidirectional(LSTM)), 2, r"Bidirectional layer needs the whole sequence"),
     ],

@@ -250,9 +250,9 @@ def test_closed_forms_keep_a_memory_that_hardly_fades():
 def test_numbers_that_are_none_are_refused_or_stay_none():
     """Known ones raise; under a trace all is NaN."""
     for prior in (Prior(np.nan), Prior(1.0, np.inf), Prior(mu_b=-np.inf), Prior(sigma_b=np.nan)):
-        with pytest.raises(ValueError, match=r"finite numbers, got .* = (nan|-?inf)"):
+        with pytest.raises(ValueError, match=r"finite numbers; got .* = (nan|-?inf)"):
             closed.minimal(prior, R)
-    with pytest.raises(ValueError, match="finite numbers, got R = inf"):
+    with pytest.raises(ValueError, match="finite numbers; got R = inf"):
         closed.vanilla(Prior(), np.inf)
     with pytest.raises(ValueError, match="one prior of scalars"):
         closed.vanilla(Prior(jnp.ones(0)), R)
@@ -455,13 +455,11 @@ rarer = partial(pytest.param, marks=pytest.mark.slow)  # each probes, and compil
         rarer(
             replace(cells.vanilla.cell, mix=lambda p, h: jnp.dot(h, p.W)), "known only by the prod"
         ),
-        (replace(cells.vanilla.cell, mix=neighbours), "units meet outside a product"),
+        (replace(cells.vanilla.cell, mix=neighbours), "units interact outside a product"),
         rarer(replace(cells.vanilla.cell, init=identity), "not draw W with independent entries"),
         (replace(cells.vanilla.cell, init=sparse), "9.% of the entries are 0"),
         rarer(replace(cells.vanilla.cell, init=low_rank), r"matrix W has shape \(128, 3\)"),
-        rarer(
-            replace(cells.vanilla.cell, init=nonlinear_prior), "does more than scale the matrix W"
-        ),
+        rarer(replace(cells.vanilla.cell, init=nonlinear_prior), "does more to the matrix W"),
         rarer(replace(cells.minimal.bare, drive=unpack), "do not run on"),
     ],
 )
@@ -477,9 +475,9 @@ def test_tied_theory_refuses_too():
 
 @pytest.mark.parametrize("theorem", [theory.untied, theory.tied])
 def test_bad_inputs_are_refused(theorem):
-    with pytest.raises(ValueError, match=r"R = E\[x_i\^2\] must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"R = E\[x_i\^2\] must be positive; got 0"):
         theorem(cells.gru.cell, Prior(), 0.0)
-    with pytest.raises(ValueError, match=r"-1 <= Sigma <= 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"must be within -1 .. 1; got 1.5"):
         theorem(cells.gru.cell, Prior(), R, 1.5)
     with pytest.raises(ValueError, match=r"R = E\[x_i\^2\] must be positive"):
         closed.minimal(CRITICAL, -1.0)
@@ -835,20 +833,20 @@ def test_published_critical_point(x64):
 
 
 def test_no_critical_point_is_an_error():
-    with pytest.raises(ValueError, match=r"sigma_v\^2 = -6.7.* < 0. Ask for a larger q"):
+    with pytest.raises(ValueError, match=r"sigma_v\^2 = -6.7.* < 0. Choose a larger q"):
         theory.critical_minimal(0.0, 0.1, R)
     with pytest.raises(ValueError, match=r"R = .* must be positive"):
         theory.critical_minimal(0.0, 16.0, -1.0)
     with pytest.raises(ValueError, match="q, the variance of the pre-activations"):
         theory.critical_minimal(0.0, 0.0, R)
     # by iteration of the two moments in NumPy, networks go from here to q = 1.22 or q = 18.1
-    with pytest.raises(ValueError, match=r"no network stays there: .* grows by 1\.\d+ a step"):
+    with pytest.raises(ValueError, match=r"no network stays there: .* grows by 1\.\d+ per step"):
         theory.critical_minimal(5.0, 2.0, R)
-    with pytest.raises(ValueError, match=r"fields sigma_w, .*; got 'W'"):
+    with pytest.raises(ValueError, match=r"fields of a prior, sigma_w, .*; got 'W'"):
         theory.critical(cells.vanilla.cell, Prior(), R, "W", 0.0, 1.0)
     with pytest.raises(ValueError, match="low < high"):
         theory.critical(cells.vanilla.cell, Prior(), R, "sigma_w", 2.0, 1.0)
-    with pytest.raises(ValueError, match=r"sigma_w is a standard deviation, and -0.5 at"):
+    with pytest.raises(ValueError, match=r"sigma_w is a standard deviation, and would be -0.5"):
         theory.critical(cells.gru.cell, Prior(jnp.array([1.0, 1.0, 2.5])), R, "sigma_w", 0.0, 1.0)
 
 

@@ -294,7 +294,7 @@ def test_equal_media_make_equal_cells():
             lambda: wave.Medium((50, 60), ((0.5, 1),)),
             r"a pixel is \(row, column\), two integers; got \(0.5, 1\)",
         ),
-        (lambda: wave.Medium((50, 60), (), c1=float("nan")), "c1 is a finite number; got nan"),
+        (lambda: wave.Medium((50, 60), (), c1=float("nan")), "c1 must be a finite number; got nan"),
         (lambda: wave.Medium((50, 60), (), c1=-2.0), r"CFL.* c = 2.0"),
         (lambda: wave.Medium((30, 60), ()), r"border of 20 pixels .* \(30, 60\); border=0"),
         (

@@ -188,7 +188,7 @@ def test_with_params_fills_the_one_recurrence_and_refuses_what_does_not_fit():
     refused(r"W=\(4, 16\).* got Params\(W=\(5, 16\)", tagger, params._replace(W=np.ones((5, 16))))
     refused(r"this Linear has 0$", zeros(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), params)
     two = zeros(lambda rngs: EncoderDecoder(lstm, lstm, (3, 3), D, N, rngs=rngs))
-    refused(r"has 2 \(decoder.rnn, encoder\): pass one of those", two, params)
+    refused(r"has 2 \(decoder.rnn, encoder\): pass one of these", two, params)
 
 
 def test_weights_of_a_cell_with_another_activation():
@@ -229,15 +229,17 @@ def test_weights_of_a_cell_with_another_activation():
 
 def test_weights_that_do_not_fit_say_so():
     good = torch_state(4, D)
-    with pytest.raises(ValueError, match=r"missing: bias_hh; unknown: none\. Of a larger model"):
+    with pytest.raises(ValueError, match=r"missing: bias_hh; unknown: none\. For a larger model"):
         weights.torch_lstm({name: a for name, a in good.items() if name != "bias_hh_l0"})
     with pytest.raises(ValueError, match=r"weight_hr, a projection .*torch_projected_lstm"):
         weights.torch_lstm(good | {"weight_hr_l0": np.zeros((2, N))})
-    with pytest.raises(ValueError, match=r"one layer is asked for, got \['_l0', '_l1'\]"):
+    with pytest.raises(ValueError, match=r"this function reads one layer; got \['_l0', '_l1'\]"):
         weights.torch_lstm(good | torch_state(4, N, "_l1"))
-    with pytest.raises(ValueError, match=r"has weight_ih of shape \(3n, d\).* an LSTM of 4 units"):
+    with pytest.raises(
+        ValueError, match=r"must have weight_ih of shape \(3n, d\).* an LSTM of 4 units"
+    ):
         weights.torch_gru(good)
-    with pytest.raises(ValueError, match=r"weight_hh is a matrix; got shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"weight_hh must be a matrix; got shape \(4,\)"):
         weights.torch_lstm(good | {"weight_hh_l0": np.zeros(4)})
     with pytest.raises(ValueError, match=r"end in _l0, _l1.*got .*'fc\.weight'"):
         weights.torch_layers(weights.torch_lstm, {"fc.weight": np.zeros(3), **good})
@@ -245,11 +247,11 @@ def test_weights_that_do_not_fit_say_so():
         weights.torch_layers(weights.torch_lstm, torch_state(4, D, "_l1"))
 
     gru = filled(from_linen(nn.GRUCell(N)))["params"]
-    with pytest.raises(ValueError, match=r"an LSTM has the weights .*unknown: .*hr/kernel"):
+    with pytest.raises(ValueError, match=r"an LSTM must have the weights .*unknown: .*hr/kernel"):
         weights.flax_lstm(gru)
     with pytest.raises(ValueError, match=r"missing: hn/bias; unknown: none"):
         weights.flax_gru(gru | {"hn": {"kernel": gru["hn"]["kernel"]}})
-    with pytest.raises(ValueError, match=r"has ir/bias of shape \(4,\).* got \(5,\)"):
+    with pytest.raises(ValueError, match=r"must have ir/bias of shape \(4,\).* got \(5,\)"):
         weights.flax_gru(gru | {"ir": gru["ir"] | {"bias": np.zeros(5)}})
     with pytest.raises(ValueError, match=r"adds its old state"):
         jax.eval_shape(
@@ -301,7 +303,7 @@ WRONG = {  # what the error says of weights that another reader takes
             "rnn": dict(zip(("kernel", "recurrent_kernel"), columns(1), strict=False)),
             "out": {"kernel": 0.0},
         },
-        "at rnn: hand over that part",
+        "at rnn: pass that part",
     ),
     "two parts": (weights.flax_gru, {"a": DENSE, "b": DENSE, "c": 0.0}, "at a and b: .* one of"),
     "Flax to Haiku": (weights.haiku_gru, DENSE, "names of Flax: see flax_"),

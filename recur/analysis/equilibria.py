@@ -41,17 +41,17 @@ NEAR = 1e-3  # a fixed point at this distance, by Newton's next step, is the sam
 
 @tabled(speed="speed q", distance="distance to a fixed point", outcome=("outcome", OUTCOMES))
 class Points(NamedTuple):
-    """P states at which the network (almost) stands still."""
+    """P states that one step changes little or not at all: fixed and slow points."""
 
     states: Tree  #: leaves (P, ...)
     speed: Numbers  #: (P,) q = |F(s) - s|^2 / 2; at a fixed point zero up to rounding
     distance: Numbers | None = None  #: (P,) Newton's next step |(1 - J)^-1 (F(s) - s)|, or NaN
     outcome: Numbers | None = None  #: (P,) index into OUTCOMES of how the search ended
-    inputs: Tree | None = None  #: leaves (P, ...) where each has its own input
+    inputs: Tree | None = None  #: leaves (P, ...) if each point has its own input
 
     @property
     def fixed(self) -> Array:
-        """Whether a fixed point is at most NEAR away, (P,); the others are slow, moving or lost."""
+        """Whether a fixed point is at most NEAR away, (P,); others are slow, moving or lost."""
         if self.distance is None:
             raise ValueError("these points have no distance: take them from analysis.fixed_points")
         return self.distance <= NEAR  # false for NaN
@@ -74,18 +74,19 @@ def fixed_points(
     forward: int = 0,
     x_per_state: bool = False,
 ) -> Points:
-    """Where the network stands still under a constant input: the ends of B searches.
+    """Fixed and slow points of a network under a constant input: the ends of B searches.
 
-    First the network runs for `forward` steps, which leads to attractors alone. Then gradient
-    descent on q = |F(s) - s|^2 / 2, O(m n) a step; then Newton steps, O(m^3) each, until all have
-    settled, and one more O(m^3) that measures the distance. Steps are halved where q would grow.
-    Starts that meet give the same point again: see `distinct`. `describe_points` says how the
-    search ended. Sussillo and Barak 2013, Neural Computation 25:626.
+    First the network runs for `forward` steps, which finds only attractors. Then comes gradient
+    descent on q = |F(s) - s|^2 / 2, O(m n) per step. Newton steps follow, O(m^3) each, until all
+    searches have settled, and one more O(m^3) measures the distance. A step is halved if q would
+    grow. Several starts may end at the same point: see `distinct`. `describe_points` says how the
+    searches ended. Sussillo and Barak 2013, Neural Computation 25:626.
 
-    Differentiable by parameters and input, in both modes and more than once, by the implicit
-    function theorem: through the point and not through the search, so starts have no derivative.
-    That of a point which is not fixed is NaN, but for a loss that leaves it out. The derivative of
-    the speed is that at the state held still; distance and outcome have none.
+    Differentiable with respect to parameters and input, in both modes and more than once, by the
+    implicit function theorem. The derivative goes through the point, not through the search, so
+    starts have no derivative. The derivative of a point that is not fixed is NaN, unless the loss
+    leaves this point out. The derivative of the speed is taken at a constant state; distance and
+    outcome have no derivative.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -121,8 +122,9 @@ def fixed_points(
     forward = integer("forward", forward)
     if min(descent, newton, forward) < 0 or not rate > 0:
         raise ValueError(
-            "descent, newton and forward are numbers of steps, 0 or more, and rate > 0; got "
-            f"descent = {descent}, newton = {newton}, forward = {forward}, rate = {rate}"
+            "descent, newton and forward must be numbers of steps, 0 or more, and rate must be "
+            f"above 0; got descent = {descent}, newton = {newton}, forward = {forward}, rate = "
+            f"{rate}"
         )
     s, first, x = flat_states(states, x, x_per_state)
     system_of(body, first, x, x_per_state)  # its errors
@@ -161,7 +163,7 @@ def _implicit(
     q: Array,
     fixed: Array,
 ) -> tuple[Array, Array]:
-    """The states and their speed with the derivatives that the implicit function theorem gives."""
+    """The states and their speed, with the derivatives of the implicit function theorem."""
 
     @jax.custom_jvp
     def point(params: Tree, x: Tree, s: Array, q: Array, fixed: Array) -> tuple[Array, Array]:
@@ -180,7 +182,7 @@ def _implicit(
 
 
 def _solve_fixed(A: Array, b: Array, fixed: Array) -> Array:
-    """A^-1 b for each point; NaN for one that is not fixed, and backward where it is asked for."""
+    """A^-1 b for each point; NaN, if needed in the backward pass, for a point that is not fixed."""
     constant, fixed = lax.stop_gradient(A), fixed[:, None]
 
     def forward(_: Callable, b: Array) -> Array:
@@ -198,19 +200,19 @@ def _solve_fixed(A: Array, b: Array, fixed: Array) -> Array:
 
 @expect.arguments(points=expect.instance(Points), speed=expect.number(0), distance=expect.number(0))
 def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Points:
-    """Points no faster than `speed`, slowest first, each `distance` or more from all before it.
+    """Points with q <= `speed`, slowest first, each at least `distance` from all before it.
 
-    Where each has its own input, points under different inputs are different points. Slow points
-    are among them; `Points.fixed` says which are not. For use outside jit: how many there are
-    depends on the numbers. Warns, with `describe_points`, where none is left.
+    If each point has its own input, points under different inputs are different points. The result
+    includes slow points; `Points.fixed` says which are fixed. For use outside jit, since the number
+    of points depends on the values. Warns, with `describe_points`, if no point is left.
 
     Args:
         points: From `fixed_points`.
         speed: The largest q.
-        distance: The least Euclidean distance of two states.
+        distance: The least Euclidean distance between two states.
 
     Returns:
-        The points that are kept, as many as there are.
+        The points that are kept.
 
     Raises:
         ValueError: speed or distance is negative or not finite.
@@ -237,7 +239,7 @@ def distinct(points: Points, speed: float = 1e-10, distance: float = 1e-3) -> Po
 
 @expect.arguments(points=expect.instance(Points))
 def describe_points(points: Points) -> str:
-    """How the search of each start ended, how fast the network still is there, and what to do.
+    """How the searches ended, how fast the network still moves there, and what to do.
 
     For use outside jit.
 
@@ -300,7 +302,7 @@ class System(NamedTuple):
 
 
 def system_of(body: Body, first: Tree, x: Tree, x_per_state: bool) -> System:
-    """The step of flat states under their input; `first` is one state."""
+    """The step of flat states under their inputs; `first` is one state."""
     xs = x if x_per_state else _alone(x)
     step, _ = flatten(body, first, jax.tree.map(lambda leaf: leaf[:1], xs))
     each = partial(jax.vmap, in_axes=(0, 0 if x_per_state else None))
@@ -312,12 +314,12 @@ def system_of(body: Body, first: Tree, x: Tree, x_per_state: bool) -> System:
 
 
 def flat_states(states: Tree, x: Tree, x_per_state: bool) -> tuple[Array, Tree, Tree]:
-    """The states flat, (B, m); one state of zeros; and the input, that of none for None."""
+    """The flat states, (B, m); one state of zeros; and the input, which is empty for None."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(states)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
-            "states holds B starts on the leading axis of each of its arrays (B, ...); got shapes "
+            "each array of states must hold the B starts on its first axis, (B, ...); got shapes "
             f"{shapes}"
         )
     states, x = jax.tree.map(jnp.asarray, (states, x))
@@ -327,8 +329,8 @@ def flat_states(states: Tree, x: Tree, x_per_state: bool) -> tuple[Array, Tree, 
         return flat_states(states, x if x_per_state else x[0], x_per_state)
     if x_per_state and {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)} != sizes:
         raise ValueError(
-            f"with x_per_state, x holds an input for each of the {sizes.pop()[0]} states on its "
-            f"first axis, (B, d); got {expect.told(x)}"
+            f"with x_per_state, x must hold one input for each of the {sizes.pop()[0]} states on "
+            f"its first axis, (B, d); got {expect.told(x)}"
         )
     return jax.vmap(lambda state: ravel_pytree(state)[0])(states), first, x
 
@@ -358,9 +360,9 @@ def _descend(system: System, s: Array, steps: int, rate: float) -> tuple[Array, 
 
 
 def _newton(system: System, s: Array, steps: int) -> tuple[Array, Array, Array, Array]:
-    """Damped Newton steps until q is rounding, or nothing helps: s, q, distance, settled.
+    """Damped Newton steps until q is only rounding, or no step helps: s, q, distance, settled.
 
-    Each start moves until it has settled; the last round moves none, and measures all.
+    Each state moves until it has settled. The last round moves no state, and measures all of them.
     """
     rounding = s.shape[1] * jnp.finfo(s.dtype).eps ** 2
 
@@ -405,7 +407,7 @@ def _accept(
 
 
 def _solve(J: Array, b: Array) -> Array:
-    """J^-1 b for each start; on a CPU one after the other, for the reason told in `qr.py`."""
+    """J^-1 b for each start; on a CPU one after the other, for the reason given in `qr.py`."""
 
     def solve(J: Array, b: Array) -> Array:
         return jnp.linalg.solve(J, b[..., None])[..., 0]

@@ -13,7 +13,7 @@ from recur.jaxpr import evaluate
 def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
     """How far the gates are open: every logistic sigmoid of a step, along a trajectory.
 
-    Sigmoids inside a loop within a step are not seen, nor are gates made of another function.
+    It does not find sigmoids inside a loop within a step, or gates made of another function.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -56,7 +56,7 @@ def openness(body: Body, state: Tree, xs: Tree) -> list[Array]:
     gates = lax.scan(step, state, xs)[1]
     if not gates:
         raise ValueError(
-            "a step of this network computes no logistic sigmoid outside loops, so it has no gate "
-            "whose openness could be read"
+            "openness reads logistic sigmoids. A step of this network computes none outside "
+            "loops, so there is no gate to read"
         )
     return [known_steps(body, state, xs, gate) for gate in gates]

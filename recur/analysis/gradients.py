@@ -25,9 +25,9 @@ from recur.core import Body, Tree
 def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: Tree) -> Array:
     """How strongly each output acts on the loss: |dloss/dh_t| for every t, from one backward pass.
 
-    The derivative is the total one: what a perturbation of h_t does to the loss through this output
-    and through all later steps. The cotangent is renormalised at each step, so it neither vanishes
-    nor overflows.
+    This is the total derivative: the effect of a perturbation of h_t on the loss through this
+    output and through all later steps. The cotangent is renormalised at each step, so it neither
+    vanishes nor overflows.
 
     Args:
         loss: hs (T, ..., n) -> a number.
@@ -40,8 +40,8 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
         a cotangent on the way is not finite, and at a step that a mask leaves out.
 
     Raises:
-        ValueError: The body cannot be scanned over xs, it returns an output that is no part of its
-            new state, or the loss is not one number.
+        ValueError: The body cannot be scanned over xs, its output is not part of its new state, or
+            the loss is not one number.
         TypeError: The loss is not a function.
 
     Example:
@@ -60,7 +60,7 @@ def gradient_norms(loss: Callable[[Array], Array], body: Body, state: Tree, xs: 
     before, hs = trajectory(step, start, xs)
     shape = jax.eval_shape(loss, hs).shape
     if shape != ():
-        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
+        raise ValueError(f"loss must map all outputs to one number, (); it returned {shape}")
     direct = jax.vmap(finite_or_nan)(jax.grad(loss)(hs), hs)
 
     def back(carry: tuple[Array, Array], now: tuple) -> tuple[tuple[Array, Array], Array]:
@@ -91,7 +91,7 @@ def trajectory(step: Step, start: Array, xs: Tree) -> tuple[Array, Array]:
 
 
 def position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
-    """Where in the flat state the output h stands."""
+    """The position of the output h in the flat state."""
     found: list[slice] = []
 
     def look(state: Tree, x: Tree) -> None:
@@ -105,8 +105,8 @@ def position_of_output(body: Body, state: Tree, xs: Tree) -> slice:
     jax.eval_shape(look, state, jax.tree.map(lambda leaf: leaf[0], xs))
     if not found:
         raise ValueError(
-            "the body's output is not part of its new state, so dloss/dh_t through later steps is "
-            "not defined: return the hidden state itself as output (the same array, not a copy, "
-            "and not from inside jax.jit), and put the readout into the loss"
+            "the output of the body must be part of its new state; otherwise dloss/dh_t through "
+            "later steps is not defined. Return the hidden state itself as output (the same "
+            "array, not a copy, and not from inside jax.jit), and put the readout into the loss"
         )
     return found[0]

@@ -41,17 +41,17 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     One backward pass carries lags + 1 cotangents, each renormalised.
 
     Args:
-        losses: hs (T, ..., n) -> the loss of each step (T,), which depends on that step's output
-            alone.
+        losses: hs (T, ..., n) -> the loss of each step (T,), which depends only on the output of
+            that step.
         body: One step, (state, x) -> (state, h), where h is an array of the new state. With a mask,
-            lags count the steps that are there.
+            lags count unmasked steps.
         state: The state before the first step.
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         lags: The furthest lag, within 0 .. T-1.
 
     Returns:
-        Natural logarithms (T, lags + 1). NaN where t < lag and in the row of a step that is not
-        there, -inf for an exact zero.
+        Natural logarithms (T, lags + 1). NaN where t < lag and in the row of a masked step, -inf
+        for an exact zero.
 
     Raises:
         ValueError: lags is outside 0 .. T-1, the losses have another shape, or as in
@@ -109,8 +109,8 @@ def gradient_by_lag(
     Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, equations 3 to 5.
 
     Args:
-        losses: hs (T, ..., n) -> the loss of each step (T,), which depends on that step's output
-            alone.
+        losses: hs (T, ..., n) -> the loss of each step (T,), which depends only on the output of
+            that step.
         network: params -> a body, such as `partial(scan.tied, cell)`.
         params: A pytree of arrays.
         state: The state before the first step, held fixed.
@@ -118,8 +118,8 @@ def gradient_by_lag(
         lags: The furthest lag, within 0 .. T-1; with T - 1 the terms add up to the whole gradient.
 
     Returns:
-        A tree like params, leaves (lags + 1, *shape). With a mask, E sums the losses of the steps
-        that are there, and lags count these.
+        A tree like params, leaves (lags + 1, *shape). With a mask, E sums the losses of unmasked
+        steps, and lags count these steps.
 
     Raises:
         ValueError: As in `gradient_map`.
@@ -200,7 +200,8 @@ def verdict(logs: Array | np.ndarray) -> Verdict:
     """
     if logs.shape[-1] < 2:
         raise ValueError(
-            f"a rate needs two lags or more, got {logs.shape[-1]}: call gradient_map with lags >= 1"
+            f"a rate needs at least two lags; got {logs.shape[-1]}: call gradient_map with lags "
+            ">= 1"
         )
     median = np.asarray(quantiles(logs.reshape(-1, logs.shape[-1]), [0.5]))[0]
     lag = np.arange(median.size)
@@ -218,12 +219,12 @@ def verdict(logs: Array | np.ndarray) -> Verdict:
 def quantiles(
     logs: Array | np.ndarray, q: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
 ) -> Array:
-    """Quantiles over a batch of logs that may be -inf or NaN, where there is no such step.
+    """Quantiles over a batch of logs that may be -inf, or NaN where a step does not exist.
 
-    They are the nearest order statistics: -inf and a number have no mean.
+    They are the nearest order statistics, since -inf and a number have no mean.
 
     Args:
-        logs: (B, ...), such as those of `gradient_map`. The last axis is that of lags. Lag 0 always
+        logs: (B, ...), such as those of `gradient_map`. The last axis counts lags. Lag 0 always
             exists, so a member with NaN at every lag has overflowed, and makes the quantiles NaN.
         q: Fractions within 0 .. 1.
 
@@ -241,7 +242,7 @@ def quantiles(
          [  2.  -2.]]
     """
     if not ((np.asarray(q) >= 0) & (np.asarray(q) <= 1)).all():
-        raise ValueError(f"quantiles are fractions within 0 .. 1, got {q}")
+        raise ValueError(f"quantiles must be fractions within 0 .. 1; got {q}")
     found = jnp.nanquantile(logs, jnp.asarray(q, logs.dtype), axis=0, method="nearest")
     lags = jnp.atleast_2d(logs.T).T
     overflow = jnp.isnan(lags).all(axis=-1, keepdims=True).any(axis=0)
@@ -249,14 +250,16 @@ def quantiles(
 
 
 def _direct(losses: Losses, step: Step, start: Array, xs: Tree, lags: int) -> tuple[Array, Array]:
-    """The states before each step, (T, m), and dloss_t/dh_t through h_t alone, (T, n)."""
+    """The states before each step, (T, m), and dloss_t/dh_t through h_t only, (T, n)."""
     T = scan.number_of_steps(xs, "a map of lags")
     if not 0 <= lags < T:
-        raise ValueError(f"lags is the furthest lag, within 0 .. T-1 = {T - 1}, got {lags}")
+        raise ValueError(
+            f"lags is the furthest lag and must be within 0 .. T-1 = {T - 1}; got {lags}"
+        )
     before, hs = trajectory(step, start, xs)
     shape = jax.eval_shape(losses, hs).shape
     if shape != (T,):
-        raise ValueError(f"losses maps hs to one loss a step, ({T},), but it returned {shape}")
+        raise ValueError(f"losses must map hs to one loss per step, ({T},); it returned {shape}")
     direct = jax.vmap(finite_or_nan)(jax.grad(lambda hs: losses(hs).sum())(hs), hs)
     return before, direct.reshape(T, -1)
 
@@ -272,9 +275,9 @@ def _nothing(start: Array, lags: int) -> tuple[Array, Array]:
 def _arrive(
     logs: Array, V: Array, where: slice, g: Array, there: Array | None = None
 ) -> tuple[Array, Array]:
-    """One step back: every cotangent is one lag older, and this step's own enters at lag 0.
+    """One step back: every cotangent is one lag older, and that of this step enters at lag 0.
 
-    Nothing happens at a step that is not there.
+    A masked step changes nothing.
     """
     log, unit = log_norm(g)
     new = jnp.roll(V, 1, axis=0).at[0].set(0).at[0, where].set(unit)

@@ -30,7 +30,7 @@ class Stability(NamedTuple):
     stable: Numbers  #: (P,) whether all lie inside the unit circle
     timescales: Numbers  #: (P, m) time in which a mode changes e-fold, dt / |log|eigenvalue||
     right: Numbers | None = None  #: (P, m, m) r_i of length 1 in row i; None where not computed
-    left: Numbers | None = None  #: (P, m, m) l_i in row i; NaN where rounding swamps it
+    left: Numbers | None = None  #: (P, m, m) l_i in row i; NaN where it is lost to rounding
 
 
 @expect.arguments(
@@ -43,7 +43,7 @@ class Stability(NamedTuple):
 def stability(
     body: Body, states: Tree, x: Tree, dt: ArrayLike = 1.0, x_per_state: bool = False
 ) -> Stability:
-    """Is a standstill stable, and how fast do deviations from it change?
+    """Is a fixed point stable, and how fast do deviations from it change?
 
     Differentiable. On a TPU the host finds the eigenvalues, so there the program cannot be
     exported.
@@ -52,12 +52,12 @@ def stability(
         body: One step, (state, x) -> (state, h).
         states: P states, arrays (P, ...), m numbers each.
         x: The input that is held, (d,); None for a network without input.
-        dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+        dt: The length of a step, > 0: timescales are in its units, or in steps where it is 1.
         x_per_state: Whether x holds an input for each state, (P, d).
 
     Returns:
-        Eigenvalues of dF/ds by descending modulus, whether each point is stable, and time scales;
-        an eigenvalue on the unit circle has time scale inf.
+        Eigenvalues of dF/ds by descending modulus, whether each point is stable, and timescales;
+        an eigenvalue on the unit circle has timescale inf.
 
     Raises:
         ValueError: The body does not fit, or dt is not positive.
@@ -101,7 +101,7 @@ def modes(
         body: One step, (state, x) -> (state, h).
         states: P states, arrays (P, ...), m numbers each.
         x: The input that is held, (d,); None for a network without input.
-        dt: The length of a step, > 0: time scales are in its units, or in steps where it is 1.
+        dt: The length of a step, > 0: timescales are in its units, or in steps where it is 1.
         x_per_state: Whether x holds an input for each state, (P, d).
 
     Returns:
@@ -152,9 +152,9 @@ def _described(eigenvalues: Array, dt: ArrayLike) -> Stability:
 
 
 def _require_length(dt: ArrayLike) -> None:
-    """Raise ValueError unless dt is positive; under a trace it is let pass."""
+    """Raise ValueError unless dt is positive. A traced dt is not checked."""
     if not isinstance(dt, jax.core.Tracer) and not 0 < np.asarray(dt) < np.inf:
-        raise ValueError(f"dt is the length of a step, a positive number of seconds; got {dt}")
+        raise ValueError(f"dt must be the length of a step, a positive number of seconds; got {dt}")
 
 
 def _timescales(eigenvalues: Array, dt: ArrayLike) -> Array:

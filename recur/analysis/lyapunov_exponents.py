@@ -32,7 +32,7 @@ BLOCKS = 20  # of time, from which the standard error is taken: two errors then 
     rounding="moved by rounding",
 )
 class Lyapunov(NamedTuple):
-    """What one trajectory says of its exponents: S = T - discard steps, k directions, m in all."""
+    """The exponents of one trajectory, from S = T - discard steps and k of m directions."""
 
     exponents: Numbers  #: (k,) nats per step, or second; descending; a masked step does not count
     error: Numbers  #: (k,) standard error of their mean, from BLOCKS blocks of time
@@ -63,10 +63,11 @@ def lyapunov(
 ) -> Array:
     """The k largest Lyapunov exponents: how fast perturbations grow in the long run.
 
-    The frame is made orthonormal every `every` steps. Many steps between are cheap, but lose the
-    small exponents where directions part by more than the digits of a float. By default eight steps
-    share a QR while a probe shows that this loses nothing, and elsewhere each has its own: the
-    results are those of `every=1`. Under `vmap` both ways are computed, so take `every=1` there.
+    The frame is made orthonormal every `every` steps. A large number is cheap, but loses the small
+    exponents where the growth of directions differs by more than the digits of a float. By default,
+    eight steps share a QR while a probe shows that this loses nothing, and elsewhere each step has
+    its own, so the results are those of `every=1`. Under `vmap` both are computed, so use
+    `every=1` there.
     Differentiable where all exponents are finite and distinct. Benettin et al. 1980, Meccanica
     15:9.
 
@@ -75,10 +76,10 @@ def lyapunov(
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
-        k: How many exponents, 1 .. m; all m where None.
+        k: How many exponents, 1 .. m; all m if None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
-        every: Steps between two QRs; chosen along the way where None.
-        dt: The seconds of a step, > 0: rates are per second; per step where None.
+        every: Steps between two QRs; chosen along the way if None.
+        dt: The seconds of a step, > 0: rates are per second; per step if None.
 
     Returns:
         Exponents (k,), nats per step, descending. -inf for a direction that dies out exactly. All
@@ -127,13 +128,13 @@ def lyapunov_details(
         body: One step, (state, x) -> (state, h).
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
-        k: How many exponents, 1 .. m; all m where None.
+        k: How many exponents, 1 .. m; all m if None.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
-        every: Steps between two QRs; chosen along the way where None.
-        dt: The seconds of a step, > 0: rates are per second; per step where None.
+        every: Steps between two QRs; chosen along the way if None.
+        dt: The seconds of a step, > 0: rates are per second; per step if None.
 
     Returns:
-        Exponents, nats per step, and what is known of them.
+        Exponents, nats per step, with their errors and what follows from them.
 
     Raises:
         ValueError: As in `lyapunov`.
@@ -238,9 +239,10 @@ def entropy_rate(exponents: Array | np.ndarray) -> Array:
 def flossing(
     key: Array, body: Body, state: Tree, xs: Tree, k: int, discard: int = 0, every: int = 1
 ) -> Array:
-    """The sum of squares of the k largest exponents, a loss: descending it lets gradients through.
+    """The sum of squares of the k largest exponents, as a loss that keeps gradients from vanishing.
 
-    It pushes the exponents to zero, before training or during it. Differentiable through the QR.
+    Minimising it, before or during training, pushes the exponents to zero. Differentiable through
+    the QR.
     Gradient flossing, arXiv:2312.17306, equation 6.
 
     Args:
@@ -290,8 +292,8 @@ def finite_growth(
 ) -> Array:
     """The k largest exponents without a derivative, as a check of `lyapunov` and of a body.
 
-    The 2k neighbours, at +-eps^(1/3) along an orthonormal frame, are brought back to that distance
-    at every step.
+    It follows 2k neighbours, at +-eps^(1/3) along an orthonormal frame, and rescales them to this
+    distance at every step.
 
     Args:
         key: Draws the first frame.
@@ -300,7 +302,7 @@ def finite_growth(
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many exponents, 1 .. m.
         discard: Steps that align the frame first and are not counted, 0 .. T-1.
-        dt: The seconds of a step, > 0: rates are per second; per step where None.
+        dt: The seconds of a step, > 0: rates are per second; per step if None.
 
     Returns:
         Exponents (k,), nats per step, descending.
@@ -344,7 +346,7 @@ def finite_growth(
 
 
 def _per_second(found: Lyapunov, dt: ArrayLike) -> Lyapunov:
-    """Rates per second of those per step; the dimension has no unit."""
+    """Rates per second from rates per step; the dimension has no unit."""
     rates = jax.tree.map(lambda rate: rate / jnp.asarray(dt, rate.dtype), found)
     return rates._replace(dimension=found.dimension)
 
@@ -356,9 +358,9 @@ def happening(body: Body, state: Tree, xs: Tree) -> Array:
 
 
 def _standard_error(total: Array, covered: Array) -> Array:
-    """Of the mean growth (k,), from BLOCKS blocks of time; NaN where fewer than two have a QR.
+    """The standard error of the growth (k,), from BLOCKS blocks; NaN if fewer than two have a QR.
 
-    A block ends at its last QR, so blocks differ in length, and count by it.
+    A block ends at its last QR, so blocks differ in length, and are weighted by it.
     """
     S = total.shape[0]
     blocks = min(BLOCKS, S)
@@ -377,8 +379,11 @@ def _standard_error(total: Array, covered: Array) -> Array:
 def _require_range(k: int, m: int, discard: int, T: int, every: int | None) -> None:
     """Raise ValueError for sizes that do not fit."""
     if not 1 <= k <= m:
-        raise ValueError(f"k exponents of a state of size m = {m}: 1 <= k <= {m}, got k = {k}")
+        raise ValueError(f"k must be within 1 .. {m}, the size m of the state; got k = {k}")
     if not 0 <= discard < T:
-        raise ValueError(f"discard leaves some of the T = {T} steps: 0 .. {T - 1}, got {discard}")
+        raise ValueError(
+            f"discard must be within 0 .. {T - 1}, to leave some of the T = {T} steps; got "
+            f"{discard}"
+        )
     if every is not None and every < 1:
-        raise ValueError(f"every is a number of steps, 1 or more, got {every}")
+        raise ValueError(f"every must be a number of steps, 1 or more; got {every}")

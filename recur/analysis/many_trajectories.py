@@ -23,18 +23,18 @@ def batched(analysis: Callable[Arguments, R]) -> Callable[Arguments, R]:
 
         batched(lyapunov)(key, body, states, xs, k=4)      states (B, n), xs (B, T, d) -> (B, 4)
 
-    A `key` is split, so that each trajectory has directions of its own; where xs is a number of
-    steps, all have as many. Sequences of different lengths are padded, with their masks, (B, T),
-    beside them: xs = (mask, xs) for the body `scan.masked(body)`. All else is shared; where
-    something else differs, such as targets within a loss, take `jax.vmap`, which this is. One
-    program runs for all, so compile it once, by `jax.jit` around it. Without `every`, Lyapunov
-    exponents have a QR at each step here.
+    A `key` is split, so that each trajectory has its own directions. If xs is a number of steps, it
+    holds for all trajectories. Pad sequences of different lengths, and pass their masks (B, T) with
+    them: xs = (mask, xs) for the body `scan.masked(body)`. All other arguments are shared. If
+    something else differs, such as targets within a loss, use `jax.vmap`, as this function does.
+    One program runs for all trajectories, so compile it once, with `jax.jit` around it. Without
+    `every`, Lyapunov exponents have a QR at each step here.
 
     Args:
         analysis: One of this package, with arguments named state or xs.
 
     Returns:
-        A function of the same arguments. It raises ValueError where the leading axes differ.
+        A function of the same arguments. It raises ValueError if the leading axes differ.
 
     Raises:
         ValueError: The analysis has no argument named state or xs.
@@ -52,8 +52,8 @@ def batched(analysis: Callable[Arguments, R]) -> Callable[Arguments, R]:
     signature = inspect.signature(analysis)
     if not set(ALONG) & set(signature.parameters):
         raise ValueError(
-            "batched takes an analysis that follows a trajectory, with arguments named state and "
-            f"xs; got one of ({', '.join(signature.parameters)})"
+            "batched needs an analysis that follows one trajectory, with arguments named state "
+            f"and xs; got a function of ({', '.join(signature.parameters)})"
         )
 
     def of_all(*args: Arguments.args, **kwargs: Arguments.kwargs) -> R:
@@ -84,8 +84,8 @@ def _count(each: dict) -> int:
     leads = {shape[:1] for of_one in shapes.values() for shape in of_one}
     if len(leads) != 1 or () in leads:
         raise ValueError(
-            "batched takes B trajectories on the first axis of state and xs: leaves (B, ...) of "
-            "the state, such as cell.start(params, (B,)), and (B, T, ..., d) of the inputs, which "
-            f"jnp.moveaxis(xs, 1, 0) makes of (T, B, d); got {shapes}"
+            "batched follows B trajectories. The leaves of the state must be (B, ...), such as "
+            "cell.start(params, (B,)), and those of the inputs (B, T, ..., d), such as "
+            f"jnp.moveaxis(xs, 1, 0) for xs (T, B, d); got {shapes}"
         )
     return leads.pop()[0]

@@ -25,7 +25,7 @@ AGREE = 0.01  # nats, and relative: the accuracy of a value
 
 @tabled(logs="logs, nats", weights="weights")
 class Density(NamedTuple):
-    """A measure of log singular values: nodes and their weights."""
+    """A density of log singular values: nodes and their weights."""
 
     logs: Array  #: (P, M), nats; NaN for values lost in the rounding of the largest
     weights: Array  #: (P, M), summing to 1
@@ -48,12 +48,12 @@ def top_log_singular_values(
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
         k: How many values.
-        products: Size of the Krylov space, k .. m; 2k + 10, at most m, where None.
+        products: Size of the Krylov space, k .. m; 2k + 10, at most m, if None.
 
     Returns:
         Natural logarithms (k,), descending. NaN where the two searches differ by AGREE nats or
-        more: the value has not converged, and more products help. NaN too where the rounding of the
-        largest, eps of it, is more than AGREE of the value.
+        more: the value has not converged, and more products help. NaN too where eps times the
+        largest value is more than AGREE times this value.
 
     Raises:
         ValueError: k or products is out of range, or the body does not fit.
@@ -73,8 +73,8 @@ def top_log_singular_values(
     products = min(2 * k + 10, m) if products is None else integer("products", products)
     if not 1 <= k <= products <= m:
         raise ValueError(
-            f"k values from some products, 1 <= k <= products <= m = {m}; got k = {k}, "
-            f"products = {products}"
+            f"k and products must satisfy 1 <= k <= products <= m = {m}; got k = {k}, products = "
+            f"{products}"
         )
     twice = jax.random.split(jax.random.split(key)[1])
     values, _ = lax.map(lambda key: _ritz(apply, key, m, products, total.dtype), twice)
@@ -90,11 +90,11 @@ def singular_density(
 ) -> Density:
     """The density of the singular values of d state_T / d state_0, of large states.
 
-    By stochastic Lanczos quadrature: each of P random vectors gives M nodes with weights whose mean
-    over the vectors is the spectral density. The weighted histogram of the nodes is that of the m
-    log singular values up to O(1/sqrt(P m)), except in the tail: values orders of magnitude below
-    the largest need as many products as there are of them, and are smeared upwards without. Ubaru,
-    Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
+    The method is stochastic Lanczos quadrature. Each of P random vectors gives M nodes with
+    weights, whose mean over the vectors is the spectral density. The weighted histogram of the
+    nodes is that of the m log singular values up to O(1/sqrt(P m)), except in the tail. Values
+    orders of magnitude below the largest need as many products as there are such values; with
+    fewer, they are smeared upwards. Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38:1075.
 
     Args:
         key: Draws the vectors.
@@ -125,8 +125,8 @@ def singular_density(
     products, probes = integer("products", products), integer("probes", probes)
     if not 1 <= products <= m or probes < 1:
         raise ValueError(
-            f"1 <= products <= m = {m} and probes >= 1, got products = {products}, "
-            f"probes = {probes}"
+            f"products and probes must satisfy 1 <= products <= m = {m} and probes >= 1; got "
+            f"products = {products}, probes = {probes}"
         )
     keys = jax.random.split(jax.random.split(key)[1], probes)
     values, weights = lax.map(lambda key: _ritz(apply, key, m, products, total.dtype), keys)
@@ -134,7 +134,7 @@ def singular_density(
 
 
 def _known(values: Array) -> Array:
-    """Logs of singular values (..., products), descending; NaN where rounding swallowed them."""
+    """Logs of singular values (..., products), descending; NaN where they are lost to rounding."""
     rounding = values[..., :1] * jnp.finfo(values.dtype).eps
     return jnp.where(AGREE * values > rounding, jnp.log(values), jnp.nan)
 
@@ -174,16 +174,16 @@ def _ritz(
 ) -> tuple[Array, Array]:
     """Approximate singular values, descending, and their weights in the random start vector.
 
-    Golub and Kahan's bidiagonalisation A V = U B, each new vector freed of all older ones. Where
-    what remains of a vector is rounding, the Krylov space is complete: the vector and the rest of B
-    are zero. Golub and Kahan 1965, SIAM J. Numer. Anal. B 2:205.
+    This is the bidiagonalisation A V = U B of Golub and Kahan, with each new vector orthogonalised
+    against all older ones. If only rounding remains of a vector, the Krylov space is complete, and
+    the vector and the rest of B are zero. Golub and Kahan 1965, SIAM J. Numer. Anal. B 2:205.
     """
     rounding = m**0.5 * float(jnp.finfo(dtype).eps)
     at = jnp.zeros((), dtype)
 
     def fresh(w: Array, older: Array, size: Array) -> tuple[Array, Array]:
         """The norm and the direction of w without the older vectors; zeros for rounding."""
-        for _ in range(2):  # the second time frees it of the rounding of the first
+        for _ in range(2):  # the second pass removes the rounding of the first
             w = w - older.T @ (older @ w)
         log, w = log_norm(w)
         norm = jnp.exp(log)

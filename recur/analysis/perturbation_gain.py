@@ -14,7 +14,7 @@ from recur.core import Body, Tree
 def log_gain(key: Array, body: Body, state: Tree, xs: Tree) -> Array:
     """How one random perturbation of the start has grown after each step.
 
-    One forward-mode product a step, O(n^2). The tangent is renormalised at each step, so T is not
+    One forward-mode product per step, O(n^2). The tangent is renormalised at each step, so T is not
     limited by the range of floats.
 
     Args:

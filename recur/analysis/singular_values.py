@@ -41,19 +41,19 @@ Pull = Callable[[Array, int, Array], tuple[Array, Array]]
 class SingularValues(NamedTuple):
     """The singular values of a long product, as natural logarithms."""
 
-    logs: Numbers  #: (m,) descending; -inf for an exact zero, NaN where rounding swamps the value
+    logs: Numbers  #: (m,) descending; -inf for an exact zero, NaN where lost to rounding
     rounding: Numbers  #: (m,) how far one rounding of each state and tangent moves each value; nats
 
 
 def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
-    """The singular values of d state_T / d state_0: how the start still acts on the end.
+    """The singular values of d state_T / d state_0: the effect of the first state on the last.
 
     The product is carried as J_T ... J_1 Q_0 = Q_T R_T ... R_1 with the triangular factors in logs.
     So each value is accurate relative to itself, however small: its error is about T * eps *
-    (condition of one step's Jacobian), not eps times the largest. There is an exception: where
-    directions grow for a while and later shrink below others, the factors determine the product
-    only up to that detour. O(T m^3). Differentiable in both modes, with memory for T frames (m, m);
-    where values coincide, up to rounding, derivatives are NaN.
+    (condition of the Jacobian of one step), not eps times the largest. The exception is when
+    directions first grow and later shrink below others: then the factors determine the product less
+    accurately. O(T m^3). Differentiable in both modes, with memory for T frames (m, m). Where
+    values coincide up to rounding, derivatives are NaN.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -61,9 +61,9 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
         xs: Inputs (T, ..., d); a number of steps T for a network without inputs.
 
     Returns:
-        Their natural logarithms (m,), descending. -inf is for exact zeros alone. NaN where rounding
-        swamps the value: 16 roundings of each step move it by a nat, or by 1e-4 of itself if that
-        is more (see `singular_value_details`).
+        Their natural logarithms (m,), descending. -inf is for exact zeros only. NaN where the value
+        is lost to rounding: 16 roundings of each step move it by a nat, or by 1e-4 of itself if
+        that is more (see `singular_value_details`).
 
     Raises:
         ValueError: The body cannot be scanned over xs from the state.
@@ -81,7 +81,7 @@ def log_singular_values(body: Body, state: Tree, xs: Tree) -> Array:
 
 @precise
 def singular_value_details(body: Body, state: Tree, xs: Tree) -> SingularValues:
-    """`log_singular_values` with the rounding of each value, for which the product runs twice.
+    """`log_singular_values` with the effect of rounding on each value; the product runs twice.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -126,7 +126,7 @@ def _values(body: Body, state: Tree, xs: Tree) -> tuple[Array, Array]:
 def _product(
     push: Push, step: Step, start: Array, xs: Tree, round: Round = exact
 ) -> tuple[product.Graded, Array]:
-    """R_T ... R_1, and at most how many units nothing reaches at one step."""
+    """R_T ... R_1, and the largest number of units that nothing reaches at one step."""
 
     def advance(carry: tuple, x: Tree) -> tuple[tuple, Array]:
         before, Q, total = carry
@@ -144,7 +144,7 @@ def _product(
 
 @precise
 def _change(body: Body, state: Tree, xs: Tree) -> Callable[[Body, Tree, Tree], Array]:
-    """What has the derivatives of `_values`' logs."""
+    """A function with the derivatives of the logs of `_values`."""
 
     def chain(body: Body, state: Tree, xs: Tree) -> Chain:
         step, start = flatten(body, state, xs)
@@ -171,16 +171,16 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     `log_singular_values`.
 
     Args:
-        body: One step, (state, x) -> (state, h). With a mask, T is the last step that is there and
-            lags count those that are.
+        body: One step, (state, x) -> (state, h). With a mask, T is the last unmasked step, and lags
+            count unmasked steps.
         state: The state before the first step, m numbers in all.
-        xs: Inputs (T, ..., d); of a tuple (noise, input), x is the last array.
+        xs: Inputs (T, ..., d); in a tuple (noise, input), x is the last array.
         lags: Steps before the last input, each within 0 .. T-1.
 
     Returns:
         Natural logarithms (len(lags), min(n, d)). Each row is descending and accurate relative to
-        itself, and NaN where rounding swamps a value, as in `log_singular_values`, and for a lag
-        beyond the first step that is there.
+        itself. NaN where a value is lost to rounding, as in `log_singular_values`, and for a lag
+        beyond the first unmasked step.
 
     Raises:
         ValueError: A lag is outside 0 .. T-1, or the body does not fit state and xs.
@@ -203,7 +203,7 @@ def input_output(body: Body, state: Tree, xs: Tree, lags: Sequence[int]) -> Arra
     T = scan.number_of_steps(xs, "a list of lags")
     lags = integers("lags", lags)
     if not lags or min(lags) < 0 or max(lags) >= T:
-        raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}, got {lags}")
+        raise ValueError(f"lags must be a list of steps within 0 .. T-1 = {T - 1}; got {lags}")
     find, change = partial(_input_values, lags), partial(_input_change, lags)
     return differentiable(find, change, body, state, xs)[0]
 
@@ -226,10 +226,9 @@ def _input_values(lags: list[int], body: Body, state: Tree, xs: Tree) -> tuple[A
 def _input_change(
     lags: list[int], body: Body, state: Tree, xs: Tree
 ) -> Callable[[Body, Tree, Tree], Array]:
-    """What has the derivatives of `_input_values`' logs.
+    """A function with the derivatives of the logs of `_input_values`.
 
-    The factors act on (what x_{T-lag} changes by, what the state changes by): one program for all
-    lags.
+    The factors act on (change of x_{T-lag}, change of the state), so one program serves all lags.
     """
     step, start = flatten(body, state, xs)
     where = places(lags, present(body, state, xs))
@@ -273,16 +272,16 @@ Read = Callable[[Array, product.Graded], Array]
 
 
 class Places(NamedTuple):
-    """Where L lags lie, in steps back from the last step that is there."""
+    """The positions of L lags, in steps back from the last unmasked step."""
 
-    reach: int  # as far as any lies
+    reach: int  # the furthest of them
     back: Array  # (L,)
     known: Array  # (L,) whether there is such a step
-    rest: Array | None  # steps after the last that is there; None where all are there
+    rest: Array | None  # masked steps at the end; None if no step is masked
 
 
 def places(lags: list[int], there: Array | None) -> Places:
-    """The places of lags that count the steps which are `there` (T,)."""
+    """The places of lags that count only the steps which are `there` (T,)."""
     wanted = jnp.asarray(lags)
     if there is None:
         return Places(max(lags), wanted, jnp.ones(len(lags), bool), None)
@@ -331,14 +330,14 @@ def _back(
 
 
 def _output(step: Step, start: Array, xs: Tree) -> jax.ShapeDtypeStruct:
-    """What h is like."""
+    """The shape and dtype of h."""
     return jax.eval_shape(step, start, jax.tree.map(lambda leaf: leaf[0], xs))[1]
 
 
 def late(step: Step, start: Array, xs: Tree, where: Places) -> tuple[Array, Tree]:
     """The states before the last reach + 1 steps, and the inputs of those.
 
-    Steps after the last that is there come first, where no lag finds them.
+    Masked steps at the end come first, where no lag reaches them.
     """
     rest = where.rest
     if rest is not None:
@@ -375,7 +374,7 @@ def _by_input(step: Step, now: Tree, out: int) -> tuple[Callable[[Array, Array],
 def _pullback(step: Step, start: Array, xs: Tree, where: Places, round: Round) -> Pull:
     """(back, out, C) -> C J, C B for J = d/d state and B = d/dx, 0 .. reach steps before the end.
 
-    They are those of the new state for out = 0 and of the output for out = 1.
+    For out = 0 these are derivatives of the new state, and for out = 1 of the output.
     """
     pairs = late(step, start, xs, where)
 

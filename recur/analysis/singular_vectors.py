@@ -30,10 +30,10 @@ from recur.tables import tabled
 
 @tabled(logs="logs, nats", inputs="unit vectors of the input")
 class InputDirections(NamedTuple):
-    """The singular value decomposition of dh_T/dx_{T-lag} on its input side, k = min(n, m, d)."""
+    """Singular values and right singular vectors of dh_T/dx_{T-lag}, k = min(n, m, d)."""
 
     logs: Array  #: (k,) logs of the singular values, descending; nats
-    inputs: Array  #: (k, d) unit vectors, what x_{T-lag} would have to change by
+    inputs: Array  #: (k, d) unit vectors, directions in which x_{T-lag} changes
 
 
 @precise
@@ -44,16 +44,16 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     O(lag m n d). Differentiable in forward mode.
 
     Args:
-        body: One step, (state, x) -> (state, h). With a mask, T and the lag are those of
+        body: One step, (state, x) -> (state, h). With a mask, T and the lag are as in
             `input_output`.
         state: The state before the first step, m numbers in all.
         xs: Inputs (T, d), without batch axes.
         lag: Steps before the last input, within 0 .. T-1.
 
     Returns:
-        The values and the unit vectors of the inputs that they belong to. A vector is defined up to
-        its sign, and only as far as its value differs from the others; where rounding swamps the
-        value, both are NaN.
+        The values, and for each the unit vector of the input. A vector is defined up to its sign,
+        and only if its value differs from the others. Where a value is lost to rounding, both
+        are NaN.
 
     Raises:
         ValueError: The lag is outside 0 .. T-1, or as in `input_output`.
@@ -74,7 +74,7 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
     step, start = flatten(body, state, xs)
     T, lag = scan.number_of_steps(xs, "a lag"), integer("lag", lag)
     if not 0 <= lag < T:
-        raise ValueError(f"lag is a number of steps within 0 .. T-1 = {T - 1}, got {lag}")
+        raise ValueError(f"lag must be a number of steps within 0 .. T-1 = {T - 1}; got {lag}")
     where = places([lag], present(body, state, xs))
     entry = where.reach - where.back[0]
     find = partial(_decomposition, step, *late(step, start, xs, where), lag, entry)
@@ -86,7 +86,7 @@ def input_directions(body: Body, state: Tree, xs: Tree, lag: int) -> InputDirect
 def _decomposition(
     step: Step, before: Array, xs: Tree, lag: int, entry: Array, round: Round
 ) -> product.Graded:
-    """The singular values of the last output by the input of step `entry`, and right vectors."""
+    """Singular values of the last output wrt. the input of step `entry`, and right vectors."""
     s, x = _at(entry, before, xs)
     inputs, structure = jax.tree.flatten(x)
     push = generic(step)
@@ -118,7 +118,7 @@ def _decomposition(
 
 
 def _at(t: Any, *along: Tree) -> Tree:
-    """What there is at step t."""
+    """The entries of step t."""
     return jax.tree.map(lambda leaf: leaf[t], along)
 
 

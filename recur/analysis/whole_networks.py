@@ -46,7 +46,7 @@ def network_jacobian(network: Network, xs: Array, t: int) -> Array:
 
     Raises:
         ValueError: The inputs are not float32 or float64, t is out of range, or the network does
-            not take xs or returns no floating-point array with time first.
+            not take xs, or does not return a floating-point array with time first.
         TypeError: The network is not a function, or t is not an integer.
 
     Example:
@@ -64,8 +64,8 @@ def network_jacobian(network: Network, xs: Array, t: int) -> Array:
 def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int]) -> Array:
     """How far back and ahead an output of a whole network sees: dh_t/dx_{t-lag}, each lag in turn.
 
-    What `input_output` is for a body, here for a map of sequences, and at any time t. Twice the
-    cost of `network_jacobian`. Differentiable where singular values differ.
+    It does for a map of sequences, and at any time t, what `input_output` does for a body. Twice
+    the cost of `network_jacobian`. Differentiable where singular values differ.
 
     Args:
         network: xs (T, ..., d) -> outputs hs (T, ..., n).
@@ -76,8 +76,8 @@ def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int
     Returns:
         Logs of the singular values (len(lags), min(n, d)), nats, descending. NaN where there is no
         step t - lag, and where 16 roundings move a value by a nat or more; -inf where no path leads
-        from x_{t-lag} to h_t. Values below 1e-37 are beyond float32 and NaN, so double inputs and
-        parameters there.
+        from x_{t-lag} to h_t. Values below 1e-37 are beyond float32 and NaN, so use float64 for
+        inputs and parameters there.
 
     Raises:
         ValueError: The outputs have another number of steps than the inputs, a lag is beyond
@@ -96,11 +96,11 @@ def network_input_output(network: Network, xs: Array, t: int, lags: Sequence[int
     T, lags = len(xs), integers("lags", lags)
     if S != T:
         raise ValueError(
-            f"lags are between outputs and inputs of the same steps, and this network returns {S} "
-            f"outputs for {T} inputs: take network_jacobian"
+            f"lags need one output for each input, and this network returns {S} outputs for {T} "
+            "inputs: use network_jacobian"
         )
     if not lags or max(map(abs, lags)) >= T:
-        raise ValueError(f"lags are a list of steps within +-(T-1) = +-{T - 1}, got {lags}")
+        raise ValueError(f"lags must be a list of steps within +-(T-1) = +-{T - 1}; got {lags}")
     at = t - jnp.asarray(lags)
     there = (at >= 0) & (at < T)
     at = jnp.where(there, at, 0)
@@ -145,7 +145,7 @@ def network_gradient_norms(loss: Callable[[Array], Array], network: Network, xs:
     hs, pull = jax.vjp(network, xs)
     shape = jax.eval_shape(loss, hs).shape
     if shape != ():
-        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
+        raise ValueError(f"loss must map all outputs to one number, (); it returned {shape}")
     direct = finite_or_nan(jax.grad(loss)(hs), hs)
     probe = jnp.where(direct == 0, 0, jnp.nan).astype(hs.dtype)
     gradient, reached = jax.vmap(lambda v: pull(v)[0].reshape(len(xs), -1))(
@@ -157,7 +157,7 @@ def network_gradient_norms(loss: Callable[[Array], Array], network: Network, xs:
 
 
 def _rounding(network: Network, xs: Array, t: int, at: Array, J: Array) -> tuple[Array, Array]:
-    """By how much rounding changes each J = dh_t/dx_at, (L,), and whether any path leads there."""
+    """How much rounding changes each J = dh_t/dx_at, (L,), and whether any path leads there."""
     pure, closed_over = jax.closure_convert(network, xs)
     xs, closed_over, J = lax.stop_gradient((xs, closed_over, J))
     info, n = jnp.finfo(xs.dtype), J.shape[1]
@@ -182,30 +182,31 @@ def _rows(network: Network, xs: Array, t: int, V: Array) -> Array:
 
 
 def _require(network: Network, xs: Any, t: int) -> tuple[int, int]:
-    """The number of outputs S and the size n of each. Raises ValueError for what does not fit."""
+    """The number of outputs S and the size n of each. Raises ValueError if they do not fit."""
     scan.require_float(xs)
     if len(jax.tree.leaves(xs)) != 1 or not hasattr(xs, "shape") or 0 in xs.shape:
         raise ValueError(
-            "xs is one array of inputs (T, ..., d), none of these 0; what else the network takes, "
-            f"such as a mask, belongs into the function: got {expect.told(xs)}"
+            "xs must be one array of inputs (T, ..., d) without empty axes; got "
+            f"{expect.told(xs)}. Put other arguments of the network, such as a mask, into the "
+            "function"
         )
     if jnp.finfo(xs.dtype).bits < 32:
-        raise ValueError(f"singular values take float32 or float64, but xs holds {xs.dtype}: cast")
+        raise ValueError(f"singular values need float32 or float64; xs holds {xs.dtype}: cast it")
     try:
         hs = jax.eval_shape(network, xs)
     except Exception as error:  # whatever the network raised, say what it was given
         raise ValueError(
-            f"the network does not take xs {expect.told(xs)}. It is a function of one array "
-            "(T, ..., d), such as lambda xs: scan.run(cell, params, xs)[1]; of an nnx model "
-            "lambda xs: nnx.clone(model)(xs[None])[0], since a model may change itself\n"
-            f"Its own error: {error}"
+            f"the network does not accept xs {expect.told(xs)}. It must be a function of one "
+            "array (T, ..., d), such as lambda xs: scan.run(cell, params, xs)[1]. For an nnx "
+            "model, use lambda xs: nnx.clone(model)(xs[None])[0], since a model may change "
+            f"itself\nIts own error: {error}"
         ) from error
     floating = hasattr(hs, "dtype") and jnp.issubdtype(hs.dtype, jnp.floating)
     if not floating or hs.ndim < 2 or 0 in hs.shape:
         raise ValueError(
-            "the network returns its outputs hs (S, ..., n), one floating-point array with time "
-            f"first; it returned {expect.told(hs)}. Of scan.run take [1]"
+            "the network must return its outputs hs (S, ..., n), one floating-point array with "
+            f"time first; it returned {expect.told(hs)}. Of the result of scan.run, take [1]"
         )
     if not isinstance(t, jax.core.Tracer) and not 0 <= t < hs.shape[0]:
-        raise ValueError(f"t is the number of an output, 0 .. {hs.shape[0] - 1}; got {t}")
+        raise ValueError(f"t must be the number of an output, 0 .. {hs.shape[0] - 1}; got {t}")
     return hs.shape[0], math.prod(hs.shape[1:])

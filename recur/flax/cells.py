@@ -51,19 +51,21 @@ def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -
         GRUCell (4, 3)
     """
     if isinstance(make, nn.Module) or (isinstance(make, type) and issubclass(make, nn.Module)):
-        raise TypeError("make is a cell of nnx; got one of linen, which from_linen takes")
+        raise TypeError("make must be a cell of nnx; got a cell of linen: use from_linen")
     if isinstance(make, nnx.Module):
         make = type(_nnx_cell(make))
     expect.function("make", make)
     if isinstance(make, type) and issubclass(make, nnx.Module):
         if issubclass(make, NnxCell):
             raise TypeError(
-                "an NnxCell holds a recur cell: take module.cell, with module.values as parameters"
+                "an NnxCell already holds a recur cell: use module.cell, with module.values as "
+                "parameters"
             )
         if not hasattr(make, "initialize_carry"):
             raise TypeError(
-                f"make is the class of a cell, such as nnx.LSTMCell; got {make.__name__}, which "
-                "has no initialize_carry. Of an nnx.RNN or a larger model pass the cell in it"
+                f"make must be the class of a cell, such as nnx.LSTMCell; got {make.__name__}, "
+                "which has no initialize_carry. For an nnx.RNN or a larger model, pass the cell "
+                "in it"
             )
     return Cell(Given(_nnx_init, make), _nnx_start, _nnx_step)
 
@@ -77,7 +79,7 @@ def _nnx_cell(params: Any) -> nnx.RNNCellBase:
     if not isinstance(params, nnx.Module):
         advice = ": nnx.merge(graphdef, state) gives it" if isinstance(params, nnx.State) else ""
         raise TypeError(
-            f"the parameters of an nnx cell are the module itself{advice}; got a "
+            f"the parameters of an nnx cell must be the module itself{advice}; got a "
             f"{type(params).__name__}"
         )
     within = [
@@ -86,8 +88,8 @@ def _nnx_cell(params: Any) -> nnx.RNNCellBase:
         if hasattr(part, "initialize_carry")
     ]
     raise TypeError(
-        f"the parameters of an nnx cell are the cell itself; got a {type(params).__name__} with "
-        + (f"cells in it: hand over its {' or '.join(within)}" if within else "no cell in it")
+        f"the parameters of an nnx cell must be the cell itself; got a {type(params).__name__} "
+        + (f"with cells in it: pass its {' or '.join(within)}" if within else "with no cell in it")
     )
 
 
@@ -131,17 +133,19 @@ def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
         (4, 3)
     """
     if isinstance(module, type) and issubclass(module, nn.RNNCellBase):
-        raise TypeError(f"module is a cell, {module.__name__}(features=n); got its class")
+        raise TypeError(
+            f"module must be an instance of a cell, {module.__name__}(features=n); got the class"
+        )
     if isinstance(module, nnx.Module) or (
         isinstance(module, type) and issubclass(module, nnx.Module)
     ):
-        raise TypeError("module is a cell of linen; got one of nnx, which from_nnx takes")
+        raise TypeError("module must be a cell of linen; got a cell of nnx: use from_nnx")
     if isinstance(module, nn.RNN):
         module = module.cell
     if not isinstance(module, nn.RNNCellBase):
         raise TypeError(
-            "module is a linen cell, such as nn.LSTMCell(n), or an nn.RNN around one; got "
-            f"{expect.told(module)}. Of a larger model hand over the cell, and its part of the "
+            "module must be a linen cell, such as nn.LSTMCell(n), or an nn.RNN around one; got "
+            f"{expect.told(module)}. For a larger model, pass the cell, and its part of the "
             "variables as parameters"
         )
     made = Linen(module)
@@ -182,7 +186,10 @@ def _linen_init(made: Linen, key: Array, prior: Prior, d: int, n: int) -> Tree:
     module = made.module
     features = getattr(module, "features", n)
     if features != n:
-        raise ValueError(f"this {type(module).__name__} has {features} features, got n = {n}")
+        raise ValueError(
+            f"n must be {features}, the number of features of this {type(module).__name__}; got n "
+            f"= {n}"
+        )
     x = jnp.zeros(d)
     return module.init(key, module.initialize_carry(key, x.shape), x)
 
@@ -202,8 +209,8 @@ def _linen_step(made: Linen, params: Tree, state: Tree, x: Tree) -> tuple[Tree, 
         within = [path for path, part in _parts(variables["params"]) if _alike(part, names)]
         meant = " or ".join(f"params{path}" for path in within)
         raise ValueError(
-            f"these are not the parameters of this {type(module).__name__}, {_listed(own)}; got "
-            f"{_listed(variables['params'])}. {f'Hand over {meant}' if meant else ''}".rstrip()
+            f"the parameters must be those of this {type(module).__name__}, {_listed(own)}; got "
+            f"{_listed(variables['params'])}. {f'Pass {meant}' if meant else ''}".rstrip()
         ) from error
     return after, h
 
@@ -243,7 +250,7 @@ class NnxCell(nnx.RNNCellBase):
         cell: A recurrence.
         d: Inputs.
         n: Units.
-        prior: What the parameters are drawn from; `Prior()` where None.
+        prior: What the parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:
@@ -336,8 +343,8 @@ class LinenCell(nn.RNNCellBase):
         params = self.cell.init(rng, self.prior, input_shape[-1], self.features)
         if isinstance(params, Learned):
             raise ValueError(
-                "linen draws the carry before there are parameters, so this start would never "
-                "learn: take NnxCell, or pass initial_carry"
+                "linen draws the carry before there are parameters, so this start would never be "
+                "trained: use NnxCell, or pass initial_carry"
             )
         return self.cell.start(params, input_shape[:-1])
 

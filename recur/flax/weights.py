@@ -60,9 +60,9 @@ def with_params(model: Model, params: Tree) -> Model:
     found = [(path, part) for path, part in nnx.iter_modules(model) if isinstance(part, NnxCell)]
     if len(found) != 1:
         names = ", ".join(".".join(map(str, path)) for path, _ in found)
-        advice = f" ({names}): pass one of those, an NnxCell, and put back what it gives"
+        advice = f" ({names}): pass one of these, an NnxCell, and put the result back"
         raise ValueError(
-            f"with_params fills the one recurrence of a model; this {type(model).__name__} has "
+            f"with_params needs a model with one recurrence; this {type(model).__name__} has "
             f"{len(found)}{advice if found else ''}"
         )
     ((_, own),) = found
@@ -70,8 +70,8 @@ def with_params(model: Model, params: Tree) -> Model:
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (own.values, params)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"the recurrence of this {type(model).__name__} has parameters of the shapes "
-            f"{shapes[0]}; got {shapes[1]}"
+            "the parameters must have the shapes of the recurrence of this "
+            f"{type(model).__name__}, {shapes[0]}; got {shapes[1]}"
         )
     new = jax.tree.unflatten(jax.tree.structure(own), map(jnp.asarray, jax.tree.leaves(params)))
     return jax.tree.map(

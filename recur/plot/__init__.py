@@ -27,7 +27,7 @@ try:
     import_module("matplotlib")
 except ImportError as error:
     raise ImportError(
-        "recur.plot draws with matplotlib, which is not installed: pip install 'recur-jax[plot]'"
+        "recur.plot needs matplotlib, which is not installed: pip install 'recur-jax[plot]'"
     ) from error
 
 from recur.plot.bands import band

@@ -29,7 +29,7 @@ def band(
     Args:
         x: (L,).
         curves: (..., L), with leading axes over which the quantiles go.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the line and the band.
         label: In the legend; None for none.
         q: The quantiles (low, middle, high).
@@ -49,11 +49,13 @@ def band(
     x, curves = numbers("x", x, "L"), numbers("curves", curves, "..., L")
     require(
         curves.shape[-1] == len(x),
-        f"curves {curves.shape} have one value a point along their last axis; x has {len(x)}",
+        f"curves must have one value per point along their last axis; got curves {curves.shape} "
+        f"and {len(x)} points",
     )
     require(
         len(q) == 3 and 0 <= q[0] <= q[1] <= q[2] <= 1,
-        f"q holds three fractions that rise within 0 .. 1: low, middle, high; got {tuple(q)}",
+        "q must hold three fractions that increase within 0 .. 1: low, middle, high; got "
+        f"{tuple(q)}",
     )
     ax = axes_or_new(ax)
     draw(ax, x, curves, "linear", colour, label, q, **line)

@@ -30,14 +30,15 @@ def gates(
     Args:
         openness: From `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
         names: What each gate is called.
-        ax: Axes to draw in; those of a new figure where None.
-        dt: The seconds of a step: time is in seconds; in steps where None.
+        ax: Axes to draw in; those of a new figure if None.
+        dt: The seconds of a step: time is in seconds; in steps if None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: There is not one name a gate, a value is outside 0 .. 1, or dt is not positive.
+        ValueError: There is not one name per gate, a value is outside 0 .. 1, or dt is not
+            positive.
 
     Example:
         >>> ax = plot.gates([np.linspace(0, 1, 12).reshape(4, 3)], names=["update"])
@@ -47,14 +48,15 @@ def gates(
     length, unit, _ = clock(dt)
     require(
         len(openness) == len(names) > 0,
-        f"one name a gate: got {len(openness)} arrays and the names {list(names)}",
+        f"names must hold one name per gate; got {len(openness)} gates and the names {list(names)}",
     )
     each = [numbers(f"openness of {n}", o, "T, ...") for n, o in zip(names, openness, strict=True)]
     for name, values in zip(names, each, strict=True):
         least, most = np.nanmin(values, initial=0), np.nanmax(values, initial=1)
         require(
             least >= 0 and most <= 1,
-            f"a gate is open between 0 and 1; {name} goes from {least:.3g} to {most:.3g}",
+            f"the openness of a gate must be between 0 and 1; {name} goes from {least:.3g} to "
+            f"{most:.3g}",
         )
     ax = axes_or_new(ax)
     for i, (name, values) in enumerate(zip(names, each, strict=True)):

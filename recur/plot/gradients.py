@@ -37,10 +37,10 @@ def gradient_norms(
 
     Args:
         logs: From `analysis.gradient_norms`, (..., T), nats, any batch axes first.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the line and the band.
         label: In the legend; None for none.
-        dt: The seconds of a step: time is in seconds; in steps where None.
+        dt: The seconds of a step: time is in seconds; in steps if None.
         **line: For `ax.plot`.
 
     Returns:
@@ -73,8 +73,8 @@ def gradient_map(logs: Any, ax: Axes | None = None, dt: float | None = None) -> 
     Args:
         logs: From `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags +
             1), whose median is drawn.
-        ax: Axes to draw in; those of a new figure where None.
-        dt: The seconds of a step: t and lag are in seconds; in steps where None.
+        ax: Axes to draw in; those of a new figure if None.
+        dt: The seconds of a step: t and lag are in seconds; in steps if None.
 
     Returns:
         The axes.

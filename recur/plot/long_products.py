@@ -36,7 +36,7 @@ def singular_values(
     Args:
         found: From `analysis.singular_value_details`; with any batch axis first, each of the batch
             is a line.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         **line: For `ax.plot`.
@@ -55,13 +55,13 @@ def singular_values(
     """
     require(
         isinstance(found, SingularValues),
-        f"this draws what analysis.singular_value_details returned; got {type(found).__name__}",
+        f"this draws the result of analysis.singular_value_details; got {type(found).__name__}",
     )
     logs = numbers("logs", found.logs, "..., m")
     rounding = numbers("rounding", found.rounding, "..., m")
     require(
         logs.shape == rounding.shape,
-        f"each value has its rounding: got logs {logs.shape} and rounding {rounding.shape}",
+        f"logs and rounding must have the same shape; got {logs.shape} and {rounding.shape}",
     )
     ax, m = axes_or_new(ax), logs.shape[-1]
     rows, sizes = finite(logs).reshape(-1, m), finite(rounding).reshape(-1, m)

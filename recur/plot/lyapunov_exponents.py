@@ -35,7 +35,7 @@ def lyapunov(
     Args:
         found: From `analysis.lyapunov_details`; with any batch axis first, each of the batch is a
             line. Fields that are None are left out.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         ls: The style of the line.
@@ -97,7 +97,7 @@ def lyapunov_convergence(
 
     Args:
         found: From `analysis.lyapunov_details`, one trajectory.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the largest.
         discard: The number of steps that it did not count, with which time begins here.
         dt: The seconds of a step, if the analysis was given them: time is in seconds, too.
@@ -144,5 +144,5 @@ def lyapunov_convergence(
 def _require(found: Lyapunov) -> None:
     require(
         isinstance(found, Lyapunov),
-        f"this draws what analysis.lyapunov_details returned; got {type(found).__name__}",
+        f"this draws the result of analysis.lyapunov_details; got {type(found).__name__}",
     )

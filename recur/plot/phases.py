@@ -20,7 +20,7 @@ def phase_diagram(xi: Any, x: Any, y: Any, ax: Axes | None = None, bar: bool = T
         xi: The `xi` of a `theory.MeanField`, (Y, X), steps; negative where perturbations grow.
         x: Values of one parameter, (X,).
         y: Values of the other, (Y,).
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         bar: Whether a colour bar stands beside it.
 
     Returns:
@@ -39,9 +39,10 @@ def phase_diagram(xi: Any, x: Any, y: Any, ax: Axes | None = None, bar: bool = T
     xi, x, y = numbers("xi", xi, "Y, X"), numbers("x", x, "X"), numbers("y", y, "Y")
     require(
         xi.shape == (len(y), len(x)),
-        f"xi has a row for each y and a column for each x, ({len(y)}, {len(x)}); got {xi.shape}",
+        f"xi must have a row for each y and a column for each x, ({len(y)}, {len(x)}); got "
+        f"{xi.shape}",
     )
-    require(min(xi.shape) >= 2, f"lines need two points or more along each axis; got {xi.shape}")
+    require(min(xi.shape) >= 2, f"lines need at least two points along each axis; got {xi.shape}")
     ax = axes_or_new(ax)
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(xi == 0, np.inf, 1 / xi)  # -log chi; 0 at the edge

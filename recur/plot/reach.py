@@ -34,10 +34,10 @@ def input_output(
     Args:
         logs: From `analysis.input_output`, (..., L, k), nats, any batch axes first.
         lags: The lags that it was given, (L,), steps.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the largest value.
         label: The name of the largest value in the legend; None draws no legend.
-        dt: The seconds of a step: lags are in seconds; in steps where None.
+        dt: The seconds of a step: lags are in seconds; in steps if None.
 
     Returns:
         The axes.
@@ -55,7 +55,8 @@ def input_output(
     length, unit, _ = clock(dt)
     require(
         logs.shape[-2] == len(lags),
-        f"logs {logs.shape} have one row a lag, (..., {len(lags)}, k), for these {len(lags)} lags",
+        f"logs must have one row per lag, (..., {len(lags)}, k) for these {len(lags)} lags; got "
+        f"{logs.shape}",
     )
     ax = axes_or_new(ax)
     order = np.argsort(lags)

@@ -24,10 +24,10 @@ def one_step_spectra(
 
     Args:
         values: From `analysis.one_step_spectra`, (..., T, m), any batch axes first.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         colour: The colour of the largest value.
         label: The name of the largest value in the legend; None draws no legend.
-        dt: The seconds of a step: time is in seconds; in steps where None.
+        dt: The seconds of a step: time is in seconds; in steps if None.
 
     Returns:
         The axes.
@@ -46,7 +46,7 @@ def one_step_spectra(
     least = np.nanmin(values, initial=0)
     require(
         least >= 0,
-        f"singular values are 0 or more, and these go down to {least:.3g}; logarithms, of a long "
+        f"singular values must be 0 or more, and the least is {least:.3g}. Logarithms, of a long "
         "product, are drawn by plot.singular_values",
     )
     ax, t = axes_or_new(ax), length * np.arange(1, values.shape[-2] + 1)

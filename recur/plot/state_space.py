@@ -28,7 +28,7 @@ def fixed_points(
         about: From `analysis.modes` (with unstable directions) or `stability` (without); None:
             neither.
         paths: States along trajectories, arrays (..., T, *shape); None for none.
-        ax: Axes to draw in; those of a new figure where None. In projection "3d" there is a third
+        ax: Axes to draw in; those of a new figure if None. In projection "3d" there is a third
             component.
 
     Returns:
@@ -50,17 +50,18 @@ def fixed_points(
     if along is not None:
         require(
             along.shape[-1] == m,
-            f"paths are of states of {along.shape[-1]} numbers, and points of states of {m}",
+            f"paths and points must have states of the same size; got {along.shape[-1]} and {m}",
         )
     if about is not None:
         require(
             len(np.asarray(about.stable)) == P,
-            f"about tells of {len(np.asarray(about.stable))} points, and points are {P}",
+            f"about must describe the same points; it describes {len(np.asarray(about.stable))}, "
+            f"and there are {P}",
         )
     finite = np.isfinite(s).all(axis=1)
     cloud = s[finite] if along is None else along.reshape(-1, m)
     cloud = cloud[np.isfinite(cloud).all(axis=1)]
-    require(len(cloud) > 0, "no point and no path is finite, so there is nothing to draw")
+    require(len(cloud) > 0, "there is nothing to draw: no point and no path is finite")
     if ax is None:
         ax = axes_or_new(None)
     D = min(3 if ax.name == "3d" else 2, m)
@@ -136,7 +137,7 @@ def _leading(states: Any, paths: Any) -> int:
     lead = {np.ndim(b) - np.ndim(a) + 1 for a, b in zip(one, many, strict=False)}
     require(
         len(one) == len(many) and len(lead) == 1 and min(lead) >= 1,
-        f"paths hold states along time, leaves (..., T, *shape), for points (P, *shape); got "
+        "paths must hold states along time, leaves (..., T, *shape), for points (P, *shape); got "
         f"{[np.shape(leaf) for leaf in many]} for {[np.shape(leaf) for leaf in one]}",
     )
     return lead.pop()

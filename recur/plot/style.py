@@ -32,11 +32,13 @@ def numbers(name: str, values: Any, shape: str) -> np.ndarray:
     try:
         array = np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} holds real numbers ({shape}); got {type(values)}") from error
+        raise ValueError(f"{name} must hold real numbers ({shape}); got {type(values)}") from error
     axes = [axis for axis in shape.replace(" ", "").split(",") if axis not in ("...", "")]
     fits = array.ndim >= len(axes) if "..." in shape else array.ndim == len(axes)
     if not fits or array.size == 0:
-        raise ValueError(f"{name} has the shape ({shape}) and is not empty; got {array.shape}")
+        raise ValueError(
+            f"{name} must have the shape ({shape}), without empty axes; got {array.shape}"
+        )
     return array
 
 
@@ -55,7 +57,7 @@ def clock(dt: float | None) -> tuple[float, str, str]:
         return 1.0, "steps", "step"
     require(
         isinstance(dt, int | float | np.number) and 0 < dt < np.inf,
-        f"dt is the length of a step, a positive number of seconds; got {dt!r}",
+        f"dt must be the length of a step, a positive number of seconds; got {dt!r}",
     )
     return float(dt), "s", "s"
 

@@ -24,7 +24,7 @@ def trainability(
         accuracies: Shares of right answers after training, (P, K).
         priors: A line of priors, (P,), rising.
         T: Lengths, (K,), steps, rising.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         chance: The accuracy at which the colours begin; they end at 1.
         bar: Whether a colour bar stands beside it.
 
@@ -44,15 +44,15 @@ def trainability(
     accuracies = numbers("accuracies", accuracies, "P, K")
     require(
         accuracies.shape == (len(priors), len(T)),
-        f"accuracies have a row for each prior and a column for each T, ({len(priors)}, {len(T)});"
-        f" got {accuracies.shape}",
+        f"accuracies must have a row for each prior and a column for each T, ({len(priors)}, "
+        f"{len(T)}); got {accuracies.shape}",
     )
     for name, values in (("priors", priors), ("T", T)):
         require(
             len(values) > 1 and bool((np.diff(values) > 0).all()),
-            f"{name} must rise, and have two values or more; got {values}",
+            f"{name} must increase, and have at least two values; got {values}",
         )
-    require(T[0] > 0, f"T is a number of steps, 1 or more; got {T}")
+    require(T[0] > 0, f"T must hold numbers of steps, 1 or more; got {T}")
     ax = axes_or_new(ax)
     edges = _edges(priors), np.exp(_edges(np.log(T)))
     shown = finite(accuracies).T

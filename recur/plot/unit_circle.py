@@ -14,11 +14,11 @@ LASTING = (1, 3, 10)  # steps of the circles; more would lie on the unit circle
 def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = None) -> Axes:
     """Which modes of a fixed point last, and for how long? Eigenvalues of the Jacobian at P points.
 
-    With the unit circle and circles of time scales. Full discs fade, open triangles grow.
+    With the unit circle and circles of timescales. Full discs fade, open triangles grow.
 
     Args:
         about: From `analysis.stability` or `analysis.modes`.
-        ax: Axes to draw in; those of a new figure where None.
+        ax: Axes to draw in; those of a new figure if None.
         dt: The seconds of a step that it was given; None: steps.
 
     Returns:
@@ -36,7 +36,7 @@ def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = Non
     """
     require(
         isinstance(about, Stability),
-        f"this draws what analysis.stability returned; got {type(about).__name__}",
+        f"this draws the result of analysis.stability; got {type(about).__name__}",
     )
     values, times = np.asarray(about.eigenvalues).ravel(), np.asarray(about.timescales).ravel()
     moduli, length = np.abs(values), 1.0 if dt is None else float(dt)
@@ -45,8 +45,9 @@ def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = Non
     known = np.isfinite(lengths) & (lengths > 0)
     require(
         np.allclose(lengths[known], length, rtol=1e-2),
-        f"the time scales are of steps of {np.median(lengths[known]) if known.any() else 0:.4g}, "
-        f"not of dt = {dt}: give both functions the same dt",
+        "the timescales were computed with dt = "
+        f"{np.median(lengths[known]) if known.any() else 0:.4g}, and this plot has dt = {dt}: "
+        "give both functions the same dt",
     )
     ax, unit = axes_or_new(ax), "steps" if dt is None else "s"
     angle = np.linspace(0, 2 * np.pi, 400)
@@ -78,7 +79,7 @@ def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = Non
     if shown.size:
         note(ax, f"slowest: {shown.max():.3g} {unit}")
     note_gaps(ax, np.where(np.isnan(values), np.nan, moduli), "eigenvalues")
-    ax.set(xlabel=f"real part (circles: time scale, {unit})", ylabel="imaginary part")
+    ax.set(xlabel=f"real part (circles: timescale, {unit})", ylabel="imaginary part")
     ax.set_aspect("equal", adjustable="datalim")
     legend(ax, loc="lower right")
     return ax

@@ -19,9 +19,9 @@ def in_pieces(
 ) -> tuple[Tree, list[Tree]]:
     """Carry a state through f(state, piece) -> (state, out) over pieces of `size` steps of xs.
 
-    `between` is applied to the state where one piece ends and another begins. The outs come as a
-    list of one or two trees, (pieces, ...) each: those of the pieces in the loop, and that of the
-    last piece by itself, where it is shorter or nothing comes between it and the end.
+    `between` is applied to the state between two pieces. The outs are a list of one or two trees,
+    (pieces, ...) each: one for the pieces in the loop, and one for the last piece if it is shorter
+    or if there is a `between`, which is not applied after it.
     """
     T = length(xs)
     looped = (T - (between is not None)) // size * size

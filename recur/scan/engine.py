@@ -37,9 +37,9 @@ def trajectory(
 ) -> tuple[Tree, Tree]:
     """The last state and the states after every step, (T, ..., n), of inputs xs (T, ..., d).
 
-    The derivative goes through time in pieces of `plan.chunk` steps, the last one shorter where T
-    is no multiple of it. Of every step it keeps mix(h) beside the state, or computes it again;
-    where the cell declares that `update` reads a sum of both, it is the sum that is kept.
+    The derivative goes through time in pieces of `plan.chunk` steps. The last piece is shorter if T
+    is not a multiple of it. For every step it keeps the state, and either keeps mix(h) or computes
+    it again. If the cell declares that `update` reads only mix(h) + drive(x), it keeps this sum.
     """
     axes = hidden(state).ndim - 1
     batches = [s.shape[:axes] for s in jax.tree.leaves(state)]
@@ -64,7 +64,7 @@ def _trajectory(
 def _forward(
     cell: Unitwise, plan: Plan, params: Tree, state: Tree, xs: Tree, out: Callable[..., Tree]
 ) -> tuple[Tree, Tree]:
-    """The last state, and out(state, r, z) of every step: the new state and what led to it."""
+    """The last state, and out(state, r, z) for the new state of every step and its r and z."""
 
     def step(state: Tree, z: Tree) -> tuple[Tree, Tree]:
         r = cell.mix(params, hidden(state))
@@ -133,7 +133,7 @@ def _tangents(
 
 
 def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], Tree]:
-    """f(params, x) with the `lead` leading axes of x as one: its products are of two matrices."""
+    """f(params, x) with the `lead` leading axes of x merged, so its products are of matrices."""
 
     def flat(params: Tree, x: Tree) -> Tree:
         shape = jax.tree.leaves(x)[-1].shape[:lead]
@@ -146,8 +146,8 @@ def rows(f: Callable[[Tree, Tree], Tree], lead: int) -> Callable[[Tree, Tree], T
 def _turned_mix(cell: Unitwise, params: Tree) -> Callable[[Array], Tree]:
     """`mix` with matrices that lie in memory transposed: its transpose reads them in order.
 
-    That is the product of every step backward; docs/performance.md says what it gains. The matrices
-    are turned back within the step, where this is no work but a way to read them.
+    The transpose is the product of every backward step; docs/performance.md says what this saves.
+    The matrices are transposed back within the step, where this costs nothing.
     """
     leaves, structure = jax.tree.flatten(params)
     matrices = {i: a.T for i, a in enumerate(leaves) if _is_matrix(a)}

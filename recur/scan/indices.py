@@ -15,7 +15,7 @@ from recur import expect
 
 
 def known(values: Any) -> np.ndarray | None:
-    """The values as NumPy has them; None where they are traced or on other processes."""
+    """The values as a NumPy array; None if they are traced or on other processes."""
     if isinstance(values, jax.core.Tracer):
         return None
     if isinstance(values, jax.Array) and not values.is_fully_addressable:
@@ -33,9 +33,9 @@ def require_index(
         name: What the error calls them.
         index: Integers of any shape.
         size: How many things they choose from.
-        what: What these things are, in the plural.
-        there: Booleans of the shape of `index`, which of them are read at all. None: that is not
-            known, and no value is checked.
+        what: The name of these things, in the plural.
+        there: Booleans of the shape of `index`: which entries are used. None: this is not known,
+            and no value is checked.
 
     Raises:
         ValueError: They are not integers, or one that is known and read is out of range.
@@ -45,11 +45,13 @@ def require_index(
         >>> scan.require_index("labels", np.array([0, 5]), 5, "classes")
         Traceback (most recent call last):
             ...
-        ValueError: labels holds 5 at (1,) (1 such); 5 classes are numbered 0 .. 4: count from 0
+        ValueError: labels holds 5 at (1,) (1 such), but 5 classes are numbered 0 .. 4: count from 0
     """
     dtype = jnp.result_type(index)
     if not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"{name} holds {dtype}; pass integers, 0 .. {size - 1} for {size} {what}")
+        raise ValueError(
+            f"{name} must hold integers, 0 .. {size - 1} for {size} {what}; got {dtype}"
+        )
     values = known(index)
     if values is None or there is None:
         return
@@ -58,9 +60,13 @@ def require_index(
         return
     first = tuple(map(int, outside[0]))
     bad = values[first]
-    advice = "leave out what stands for none, by lengths or a mask" if bad < 0 else "count from 0"
+    advice = (
+        "leave out entries that stand for nothing, with lengths or a mask"
+        if bad < 0
+        else "count from 0"
+    )
     raise ValueError(
-        f"{name} holds {bad} at {first} ({len(outside)} such); {size} {what} are numbered "
+        f"{name} holds {bad} at {first} ({len(outside)} such), but {size} {what} are numbered "
         f"0 .. {size - 1}: {advice}"
     )
 
@@ -84,7 +90,7 @@ def require_integers(**counts: Any) -> None:
         try:
             expect.integer(name, value)
         except TypeError:
-            raise ValueError(f"{name} is a whole number, an int; got {value!r}") from None
+            raise ValueError(f"{name} must be a whole number, an int; got {value!r}") from None
 
 
 def whole(name: str, value: Any) -> None:
@@ -111,7 +117,7 @@ def inside(index: Array | np.ndarray, size: int) -> Array:
 
 
 def or_nan(valid: Array, values: Array) -> Array:
-    """The values, NaN where they are not valid, as are their derivatives there.
+    """The values, with NaN where they are not valid. The derivatives there are NaN too.
 
     Args:
         valid: Booleans; their axes are the first of `values`.

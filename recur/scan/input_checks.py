@@ -40,10 +40,10 @@ def length(xs: Tree) -> int:
         xs: A pytree of arrays (T, ...).
 
     Returns:
-        T; of `jax.export` it may be symbolic.
+        T, which may be symbolic under `jax.export`.
 
     Raises:
-        ValueError: The first axes differ, or xs holds Python's numbers in place of arrays.
+        ValueError: The first axes differ, or xs holds Python numbers in place of arrays.
         TypeError: xs holds no arrays.
 
     Example:
@@ -55,28 +55,28 @@ def length(xs: Tree) -> int:
     leads = {shape[:1] for shape in shapes}
     if len(leads) != 1 or () in leads:
         raise ValueError(
-            f"xs needs arrays (T, ...) that share their first axis, time; got shapes {shapes}"
+            f"xs must hold arrays (T, ...) that share their first axis, time; got shapes {shapes}"
         )
     return shapes[0][0]
 
 
 def are_numbers(*sizes: Any) -> bool:
-    """Whether all sizes are numbers. Those of `jax.export` may be symbolic: known when it runs."""
+    """Whether all sizes are numbers. Under `jax.export`, sizes may be symbolic until the run."""
     return all(isinstance(size, int) for size in sizes)
 
 
 def require_arrays(xs: Tree) -> None:
-    """Raise ValueError for Python's numbers: nested lists are trees of them, and no arrays."""
+    """Raise ValueError for Python numbers: nested lists are trees of numbers, not arrays."""
     leaves = jax.tree.leaves(xs)
     if leaves and all(isinstance(leaf, int | float) for leaf in leaves):
         raise ValueError(
-            "xs holds Python numbers, as a list of lists does, and no arrays (T, ..., d): pass "
-            "jnp.asarray(xs)"
+            "xs must hold arrays (T, ..., d); it holds Python numbers, as a list of lists does: "
+            "pass jnp.asarray(xs)"
         )
 
 
 def number_of_steps(xs: Tree, what: str) -> int:
-    """T, where it has to be a number.
+    """T, if it is a number and not symbolic.
 
     Args:
         xs: A pytree of arrays (T, ...).
@@ -94,7 +94,7 @@ def number_of_steps(xs: Tree, what: str) -> int:
     """
     T = length(xs)
     if not are_numbers(T):
-        raise ValueError(f"{what} needs T as a number; here it is {T}. Export this for a fixed T")
+        raise ValueError(f"{what} needs T as a number; here it is {T}. Export it for a fixed T")
     return T
 
 
@@ -103,7 +103,7 @@ def require_float(xs: Tree) -> None:
     """Check that inputs are floating point, with time first and features last.
 
     Args:
-        xs: Inputs (T, ..., d), or a tuple whose last array they are.
+        xs: Inputs (T, ..., d), or a tuple whose last array is the inputs.
 
     Raises:
         ValueError: They are not.
@@ -113,29 +113,29 @@ def require_float(xs: Tree) -> None:
         >>> scan.require_float(jnp.zeros(3))
         Traceback (most recent call last):
             ...
-        ValueError: xs has shape (3,); inputs are (T, ..., d), time first
+        ValueError: xs must be inputs (T, ..., d), with time first; got shape (3,)
     """
     if not jax.tree.leaves(xs):
-        raise ValueError("xs holds no array; pass inputs of shape (T, ..., d)")
+        raise ValueError("xs must hold an array, inputs of shape (T, ..., d); it holds none")
     require_arrays(xs)
     x = input_array(xs)
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise ValueError(
-            f"xs holds {jnp.result_type(x)}, a cell takes floating-point inputs: embed symbols "
+            f"xs must hold floating-point inputs; it holds {jnp.result_type(x)}: embed symbols "
             "first (jax.nn.one_hot, nnx.Embed), or cast numbers with .astype(jnp.float32)"
         )
     if np.ndim(x) < 2:
-        raise ValueError(f"xs has shape {np.shape(x)}; inputs are (T, ..., d), time first")
+        raise ValueError(f"xs must be inputs (T, ..., d), with time first; got shape {np.shape(x)}")
 
 
 def require_batch(xs: Tree) -> None:
-    """Raise ValueError unless every array of xs begins with (T, ...batch), those of the input."""
+    """Raise ValueError unless every array of xs begins with the (T, ...batch) of the input."""
     lead = (length(xs), *np.shape(input_array(xs))[1:-1])
     for a in jax.tree.leaves(xs):
         if np.shape(a)[: len(lead)] != lead:
             raise ValueError(
-                f"xs holds an array {describe(a)} beside inputs {describe(input_array(xs))}; each "
-                f"begins with time and all batch axes, {lead}: use jnp.broadcast_to where "
+                f"each array of xs must begin with time and all batch axes, {lead}, as the inputs "
+                f"{describe(input_array(xs))} do; got {describe(a)}: use jnp.broadcast_to where "
                 "sequences share one"
             )
 
@@ -150,30 +150,31 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
         xs: Inputs (T, ..., d).
 
     Raises:
-        ValueError: T = 0, the step does not take them, or the state changes its type in a step.
+        ValueError: T = 0, the step does not accept its arguments, or a step changes the type of the
+            state.
         TypeError: The body is not a function, or state or xs hold something other than arrays.
 
     Example:
         >>> scan.check(lambda h, x: (h[:2], h), jnp.zeros(3), jnp.zeros((5, 2)))
         Traceback (most recent call last):
             ...
-        ValueError: the state changes its type in a step: float32[3] goes in and...
+        ValueError: a step must return a state of the same type as it takes: float32[3] goes...
     """
     if length(xs) == 0:
-        raise ValueError("xs has T = 0 steps; there is nothing to run")
+        raise ValueError("xs must have at least one step; got T = 0 steps")
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
     state = jax.tree.map(jnp.asarray, state)
     try:
         after, _ = jax.eval_shape(body, state, x)
     except Exception as error:  # report what the step was given, whatever it raised
         raise ValueError(
-            f"the step does not take a state {describe(state)} and an input {describe(x)}. "
+            f"the step does not accept a state {describe(state)} and an input {describe(x)}. "
             f"{_advice(body, state, x)}\nThe step's own error: {error}"
         ) from error
     if describe(after) != describe(state):
         raise ValueError(
-            f"the state changes its type in a step: {describe(state)} goes in and "
-            f"{describe(after)} comes out. Pass a state with the batch axes of xs, such as "
+            f"a step must return a state of the same type as it takes: {describe(state)} goes in "
+            f"and {describe(after)} comes out. Pass a state with the batch axes of xs, such as "
             "cell.start(params, batch), and inputs and parameters of one dtype."
         )
 
@@ -204,7 +205,7 @@ def describe(tree: Tree) -> str:
 
 
 def _advice(body: Body, state: Tree, x: Tree) -> str:
-    """Which input size the parameters would take, found by trying theirs."""
+    """Which input size would fit the parameters, found by trying their sizes."""
     if not isinstance(body, Tied):
         return ""
     leaves, structure = jax.tree.flatten(x)
@@ -261,7 +262,7 @@ def check_finite(xs: Tree, name: str = "xs") -> None:
         >>> scan.check_finite(jnp.array([[1.0], [jnp.inf]]), "hs")
         Traceback (most recent call last):
             ...
-        ValueError: hs is first not finite at step 1 of 2: entry (0,) of that step is inf...
+        ValueError: hs must be finite. At step 1 of 2, entry (0,) is inf (1 such entries)...
     """
     step = int(first_nonfinite(xs))
     if step < 0:
@@ -272,7 +273,7 @@ def check_finite(xs: Tree, name: str = "xs") -> None:
             entry = tuple(int(i) for i in where[0])
             value = float(leaf[(step, *entry)])
             raise ValueError(
-                f"{name} is first not finite at step {step} of {leaf.shape[0]}: entry {entry} of "
-                f"that step is {value} ({len(where)} such entries). Correct or mask it before "
-                "the run."
+                f"{name} must be finite. At step {step} of {leaf.shape[0]}, entry {entry} is "
+                f"{value} ({len(where)} such entries), the first that is not finite. Correct or "
+                "mask it before the run."
             )

@@ -33,7 +33,7 @@ _log = logging.getLogger("recur.scan")
 
 
 class How(NamedTuple):
-    """How a pass over a sequence is made; the same for every layer."""
+    """How to compute a pass over a sequence; the same for every layer."""
 
     mask: Array | None
     reset: Array | None
@@ -44,7 +44,7 @@ class How(NamedTuple):
     every: bool  # whether the state of every step is wanted
 
     def turned(self) -> "How":
-        """The other way through time."""
+        """The same pass in the other direction of time."""
         return self._replace(reverse=not self.reverse)
 
     def there(self, xs: Tree) -> Tree:
@@ -77,8 +77,8 @@ def begin(
 ) -> tuple[Tree, Tree, tuple]:
     """(params, state, (xs, mask, reset)) before the first step, with the batch axes of the state.
 
-    Without a state it is that of `cell.start`. States that share inputs, (S, B, n) over (T, B, d),
-    get a copy of them each.
+    If the state is None, `cell.start` makes it. If several states share the inputs, (S, B, n) over
+    (T, B, d), each gets a copy of the inputs.
     """
     require_recurrence(cell)
     require_params(takes(cell), params)
@@ -89,7 +89,7 @@ def begin(
 
 
 def _copied(wanted: tuple[int, ...], xs: Tree, how: How) -> tuple[Tree, How]:
-    """Inputs and flags with these batch axes, where those that they have can be stretched so."""
+    """Inputs and flags, broadcast to these batch axes."""
     steps, *batch = input_array(xs).shape[:-1]
     if not _stretches(tuple(batch), wanted):
         return xs, how
@@ -104,7 +104,7 @@ def _copied(wanted: tuple[int, ...], xs: Tree, how: How) -> tuple[Tree, How]:
 
 
 def _batch(cell: Recurrence, params: Tree, state: Tree) -> tuple[int, ...]:
-    """The batch axes of a state: what its arrays have before those of one without."""
+    """The batch axes of a state: the axes before those of a state without batch axes."""
     try:
         one = jax.eval_shape(lambda: cell.start(params))
     except Exception:  # parameters of another cell: `check` says what it was given
@@ -117,7 +117,7 @@ def _batch(cell: Recurrence, params: Tree, state: Tree) -> tuple[int, ...]:
 
 
 def _stretches(batch: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether inputs of these batch axes can be shared by states of those."""
+    """Whether states with the second batch axes can share inputs with the first."""
     fitted = (1,) * (len(wanted) - len(batch)) + batch
     pairs = zip(fitted, wanted, strict=False)
     return batch != wanted and len(fitted) == len(wanted) and all(a in (1, b) for a, b in pairs)
@@ -142,7 +142,7 @@ def walk(
 ) -> tuple[Tree, Array, Tree]:
     """The final state, the outputs, and the states of every step if wanted.
 
-    The `over` of a layer of other recurrences defines their passes.
+    A layer of other recurrences defines its own pass, `over`.
     """
     if isinstance(cell, Layer):
         return cell.over(walk, params, xs, state, how)
@@ -170,7 +170,7 @@ def _walk_cell(
 def _piece(
     cell: Any, chosen: Plan, how: How, params: Tree, state: Tree, xs: Tree
 ) -> tuple[Tree, tuple[Array, Tree]]:
-    """A pass over a sequence, by its engine: final state, outputs, states if wanted."""
+    """A pass of one cell over a sequence, by its engine: final state, outputs, states if wanted."""
     if chosen.engine == "chunked":
         state = jax.tree.map(jnp.asarray, state)
         final, ss = trajectory(cell, chosen, params, state, xs)
@@ -188,7 +188,7 @@ def _piece(
 def _segments(
     chosen: Plan, piece: Callable, params: Tree, state: Tree, xs: Tree
 ) -> tuple[Tree, Array, Tree]:
-    """The pass in segments, of which a derivative keeps the first state and no other."""
+    """The pass in segments. A derivative keeps only the first state of each segment."""
     T, segment = length(xs), chosen.segment
     if segment <= 1 or segment >= T:
         final, (hs, every) = piece(params, state, xs)
@@ -203,5 +203,5 @@ def _segments(
 
 
 def _flip(tree: Tree) -> Tree:
-    """Time the other way."""
+    """The arrays with time reversed."""
     return jax.tree.map(lambda a: jnp.flip(a, axis=0), tree)

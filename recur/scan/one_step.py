@@ -73,8 +73,8 @@ def tied(cell: Recurrence, params: Tree) -> Tied:
 def masked(body: Body) -> Body:
     """The body over x = (mask, x): where the mask is False, the step does not happen.
 
-    What `compose.masked` is for a cell. Sequences of different lengths are padded to one T, and
-    `scan.present(xs, lengths)` is their mask.
+    It does for a body what `compose.masked` does for a cell. Pad sequences of different lengths to
+    one T; `scan.present(xs, lengths)` is their mask.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -98,7 +98,7 @@ def masked(body: Body) -> Body:
 
 
 def _none(*_: Any) -> Any:
-    """What a function has in place of a draw and a start."""
+    """Stands in for `init` and `start`, which a plain body does not have."""
 
 
 @expect.arguments(cell=recurrence, prior=gaussian, d=expect.count(0), n=expect.count(1))

@@ -34,38 +34,38 @@ def run(
 ) -> tuple[Tree, Array]:
     """Scan a cell over a sequence: the state after the last step, and the output of every step.
 
-    Layers (`Stacked`, `Bidirectional`, skips) run one after another, each in its own scan. Feeding
-    the final state of one piece of a sequence to the next equals one pass. A step that is not there
-    never happens: the state is carried over it, hs is zero at it, and nothing in xs, not even NaN,
-    reaches a result or a gradient through it. The batch may be sharded over a mesh of any kind. The
-    numbers do not depend on that, nor on `engine` and `memory`, which say how they are computed:
-    see `plan`, and docs/performance.md. In bfloat16 the gradient of the parameters is still summed
+    Layers (`Stacked`, `Bidirectional`, skips) run one after another, each in its own scan. Passing
+    the final state of one piece of a sequence to the next equals one pass. A masked step does not
+    happen: the state is carried over it, hs is zero there, and nothing in xs at this step, not even
+    NaN, reaches a result or a gradient. The batch may be sharded over a mesh of any kind. The
+    results do not depend on this, nor on `engine` and `memory`, which say how they are computed:
+    see `plan` and docs/performance.md. In bfloat16, the gradient of the parameters is still summed
     over time in float32.
 
     Args:
         cell: A recurrence or layers of them.
         params: Its parameters.
-        xs: Inputs (T, ..., d), any batch axes between time and features. Of a tuple (noise, input)
-            the input is the last array, and each begins with (T, ...).
-        state: The state before the first step; `cell.start` where None. States (S, ..., n) share
-            the inputs.
+        xs: Inputs (T, ..., d), with any batch axes between time and features. In a tuple such as
+            (noise, input), the input is the last array, and each array begins with (T, ...).
+        state: The state before the first step; `cell.start` if None. States (S, ..., n) share the
+            inputs.
         lengths: Steps of each sequence, integers (...); None: all T.
         mask: Booleans (T, ...), True where a step is there; None: everywhere.
         reset: Booleans (T, ...), True where a new sequence begins: the state becomes `cell.start`,
-            and nothing passes from the step before it, in neither direction.
-        reverse: Scan from each sequence's own last input to its first; hs[t] still belongs to
+            and nothing passes from the previous step, in either direction.
+        reverse: Scan from the last input of each sequence to its first; hs[t] still belongs to
             xs[t].
-        unroll: That of `lax.scan`, for the engine "scan".
+        unroll: As in `lax.scan`, for the engine "scan".
         engine: "auto", "scan" or "chunked".
         memory: What the derivative keeps: "mix", "states", "chunks" or "sqrt".
 
     Returns:
-        The final state, that at each sequence's own end, and outputs hs (T, ..., n). Both have the
+        The final state, at the end of each sequence, and outputs hs (T, ..., n). Both have the
         dtype of the parameters.
 
     Raises:
-        ValueError: T = 0, the inputs are not floating point, the parameters are of a type that
-            another cell takes, or inputs, states, lengths, masks or resets do not fit.
+        ValueError: T = 0, the inputs are not floating point, the parameters belong to another cell,
+            or inputs, states, lengths, masks or resets do not fit.
 
     Example:
         >>> one = jnp.eye(1)
@@ -95,7 +95,7 @@ def states(
     engine: Engine = "auto",
     memory: Memory = "mix",
 ) -> Tree:
-    """The state after every step; where a step is not there, the state carried over it.
+    """The state after every step; at a masked step, the state that is carried over it.
 
     Args:
         cell, params, xs, state, lengths, mask, reset: As in `run`.
@@ -133,11 +133,11 @@ def truncated(
     engine: Engine = "auto",
     memory: Memory = "mix",
 ) -> tuple[Tree, Array]:
-    """`run` whose gradients stop every `truncate` steps, while the states go on.
+    """`run` with gradients that stop every `truncate` steps, while the states continue.
 
-    No derivative passes between steps k-1 and k, 2k-1 and 2k, ... of k = truncate, in either mode.
-    The first and the last piece are open at the ends of the sequence. There is no `reverse`: a
-    truncated pass reads a sequence as it arrives; to read one backward, flip it.
+    With k = truncate, no derivative passes between steps k-1 and k, 2k-1 and 2k, ..., in either
+    mode. Derivatives with respect to the first and the final state are not stopped. There is no
+    `reverse`, since a truncated pass reads a sequence as it arrives. To read it backward, flip it.
 
     Args:
         cell, params, xs, state: As in `run`.
@@ -161,11 +161,11 @@ def truncated(
         [0. 0. 0. 0. 1. 1.]
     """
     if truncate < 1:
-        raise ValueError(f"truncate is a number of steps, 1 or more; got {truncate}")
+        raise ValueError(f"truncate must be a number of steps, 1 or more; got {truncate}")
     if not causal(cell):
         raise ValueError(
             "a Bidirectional layer needs the whole sequence, so its gradients cannot stop every "
-            "few steps; use run, or cut the sequences themselves"
+            "few steps; use run, or cut the sequences yourself"
         )
     number_of_steps(xs, "truncated, which cuts the sequence into pieces,")
     how = ask(xs, lengths, mask, reset, False, unroll, engine, memory)
@@ -199,20 +199,20 @@ def total(
     engine: Engine = "auto",
     piece: int | None = None,
 ) -> tuple[Tree, Array]:
-    """The sum of a loss over time, never holding all outputs.
+    """The sum of a loss over time, without storing all outputs.
 
     A derivative keeps the state at the start of each piece and computes the rest again: memory of
-    order sqrt(T), for one more pass. That is why `memory` is not an argument; nor is `reverse`,
-    as the targets would have to be flipped with the inputs.
+    order sqrt(T), for one more pass. So `memory` is not an argument. `reverse` is not
+    either, as the targets would have to be flipped with the inputs.
 
     Args:
-        read: (hs, targets) -> a sum over the steps of one piece, of outputs (k, ..., n) and targets
-            (k, ...). It is not told of `lengths` or `mask`: at a step that is not there hs is zero,
-            and what `read` says of that is counted, so give it the mask as one of the targets.
+        read: (hs, targets) -> a sum over the steps of one piece, from outputs (k, ..., n) and
+            targets (k, ...). It does not receive `lengths` or `mask`. At a masked step hs is zero,
+            and the value of `read` there is counted, so pass the mask as one of the targets.
         cell, params, xs: As in `run`.
         targets: A pytree of arrays (T, ...).
         state, lengths, mask, reset, engine: As in `run`.
-        piece: Steps of a piece; about sqrt(T) where None.
+        piece: Steps of a piece; about sqrt(T) if None.
 
     Returns:
         The final state, and the sum, in the shape that `read` returns.
@@ -237,7 +237,7 @@ def total(
             'piece; use run, with memory="sqrt"'
         )
     if piece is not None and piece < 1:
-        raise ValueError(f"piece is a number of steps, 1 or more; got {piece}")
+        raise ValueError(f"piece must be a number of steps, 1 or more; got {piece}")
     T = length(xs)
     if piece is not None:
         number_of_steps(xs, f"piece={piece}")
@@ -263,6 +263,6 @@ def _require_sum(read: Callable, hs: Array, targets: Tree, value: Array) -> None
     one = jax.eval_shape(read, *jax.tree.map(lambda a: a[:1], (hs, targets)))
     if one.shape != jnp.shape(value):
         raise ValueError(
-            f"read returns a sum over its steps, of one shape for any number of them; got "
-            f"{describe(value)} for {len(hs)} steps and {describe(one)} for one"
+            "read must return a sum over its steps, of the same shape for any number of steps; "
+            f"got {describe(value)} for {len(hs)} steps and {describe(one)} for one"
         )

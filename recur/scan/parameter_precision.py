@@ -15,12 +15,12 @@ from recur.core import Tree
 
 
 def wide(params: Tree) -> Tree:
-    """Parameters, or tangents of them, as a loop holds them."""
+    """Parameters, or their tangents, in the dtype in which a loop holds them."""
     return jax.tree.map(lambda a: a.astype(jnp.float32) if _short(a) else a, params)
 
 
 def as_given(params: Tree, kept: Tree) -> Tree:
-    """What a loop holds, in the dtypes of these parameters; their values are not looked at."""
+    """What a loop holds, cast to the dtypes of these parameters, whose values are not used."""
 
     def one(p: Any, a: Any) -> Any:
         return a.astype(p.dtype) if a is not None and _short(p) else a

@@ -19,7 +19,7 @@ SEGMENT = 64  # steps of which "chunks" keeps one state
 
 
 class Plan(NamedTuple):
-    """What `run` does with one cell: asked for by `plan`, the same for the same shapes."""
+    """How `run` computes one cell. `plan` returns it; it depends only on shapes and options."""
 
     engine: Literal["scan", "chunked"]  #: how the steps are computed
     chunk: int  #: steps a piece of the derivative, where chunked
@@ -30,29 +30,29 @@ class Plan(NamedTuple):
 
 @expect.arguments(cell=recurrence, xs=expect.timed)
 def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "mix") -> Plan:
-    """The engine, chunk and segment with which `run` takes a cell over inputs of this shape.
+    """The engine, chunk and segment with which `run` computes a cell over inputs of this shape.
 
-    "auto" takes `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
-    otherwise: for other cells there is nothing else to derive from. Of a stack, ask for each layer
-    over its own inputs. A chunk has about 8 steps, or as many as make some 64 rows with the
-    examples of a small batch, unless memory is "states". Where T or a batch axis is symbolic, as in
-    `jax.export`, it is the plain scan, and its derivative keeps all.
+    "auto" chooses `chunked` for a `Unitwise` cell over more than 32 steps, and the plain scan
+    otherwise. Other cells lack the structure that `chunked` needs. For a stack, call this for each
+    layer with its own inputs. A chunk has about 8 steps, or for a small batch as many steps as make
+    about 64 rows, unless memory is "states". If T or a batch axis is symbolic, as in `jax.export`,
+    the plan is the plain scan, and its derivative keeps everything.
 
     Args:
         cell: A recurrence.
         xs: Inputs (T, ..., d).
         engine: "auto", "scan" or "chunked".
-        memory: What the derivative keeps; the rest is computed again. "mix": every state and `mix`
-            of it (the sum with `drive`, where `update` reads that alone); "states": every state;
-            "chunks": one state in 64; "sqrt": about sqrt(T) of them. A plain scan keeps all that it
-            computed in place of the first two.
+        memory: What the derivative keeps; the rest is computed again. "mix": every state and its
+            `mix` (or the sum with `drive`, if `update` reads only the sum); "states": every state;
+            "chunks": one state in 64; "sqrt": about sqrt(T) states. For the first two, a plain scan
+            keeps everything that it computed.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: A name is unknown, or "chunked" is asked for where the cell is no `Unitwise` or
-            a size is symbolic.
+        ValueError: A name is unknown, or the engine is "chunked" and the cell is not a `Unitwise`
+            or a size is symbolic.
         TypeError: The cell is not a recurrence, or xs holds no arrays.
 
     Example:
@@ -64,19 +64,19 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
         ("memory", memory, Memory.__args__),  # type: ignore[attr-defined]
     ):
         if value not in known:
-            raise ValueError(f"{name} is one of {', '.join(known)}; got {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
     if engine == "chunked" and not isinstance(cell, Unitwise):
         raise ValueError(
-            "the chunked engine derives its pass from the structure of a Unitwise cell, and this "
-            'is not one; use engine="auto" or "scan", and memory="sqrt" to save memory'
+            "the chunked engine needs the structure of a Unitwise cell, and this cell is not "
+            'one; use engine="auto" or "scan", and memory="sqrt" to save memory'
         )
     shape = np.shape(input_array(xs))
     T, batch = shape[0], shape[1:-1]
     if not are_numbers(T, *batch):
         if engine == "chunked":
             raise ValueError(
-                f"the chunked engine cuts a sequence by its numbers, and xs {shape} has symbolic "
-                'sizes; use engine="auto" or "scan", or export for fixed sizes'
+                f"the chunked engine needs the length of a sequence as a number, and xs {shape} "
+                'has symbolic sizes; use engine="auto" or "scan", or export for fixed sizes'
             )
         return Plan("scan", chunk=1, ahead=False, segment=1, keep_mix=False)
     wanted = engine == "chunked" or (engine == "auto" and T > SHORT)
@@ -90,7 +90,7 @@ def plan(cell: Recurrence, xs: Tree, engine: Engine = "auto", memory: Memory = "
 
 
 def _chunk(T: int, about: int) -> int:
-    """Steps of a chunk: of the numbers nearby that divide T, the nearest; no rest to compile."""
+    """Steps of a chunk: the nearest number that divides T, so that no shorter piece is compiled."""
     nearby = range(3 * about // 4, min(5 * about // 4, T) + 1)
     return min(
         (k for k in nearby if T % k == 0), key=lambda k: abs(k - about), default=min(about, T)

@@ -17,19 +17,19 @@ TIME_FIRST = "time is the first axis here, so pass jnp.moveaxis(xs, -2, 0) for x
 
 @expect.arguments(xs=expect.timed)
 def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
-    """Which steps of a batch of sequences are there, of their lengths, a mask or both.
+    """Which steps of a batch of sequences are valid, from lengths, a mask or both.
 
-    Warns of a mask that is known and padded along its second axis alone, as one with batch axes
-    first is.
+    Warns if a mask is known and padded only along its second axis, like a mask with batch axes
+    first.
 
     Args:
         xs: Inputs (T, ..., d).
         lengths: Steps of each sequence from the first, integers (...), 0 allowed; None: all.
-        mask: Booleans (T, ...), True where a step is there; None: everywhere. Given both, a step
-            must be there by both.
+        mask: Booleans (T, ...), True where a step is valid; None: everywhere. With lengths and a
+            mask, a step must be valid by both.
 
     Returns:
-        Booleans (T, ...), or None where all steps are there. Traced lengths beyond T act as T.
+        Booleans (T, ...), or None if all steps are valid. Traced lengths beyond T act as T.
 
     Raises:
         ValueError: A shape or a dtype is wrong, or lengths are outside 0 .. T where they are known.
@@ -53,7 +53,7 @@ def present(xs: Tree, lengths: Any = None, mask: Any = None) -> Array | None:
 
 
 def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None) -> Any:
-    """`present` in NumPy, as far as the values are known; what jnp makes under jit is not.
+    """`present` in NumPy, if the values are known. Arrays made by jnp under jit are not known.
 
     Args:
         shape: (T, ...), of the inputs without their features.
@@ -61,7 +61,7 @@ def known_present(shape: tuple[int, ...], lengths: Any = None, mask: Any = None)
         mask: As in `present`.
 
     Returns:
-        Booleans (T, ...); True where all are there, None where it is not known.
+        Booleans (T, ...); True if all steps are valid, None if this is not known.
 
     Example:
         >>> print(scan.known_present((3, 2), lengths=np.array([3, 1])))
@@ -85,44 +85,46 @@ def require_flags(name: str, flags: Any, xs: Tree) -> Array:
     flags = jnp.asarray(flags)
     expected = input_array(xs).shape[:-1]
     if flags.dtype != bool:
-        raise ValueError(f"{name} holds {flags.dtype}; pass booleans, for example {name} != 0")
+        raise ValueError(
+            f"{name} must hold booleans; it holds {flags.dtype}: pass for example {name} != 0"
+        )
     if flags.shape != expected:
         raise ValueError(
-            f"{name} has shape {flags.shape}; for these inputs it is (T, ...batch) = {expected}, "
-            f"one flag a step of each sequence. {_advice(flags.shape, expected)}"
+            f"{name} must have shape (T, ...batch) = {expected}, one flag for each step of each "
+            f"sequence; got {flags.shape}. {_advice(flags.shape, expected)}"
         )
     return flags
 
 
 def _advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """What to do about flags of another shape than expected."""
+    """What to do about flags with another shape than expected."""
     if len(shape) > 1 and expected in (shape[1:] + shape[:1], shape[-1:] + shape[:-1]):
         return f"One of the two has batch axes first: {TIME_FIRST}."
     return "Use jnp.broadcast_to where all share one."
 
 
 def _warn_of_batch_first(mask: Any) -> None:
-    """Warn of a mask (T, B) whose rows end in padding while its columns, the sequences, do not.
+    """Warn about a mask (T, B) whose rows end in padding while its columns, the sequences, do not.
 
-    Four columns or more: of fewer, a mask with gaps may look so by chance.
+    This needs at least four columns. With fewer, a mask with gaps may look like this by chance.
     """
     flags = known(mask)
     if flags is None or flags.ndim != 2 or flags.dtype != bool or flags.shape[1] < 4:
         return
 
-    def begins(axis: int) -> bool:  # where a step is there, the one before it is
+    def begins(axis: int) -> bool:  # where a step is valid, the previous one is too
         return not np.any(np.diff(flags.astype(np.int8), axis=axis) > 0)
 
     if begins(1) and not begins(0) and np.any(flags[:, 0] & ~flags[:, -1]):
         warnings.warn(
-            f"the mask {flags.shape} is padded along its second axis and not along its first, as "
-            f"that of batch-first inputs is: {TIME_FIRST}, and the mask with them",
+            f"the mask {flags.shape} is padded along its second axis and not along its first, "
+            f"like a mask of batch-first inputs: {TIME_FIRST}, and the mask with them",
             stacklevel=2,
         )
 
 
 def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[Array, Array]:
-    """Lengths as integers of JAX, or an error that says what is wrong with them.
+    """Lengths as JAX integers, or an error that says what is wrong with them.
 
     Args:
         lengths: Integers (...), the steps of each sequence.
@@ -145,20 +147,20 @@ def require_lengths(lengths: Any, steps: int, batch: tuple[int, ...]) -> tuple[A
     lengths = jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
-            f"lengths holds {lengths.dtype}; pass integers, the steps of each sequence"
+            f"lengths must hold integers, the steps of each sequence; it holds {lengths.dtype}"
         )
     if lengths.shape != batch:
         batch_first = lengths.shape == (steps, *batch)[:-1]
         raise ValueError(
-            f"lengths has shape {lengths.shape}; for these inputs it has that of the batch axes, "
-            f"{batch}, one length a sequence"
+            f"lengths must have the shape of the batch axes, {batch}, one length per sequence; got "
+            f"{lengths.shape}"
             + (f". The inputs have batch axes first: {TIME_FIRST}" if batch_first else "")
         )
     longest = steps if are_numbers(steps) else np.inf
     if values is not None and values.size and (values.min() < 0 or values.max() > longest):
         raise ValueError(
-            f"lengths lie between 0 and T = {steps}; got {values.min()} to {values.max()}. Shorten "
-            "them, or pad the inputs to the longest sequence."
+            f"lengths must be within 0 .. T = {steps}; got {values.min()} to {values.max()}. "
+            "Shorten them, or pad the inputs to the longest sequence."
         )
     lengths = lengths.astype(int)  # can hold T: lengths from a file may have 8 bits
     return lengths, inside(lengths, steps + 1)

@@ -24,7 +24,7 @@ Walk = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # (params, state, now) -
 
 
 class Share(NamedTuple):
-    """How a batch is shared."""
+    """How the devices of a mesh share a batch."""
 
     mesh: Mesh | AbstractMesh
     batch: tuple  # for each batch axis, the mesh axes that share it, or None
@@ -36,20 +36,20 @@ class Share(NamedTuple):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """The number of parts that each batch axis is in."""
+        """The number of parts into which each batch axis is split."""
         return tuple(
             math.prod(self.mesh.shape[name] for name in names_of(entry)) for entry in self.batch
         )
 
     @property
     def manual(self) -> bool:
-        """Whether this is within the `shard_map` of a caller."""
+        """Whether this runs inside a `shard_map` of the caller."""
         return any(kind == AxisType.Manual for kind in self.mesh.axis_types)
 
     def place(self, front: tuple, tree: Tree) -> Tree:
-        """The arrays with their first axes sharded as `front` says, and no others by our axes.
+        """The arrays, with the first axes sharded as `front` says and no other over our mesh axes.
 
-        On Auto axes that is left to `shard_map`.
+        On Auto axes, `shard_map` does this.
         """
         kinds = dict(zip(self.mesh.axis_names, self.mesh.axis_types, strict=True))
         if any(kinds[name] == AxisType.Auto for name in self.axes):
@@ -66,7 +66,7 @@ class Share(NamedTuple):
     def inside(
         self, f: Callable, fronts: tuple, out_specs: Any, check_vma: bool = True
     ) -> Callable:
-        """f on each device, its arguments placed by their fronts."""
+        """f on each device, with its arguments sharded as their fronts say."""
         shares = jax.shard_map(
             f,
             mesh=self.mesh,
@@ -79,10 +79,10 @@ class Share(NamedTuple):
 
 
 def share_of(now: tuple, state: Tree = ()) -> Share | None:
-    """The share of the first array that is sharded over its batch, the input before all others.
+    """The share of the first array that is sharded over its batch. The input is tried first.
 
-    The arrays of now = (xs, ...) are (T, ...batch, ...), those of a state (...batch, n). None where
-    no batch is sharded on an Explicit mesh.
+    The arrays of now = (xs, ...) are (T, ...batch, ...), those of a state (...batch, n). None if no
+    batch is sharded on an Explicit mesh.
     """
     x = input_array(now[0])
     batch = np.ndim(x) - 2
@@ -97,8 +97,8 @@ def share_of(now: tuple, state: Tree = ()) -> Share | None:
 def share_among(counted: list[tuple[int, Any]], devices: Mesh) -> Share:
     """How arrays are shared along one axis each, given as pairs (axis, array).
 
-    On their own mesh, or that of `jax.set_mesh`, or else among these devices. Over the mesh axes
-    that share them there already; where none does, over all that shard nothing else, or all.
+    The mesh is that of the arrays, or of `jax.set_mesh`, or else one of these devices. The mesh
+    axes are those that already share the arrays; if none does, all that shard nothing else, or all.
     """
     mesh = mesh_of(*(a for _, a in counted))
     mesh = devices if mesh.empty else mesh
@@ -113,9 +113,9 @@ def share_among(counted: list[tuple[int, Any]], devices: Mesh) -> Share:
 
 
 def mesh_of(*arrays: Any) -> Mesh | AbstractMesh:
-    """The mesh of the first array that has one, or else that of `jax.set_mesh`; it may be empty.
+    """The mesh of the first array that has one, or else of `jax.set_mesh`; it may be empty.
 
-    It holds the devices themselves where the array is not traced.
+    If the array is not traced, the mesh holds the devices themselves.
     """
     for a in arrays:
         sharding = None if isinstance(a, jax.core.Tracer) else getattr(a, "sharding", None)
@@ -126,11 +126,11 @@ def mesh_of(*arrays: Any) -> Mesh | AbstractMesh:
 
 
 def alike(start: Callable[..., Tree], params: Tree, state: Tree, now: tuple) -> tuple:
-    """(params, state, now) as devices carry them through time, now = (xs, ...).
+    """(params, state, now) as devices carry them through time, with now = (xs, ...).
 
-    The state is shared as the inputs are; where it is None it is start(params, batch), of which
-    each device makes its own part. Raises ValueError for a state without the batch axes of inputs
-    that are sharded.
+    The state is shared like the inputs. If it is None, it is start(params, batch), and each device
+    makes its own part. Raises ValueError if the inputs are sharded and the state does not have
+    their batch axes.
     """
     share, batch = share_of(now, state), input_array(now[0]).shape[1:-1]
     if share is None:
@@ -146,9 +146,9 @@ def alike(start: Callable[..., Tree], params: Tree, state: Tree, now: tuple) -> 
 
 
 def shared(walk: Walk, params: Tree, state: Tree, now: tuple) -> tuple[Tree, Tree]:
-    """walk(params, state, now), each device computing its own part of the batch.
+    """walk(params, state, now), where each device computes its own part of the batch.
 
-    The arrays of outs are (T, ...batch, ...), as those of now = (xs, ...).
+    The arrays of outs are (T, ...batch, ...), like those of now = (xs, ...).
     """
     share = share_of(now, state)
     if share is None:
@@ -161,7 +161,7 @@ def shared(walk: Walk, params: Tree, state: Tree, now: tuple) -> tuple[Tree, Tre
 
 
 def placement(xs: Tree, state: Tree) -> Callable[[Tree], Tree]:
-    """What places arrays (...batch, ...) of one step as xs (T, ...batch, ...) are: a carry."""
+    """A function that shards arrays (...batch, ...) of one step, such as a carry, like xs."""
     share, own = share_of((xs,), state), varies((xs, state))
     if share is None:
         return lambda tree: jax.tree.map(partial(vary, own), tree)
@@ -169,10 +169,10 @@ def placement(xs: Tree, state: Tree) -> Callable[[Tree], Tree]:
 
 
 def varying(tree: Tree) -> Tree:
-    """The arrays, varying over every Manual axis that one of them varies over.
+    """The arrays, varying over every Manual axis over which one of them varies.
 
-    So a derivative in parameters that devices have in common is summed over them once, after the
-    last step and not at each.
+    So a derivative with respect to parameters that devices share is summed over devices once, after
+    the last step, and not at each step.
     """
     return jax.tree.map(partial(vary, varies(tree)), tree)
 
@@ -198,5 +198,5 @@ def _require_batch(state: Tree, batch: tuple[int, ...]) -> None:
     if any(np.shape(a)[: len(batch)] != batch for a in jax.tree.leaves(state)):
         raise ValueError(
             f"the inputs are sharded over their batch axes {batch}, so each array of the state "
-            f"begins with these; got {describe(state)}. Take cell.start(params, batch)."
+            f"must begin with these axes; got {describe(state)}. Use cell.start(params, batch)."
         )

@@ -12,10 +12,10 @@ Slopes = list[list[Array]]
 def slopes(
     cell: Unitwise, params: Tree, state: Tree, r: Tree, z: Tree
 ) -> tuple[list[Array], Slopes, Slopes]:
-    """The new state's arrays, A[j][i] = d after_i / d state_j and B[g][i] = d after_i / d r_g.
+    """The arrays of the new state, A[j][i] = d after_i / d state_j and B[g][i] = d after_i / d r_g.
 
-    Every one of them is diagonal, since `update` acts on each unit by itself, and has the shape of
-    a state (..., n): a direction of ones shows it.
+    All A and B are diagonal, since `update` acts on each unit by itself. Each is stored in the
+    shape of a state (..., n), and is the derivative in a direction of ones.
     """
     inputs, structure = jax.tree.flatten((state, r))
 
@@ -32,5 +32,5 @@ def slopes(
 
 
 def combine(columns: Slopes, i: int, tangents: list[Array]) -> Array:
-    """sum_j columns_j * tangent_j, for the array i of the new state."""
+    """sum_j columns_j * tangent_j, for array i of the new state."""
     return sum(column[i] * d for column, d in zip(columns, tangents, strict=True))  # type: ignore

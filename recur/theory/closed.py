@@ -10,7 +10,8 @@
 
 Chen, Pennington and Schoenholz 2018, arXiv:1806.05394; with sigma_b the bias is redrawn too.
 `quadrature` has the expectations over the pre-activations e ~ N(mu_b, q). A number that is not
-finite, R <= 0 or |Sigma| > 1 raises ValueError; under a trace, where it is not known, all is NaN.
+finite, R <= 0 or |Sigma| > 1 raises ValueError. Under a trace, where it is not known, the result is
+NaN.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,9 @@ from recur.core import Prior, gaussian
 from recur.theory.mean_field import MeanField, Squares, check_inputs
 from recur.theory.quadrature import gauss, mean, mean_of_pair, safe_sqrt
 
-HALVINGS = 45  # of the distance between two points
+HALVINGS = 45  # as a fraction of the distance between two points
 STEPS = 60  # of Newton, at most; about 6 unless chi is near 1
-POINTS = 200  # where fixed points are searched for: two within 7 % of each other are overlooked
+POINTS = 200  # points of the search: of two fixed points within 7 % of each other, one is missed
 
 Search = tuple[Array, Array, Array, Array, Array]  # count, c, the c before, low, high
 # c -> f(c) - c, 1 - f'(c), f'(c), and the other of the two cosines
@@ -88,9 +89,9 @@ def vanilla(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
 def minimal(prior: Prior, R: ArrayLike, Sigma: ArrayLike = 1.0) -> MeanField:
     """The fixed point of `cells.minimal.bare` under redrawn weights, by quadrature.
 
-    The variance of squared singular values takes inputs x ~ N(0, R) that are Gaussian, as all else
-    depends on their second moment alone; h is then a scale mixture of Gaussians. Chen, Pennington
-    and Schoenholz 2018, arXiv:1806.05394.
+    The variance of squared singular values assumes Gaussian inputs x ~ N(0, R), so h is a scale
+    mixture of Gaussians. Everything else depends only on the second moment of the inputs. Chen,
+    Pennington and Schoenholz 2018, arXiv:1806.05394.
 
     Args:
         prior: One with scalar fields.
@@ -183,7 +184,7 @@ def fourth_moment(Q: Array, R: Array, moment: Callable[[int, int], Array]) -> Ar
 def _fixed_point(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """The first stable q = f(q) above low, which small states reach; at most high.
 
-    From low upwards to the first of some points that falls, then bisection.
+    It steps upwards from low to the first point where f(q) < q, then bisects.
     """
     low, high = lax.stop_gradient((low, high))
     points = low + (high - low) * jnp.geomspace(1e-6, 1, POINTS, dtype=low.dtype)
@@ -208,13 +209,13 @@ def _root(f: Callable[[Array], Array], solve: Callable, guess: Array) -> Array:
 
 
 def _cosine(f: Equation, Sigma: Array) -> Array:
-    """The stable cosine c = f(c); 1 where the inputs are the same.
+    """The stable cosine c = f(c); 1 if the inputs are the same.
 
     The first root above the start: f has a power series of positive terms, so Newton's steps from
     0 rise to it without overshooting. A negative cosine is caught between the ends instead.
     """
     one = jnp.ones_like(Sigma)
-    near = jnp.finfo(one.dtype).eps ** (2 / 3)  # the last step squares what is left
+    near = jnp.finfo(one.dtype).eps ** (2 / 3)  # the last step squares the remaining error
 
     def newton(now: Search) -> Search:
         k, c, _, low, high = now
@@ -238,7 +239,7 @@ def _cosine(f: Equation, Sigma: Array) -> Array:
 
 
 def _timescale(chi: Array, lost: Array) -> Array:
-    """-1 / log(chi), steps, by lost = 1 - chi where chi is near 1."""
+    """-1 / log(chi), in steps, from lost = 1 - chi where chi is near 1."""
     near = jnp.abs(lost) < 0.5
     return -1 / jnp.where(near, jnp.log1p(-jnp.where(near, lost, 0)), jnp.log(chi))
 
@@ -270,12 +271,12 @@ def numbers(prior: Prior, R: ArrayLike, Sigma: ArrayLike) -> tuple[Array, ...]:
     }
     if any(v.size != 1 for v in values.values()):
         raise ValueError(
-            "a closed form takes one prior of scalars, got shapes "
-            f"{[v.shape for v in values.values()]}; to sweep priors, vmap over them"
+            "a closed form needs one prior of scalars; got shapes "
+            f"{[v.shape for v in values.values()]}. To sweep priors, use vmap"
         )
     for name, v in values.items():
         if not isinstance(v, jax.core.Tracer) and not jnp.all(jnp.isfinite(v)):
-            raise ValueError(f"a closed form takes finite numbers, got {name} = {v}")
+            raise ValueError(f"a closed form needs finite numbers; got {name} = {v}")
     sw, sv, mu, sb, R, Sigma = (v.reshape(()) for v in values.values())
     all_ = jnp.stack([sw**2, sv**2, mu, sb**2, R, Sigma])
     good = jnp.all(jnp.isfinite(all_)) & (R > 0) & (jnp.abs(Sigma) <= 1)

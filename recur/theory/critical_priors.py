@@ -19,9 +19,9 @@ from recur.theory.mean_field import MeanField, check_inputs
 from recur.theory.quadrature import mean
 from recur.theory.redrawn_weights import untied
 
-HALVINGS = 12  # of the interval: a 1/4096 of it remains
-MORE = 8  # halvings beyond those, where chi still differs between the ends
-POINTS = 9  # of a first look at an interval
+HALVINGS = 12  # halvings of the interval: 1/4096 of it remains
+MORE = 8  # further halvings, while chi still differs between the ends
+POINTS = 9  # points of a first look at an interval
 TOLERANCE = 2e-3  # of chi about 1, beside 6 standard errors: 4 of a difference of two
 
 Look = Callable[[float], tuple[float, float]]  # value -> chi - 1, and how far it may be off
@@ -34,7 +34,7 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         sigma_w^2 = (1 - E[u^2])^2 / (2 R E[1-u] E[u'^2]),   Q = R E[(1-u)^2] / (1 - E[u^2])
         sigma_v^2 = (q - sigma_w^2 Q) / R,   sigma_b = 0
 
-    arXiv:1806.05394; that q may be unstable is found here.
+    The formulas are from arXiv:1806.05394. The check that q is stable is new here.
 
     Args:
         mu_b: Mean of the pre-activations.
@@ -59,10 +59,10 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
     check_inputs(R, 1.0)
     mu, q, R = (jnp.asarray(v, jnp.result_type(float)) for v in (mu_b, q, R))
     if not isinstance(q, jax.core.Tracer) and not q > 0:
-        raise ValueError(f"q, the variance of the pre-activations, must be positive, got {q}")
+        raise ValueError(f"q, the variance of the pre-activations, must be positive; got {q}")
     for name, value in (("mu_b", mu), ("q", q), ("R", R)):
         if not isinstance(value, jax.core.Tracer) and not jnp.isfinite(value):
-            raise ValueError(f"{name} must be finite, got {value}")
+            raise ValueError(f"{name} must be finite; got {value}")
     new, new2, slope2, both = (
         mean(f, mu, q)
         for f in (
@@ -79,7 +79,7 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
         raise ValueError(
             f"no critical point with mu_b={mu}, q={q}, R={R}: the recurrent weights alone "
             f"(sigma_w = {jnp.sqrt(sigma_w2):.4g}) give more than q, so sigma_v^2 = "
-            f"{sigma_v2:.4g} < 0. Ask for a larger q."
+            f"{sigma_v2:.4g} < 0. Choose a larger q."
         )
 
     def after(Q: Array) -> Array:  # one step of the variance of the state
@@ -91,7 +91,8 @@ def critical_minimal(mu_b: ArrayLike, q: ArrayLike, R: ArrayLike) -> Prior:
     if not isinstance(slope, jax.core.Tracer) and slope > 1:
         raise ValueError(
             f"chi = 1 at mu_b={mu}, q={q}, R={R}, but no network stays there: a deviation of its "
-            f"variance from q grows by {slope:.4g} a step. Ask for a q far smaller or far larger."
+            f"variance from q grows by {slope:.4g} per step. Choose a q that is much smaller or "
+            "much larger."
         )
     good = jnp.isfinite(mu) & (q > 0) & jnp.isfinite(q) & (R > 0) & jnp.isfinite(R)
     good = good & (sigma_v2 >= 0) & (slope <= 1)
@@ -118,20 +119,20 @@ def critical(
 ) -> Prior:
     """The prior with chi = 1 under redrawn weights, as one field goes from low to high.
 
-    The same random numbers serve every point, so the bisection ends within (high - low) / 4096;
-    chi's own standard error is that of `untied`. It takes 14 runs of `untied`, or up to 22: some 2
-    ms a step on one core for a GRU, so half a minute, or 15 minutes where each run takes its 2^15
+    The same random numbers serve every point, so the bisection ends within (high - low) / 4096.
+    The standard error of chi is that of `untied`. It takes 14 runs of `untied`, or up to 22, at
+    about 2 ms per step on one core for a GRU: half a minute, or 15 minutes if each run takes 2^15
     steps.
 
     Args:
         cell: A `Unitwise` cell.
         prior: The other fields.
         R: E[x_i^2] of the inputs, > 0.
-        field: Which field of the prior is sought. One of several values, one per gate, is shifted
-            as a whole.
+        field: The field of the prior to search over. A field with one value per gate is shifted as
+            a whole.
         low: Least mean of the field.
         high: Greatest mean of the field.
-        key: Draws the population; `jax.random.key(0)` where None.
+        key: Draws the population; `jax.random.key(0)` if None.
 
     Returns:
         The prior, which goes into `cell.init`.
@@ -173,9 +174,9 @@ def critical(
             high, above = middle, between
     if abs(above - below) > near:
         raise ValueError(
-            f"no critical point for {field} in [{ends[0]}, {ends[1]}]: chi jumps from "
-            f"{1 + below:.4g} to {1 + above:.4g} at {field} = {high:.6g}, where the stationary "
-            "state changes to another, and is 1 in neither. Take a value on one side of it."
+            f"no critical point for {field} in [{ends[0]}, {ends[1]}]: at {field} = {high:.6g} "
+            f"the stationary state changes to another one, and chi jumps from {1 + below:.4g} to "
+            f"{1 + above:.4g}. Neither state has chi = 1. Choose a value on one side of the jump."
         )
     return _with(prior, field, (low + high) / 2)
 
@@ -218,17 +219,17 @@ def slowest(
 ) -> tuple[Prior, MeanField]:
     """The prior of the longest timescale among stable ones, chi < 1, as one field changes.
 
-    A look at nine points, then a golden section about the best.
+    It looks at nine points, then does a golden-section search about the best.
 
     Args:
         cell: A `Unitwise` cell.
         prior: The other fields.
         R: E[x_i^2] of the inputs, > 0.
-        field: Which field of the prior is sought.
+        field: The field of the prior to search over.
         low: Least mean of the field.
         high: Greatest mean of the field.
-        Sigma: Cosine of two input sequences; below 1, xi is how long they are told apart.
-        key: Draws the population; `jax.random.key(0)` where None.
+        Sigma: Cosine of two input sequences; below 1, xi is how long they can be distinguished.
+        key: Draws the population; `jax.random.key(0)` if None.
 
     Returns:
         The prior and its mean field.
@@ -249,7 +250,9 @@ def slowest(
         chi = _chi(cell, prior, field, value, R, key, Sigma)
         if np.isnan(chi):
             return -np.inf
-        return chi if chi < 1 else 1 / chi - 2  # unstable ones below, the nearer to 1 the better
+        return (
+            chi if chi < 1 else 1 / chi - 2
+        )  # unstable points rank below, better the nearer chi is to 1
 
     grid = np.linspace(low, high, POINTS)
     scores = [score(v) for v in grid]
@@ -257,7 +260,7 @@ def slowest(
     if scores[best] < 0:
         raise ValueError(
             f"chi > 1 for every {field} tried in [{low}, {high}]: perturbations grow, so there is "
-            "no timescale to maximise. Take smaller recurrent weights."
+            "no timescale to maximise. Choose smaller recurrent weights."
         )
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, POINTS - 1)]
     for _ in range(HALVINGS):
@@ -292,12 +295,14 @@ def _with(prior: Prior, field: str, value: float) -> Prior:
 
 def _check(prior: Prior, field: str, low: float, high: float) -> None:
     if field not in prior._fields:
-        raise ValueError(f"a prior has the fields {', '.join(prior._fields)}; got {field!r}")
+        raise ValueError(
+            f"field must be one of the fields of a prior, {', '.join(prior._fields)}; got {field!r}"
+        )
     if not low < high:
-        raise ValueError(f"the search for {field} needs low < high, got [{low}, {high}]")
+        raise ValueError(f"the search for {field} needs low < high; got [{low}, {high}]")
     least = np.min(_with(prior, field, low)._asdict()[field])
     if field != "mu_b" and least < 0:
         raise ValueError(
-            f"{field} is a standard deviation, and {least:.4g} at the low end, {low}, in one gate: "
-            "gates are shifted by the same amount. Take a larger low."
+            f"{field} is a standard deviation, and would be {least:.4g} in one gate at the low "
+            f"end, {low}: the search shifts all gates by the same amount. Choose a larger low."
         )

@@ -26,9 +26,9 @@ DRAWS = 16
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The parameters of a cell at width n: vectors are drawn, matrices known by their scales.
+    """The parameters of a cell at width n: vectors are drawn, matrices are known by their scales.
 
-    Made by `ensemble`. A matrix is g gates side by side, each (rows, n) with entries of variance
+    `ensemble` makes it. A matrix is g gates side by side, each (rows, n) with entries of variance
     scale^2 / rows.
     """
 
@@ -42,16 +42,16 @@ class Ensemble:
 
     @property
     def dtype(self) -> Any:
-        """That of the parameters."""
+        """The dtype of the parameters."""
         return self.shapes[0].dtype
 
     @property
     def roles(self) -> Roles:
-        """What each product is to the cell, at any width."""
+        """The role of each product in the cell, at any width."""
         return _roles(self.cell)
 
     def vectors(self, key: Array) -> list[Any]:
-        """The parameters that are no matrices, drawn by the cell's own `init`."""
+        """The parameters that are not matrices, drawn by the cell's own `init`."""
         return _vectors(self.cell, self.n, key, self.prior)
 
     def params(self, vectors: list[Any], product: Product) -> Tree:
@@ -68,12 +68,13 @@ class Ensemble:
 def ensemble(cell: Recurrence, prior: Prior, n: int) -> Ensemble:
     """What theory needs to know of a cell's parameters. Raises ValueError with the reason if not.
 
-    The scales come from a draw at width 128: exact, and differentiable, in their dependence on
-    the prior; a constant beside it (as Glorot's) is known to .1 %, and taken as 1 within that.
+    The scales come from a draw at width 128. Their dependence on the prior is exact and
+    differentiable. A constant factor (such as Glorot's) is known to .1 %, and taken as 1 if it is
+    within that.
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
-            f"theory needs a Unitwise cell, whose units interact in one linear map, got {cell}. "
+            f"theory needs a Unitwise cell, whose units interact in one linear map; got {cell}. "
             "Simulate it instead: scan.tied and scan.untied run every cell."
         )
     constants = probe(cell)
@@ -85,7 +86,7 @@ def ensemble(cell: Recurrence, prior: Prior, n: int) -> Ensemble:
     return Ensemble(cell, prior, n, names, shapes, structure, scales)
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # so that the matrices, unused, are never drawn
+@partial(jax.jit, static_argnums=(0, 1))  # so that the unused matrices are never drawn
 def _vectors(cell: Unitwise, n: int, key: Array, prior: Prior) -> list[Any]:
     leaves = jax.tree.leaves(cell.init(key, prior, n, n))
     return [None if leaf.ndim == 2 else leaf for leaf in leaves]
@@ -105,9 +106,9 @@ def _gates(matrix: Array, n: int) -> Array:
 
 
 def _dependence(cell: Unitwise, prior: Prior) -> list[Array]:
-    """How each matrix's scale depends on the prior, (g,), relative to `Prior()`; (0,) for vectors.
+    """How the scale of each matrix depends on the prior, (g,), relative to `Prior()`; vectors (0,).
 
-    The same key under both priors, so this is a ratio without noise, and linear: it can be zero.
+    Both priors use the same key, so this is a ratio without noise. It is linear, so it can be zero.
     """
     key = jax.random.key(0)
     drawn, one = (jax.tree.leaves(cell.init(key, p, PROBE, PROBE)) for p in (prior, Prior()))
@@ -123,7 +124,7 @@ def _dependence(cell: Unitwise, prior: Prior) -> list[Array]:
 
 @cache
 def probe(cell: Unitwise) -> tuple[np.ndarray, ...]:
-    """The scale of each matrix under `Prior()`, (g,), (0,) for vectors; all that is refused.
+    """The scale of each matrix under `Prior()`, (g,), and (0,) for vectors, with all checks.
 
     Raises ValueError for matrices that are not of independent entries of one variance per gate,
     and for functions that do more than multiply by them.
@@ -150,7 +151,7 @@ def probe(cell: Unitwise) -> tuple[np.ndarray, ...]:
 
 @cache
 def _roles(cell: Unitwise) -> Roles:
-    """What each product is to the cell, read from the programs of one unit."""
+    """The role of each product in the cell, read from the programs of one unit."""
     names, shapes, structure = _leaves(cell, 1)
     one = Ensemble(cell, Prior(), 1, names, shapes, structure, ())
 
@@ -174,16 +175,19 @@ def _roles(cell: Unitwise) -> Roles:
 
 
 def _scale(name: str, draws: np.ndarray, again: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """The scale of one matrix from its draws (DRAWS, rows, g*n), (g,); 1 where it is 1."""
+    """The scale of one matrix from its draws (DRAWS, rows, g*n), (g,); 1 if within error of 1."""
     if draws.shape[1] != PROBE or draws.shape[2] % PROBE or draws.ndim != 3:
         raise ValueError(
-            f"the matrix {name} has shape {draws.shape[1:]} where d = n = {PROBE}; theory at "
-            "infinite width takes matrices (n, g*n) or (d, g*n)"
+            f"theory at infinite width needs matrices (n, g*n) or (d, g*n); the matrix {name} has "
+            f"shape {draws.shape[1:]} where d = n = {PROBE}"
         )
     W, again, one = (a.reshape(*a.shape[:-1], -1, PROBE) for a in (draws, again, one))
     slope = np.sum(again * one, axis=(0, 2)) / np.sum(one * one, axis=(0, 2))
     if np.abs(again - slope[:, None] * one).max() > 1e-3 * np.abs(again).max():
-        raise ValueError(f"the prior does more than scale the matrix {name}; theory cannot follow")
+        raise ValueError(
+            "theory needs a prior that does nothing but scale its matrices; this one does more "
+            f"to the matrix {name}"
+        )
     power = np.moveaxis(PROBE * W**2, 2, 1)  # (DRAWS, g, rows, n)
     variance = power.mean(axis=(0, 1 + 1, 3))
     power = power / variance[:, None, None]
@@ -202,16 +206,16 @@ def _scale(name: str, draws: np.ndarray, again: np.ndarray, one: np.ndarray) -> 
     zeros, offset = np.mean(W == 0), np.abs(W.mean(axis=(0, 1, 3))).max()
     if uneven > 0.25 or zeros > 1e-3 or offset > 6 * error:
         raise ValueError(
-            f"init does not draw {name} with independent entries of mean 0 and one variance (the "
-            f"diagonal's is {diagonal.max():.3g} of the mean, {zeros:.0%} of the entries are 0): "
-            "theory at infinite width is for dense random matrices, not for identity or sparse "
-            "ones. Simulate it (scan.tied, scan.untied)."
+            f"theory at infinite width needs dense random matrices: init must draw {name} with "
+            "independent entries of mean 0 and one variance, and it does not (the diagonal's is "
+            f"{diagonal.max():.3g} of the mean, {zeros:.0%} of the entries are 0). Identity and "
+            "sparse matrices have no theory here. Simulate the cell (scan.tied, scan.untied)."
         )
     return np.where(np.abs(variance - 1) < 5 * np.sqrt(2 / power[:, 0].size), 1, np.sqrt(variance))
 
 
 def _check_units(cell: Unitwise, scales: tuple[Any, ...]) -> None:
-    """Raise ValueError unless units meet in the products with matrices and nowhere else."""
+    """Raise ValueError unless units interact only in the products with matrices."""
     n = 3
     names, shapes, structure = _leaves(cell, n)
     small = Ensemble(cell, Prior(), n, names, shapes, structure, scales)
@@ -234,11 +238,11 @@ def _check_units(cell: Unitwise, scales: tuple[Any, ...]) -> None:
         raise
     except Exception as error:
         raise ValueError(
-            "the cell's functions do not run on matrices known only by their products x @ W, with "
-            f"inputs x (..., d); this cell has no theory here. Its own error: {error}"
+            "the functions of the cell do not run on matrices known only by their products x @ "
+            f"W, with inputs x (..., d), so this cell has no theory here. Its own error: {error}"
         ) from error
     if any(np.any(J[~np.eye(n, dtype=bool)] != 0) for J in map(np.asarray, jacobians)):
         raise ValueError(
-            "units meet outside a product with a matrix (in mix, drive or update): theory at "
-            "infinite width knows only products with dense random matrices"
+            "units interact outside a product with a matrix (in mix, drive or update), but "
+            "theory at infinite width covers only products with dense random matrices"
         )

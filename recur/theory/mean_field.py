@@ -25,9 +25,9 @@ class Squares(NamedTuple):
 class MeanField(NamedTuple):
     """The stationary state of two copies of a network, driven by inputs of cosine Sigma.
 
-    Pre-activations are W h + V x + b about their mean mu_b: one number for a cell of one gate, (g,)
-    for g gates. They are found by use, whatever the parameters are called
-    (`recur.theory.preactivations`); q and c are NaN where a cell's program cannot be followed.
+    Pre-activations are W h + V x + b about their mean mu_b: one number for a cell with one gate,
+    (g,) for g gates. They are found from how parameters are used, not from their names
+    (`recur.theory.preactivations`). q and c are NaN if the program of a cell cannot be followed.
     """
 
     Q: Array  #: E[h^2]
@@ -65,21 +65,21 @@ def timescale(chi: Array) -> Array:
 
 
 def cosines(name: str, value: Any) -> None:
-    """A check of `expect`: one number a step, (T,)."""
+    """A check of `expect`: one number per step, (T,)."""
     expect.numbers(name, value)
     if np.ndim(value) != 1:
-        raise ValueError(f"{name} has one cosine a step, (T,); got {expect.told(value)}")
+        raise ValueError(f"{name} must hold one cosine per step, (T,); got {expect.told(value)}")
 
 
 @expect.arguments(R=expect.real, Sigma=expect.real)
 def check_inputs(R: ArrayLike, Sigma: ArrayLike) -> None:
-    """Raise ValueError unless R > 0 and |Sigma| <= 1; values under a trace are let pass."""
+    """Raise ValueError unless R > 0 and |Sigma| <= 1. Traced values are not checked."""
     if not isinstance(R, jax.core.Tracer) and not np.all(np.asarray(R) > 0):
         raise ValueError(
-            f"R = E[x_i^2] must be positive, got {R}: without input the stationary state is that "
-            "of an autonomous network; take a small R > 0 for its limit"
+            f"R = E[x_i^2] must be positive; got {R}. Without input the stationary state is that "
+            "of an autonomous network; use a small R > 0 for this limit"
         )
     if not isinstance(Sigma, jax.core.Tracer) and not np.all(np.abs(np.asarray(Sigma)) <= 1):
         raise ValueError(
-            f"Sigma is the cosine between two input sequences, -1 <= Sigma <= 1, got {Sigma}"
+            f"Sigma, the cosine between two input sequences, must be within -1 .. 1; got {Sigma}"
         )

@@ -25,7 +25,7 @@ class Derivatives(NamedTuple):
 def differentiate(
     units: Ensemble, state: Tree, unit_by_unit: Callable, products: list[tuple[int, Array]]
 ) -> Derivatives:
-    """All derivatives of the step, by one push of ones through each of its arguments."""
+    """All derivatives of the step, from pushing ones through each of its arguments."""
     _, push = jax.linearize(unit_by_unit, state, [y for _, y in products])
     gates = [units.scales[j] for j, _ in products]
     leaves, structure = jax.tree.flatten(state)
@@ -34,7 +34,7 @@ def differentiate(
     ones = jnp.broadcast_to(ones, (m + G, m + G, *leaves[0].shape))
     ds, dys, at = [ones[:, a] for a in range(m)], [], m
     for scale in gates:
-        block = ones[:, at : at + scale.size]  # side by side, as the gates are
+        block = ones[:, at : at + scale.size]  # side by side, like the gates
         dys.append(jnp.moveaxis(block, 1, 2).reshape(m + G, block.shape[2], -1))
         at += scale.size
     new, dxs = jax.vmap(push)(jax.tree.unflatten(structure, ds), dys)
@@ -54,7 +54,7 @@ def propagate(J: Derivatives, P: Array) -> Array:
 
 
 def _spreads(J: Derivatives, P: Array) -> list[Array]:
-    """D_k = E[dx_k dx_k'] for the x_k each product multiplies: P_hh, or that of products before."""
+    """D_k = E[dx_k dx_k'] for the x_k of each product: P_hh, or that of earlier products."""
     spreads: list[Array] = []
     for k in range(J.scale2.size):
         D = jnp.mean(jnp.einsum("cn,cdn,dn->n", J.into[k, :, 0], P, J.into[k, :, 1]))

@@ -16,7 +16,7 @@ from recur.theory.ensemble import Ensemble
 def gaussian(key: Array, scale: Array, x: Array) -> Array:
     """x @ W for x (k, n), k = 1 or 2, and a fresh W of the given scale (g,): (k, g*n).
 
-    The second row is the first plus what their difference adds: equal rows stay equal.
+    The second row is the first plus the product of their difference, so equal rows stay equal.
     """
     k, n = x.shape
     noise = jax.random.normal(key, (k, scale.size, n), x.dtype)
@@ -46,16 +46,16 @@ def start(units: Ensemble, key: Array) -> Tree:
 
 
 def stuck(state: Tree, Sigma: ArrayLike) -> Array:
-    """Whether all units are at 0, or copies (..., k, n) equal though their inputs are not.
+    """Whether all units are at 0, or the copies (..., k, n) are equal but their inputs are not.
 
-    Nothing but a perturbation gets a population away from there, be it unstable.
+    Only a perturbation can move a population away from there, even if it is unstable.
     """
     h = hidden(state)
     return jnp.all(h == 0) | (Sigma != 1) & jnp.all(h[..., 0, :] == h[..., -1, :])
 
 
 def nudge(state: Tree, Sigma: Array, key: Array) -> Tree:
-    """The state (k, n) moved by a hundredth of its size, or by .01 from 0, with inputs' cosine."""
+    """The state (k, n) moved by 1 % of its size, or by .01 from 0, with the inputs' cosine."""
     k, n = hidden(state).shape
     leaves, structure = jax.tree.flatten(state)
 
@@ -70,7 +70,7 @@ def nudge(state: Tree, Sigma: Array, key: Array) -> Tree:
 def move(
     units: Ensemble, R: Array, Sigma: Array, state: Tree, key: Array
 ) -> tuple[Tree, Callable, list[tuple[int, Array]], Array]:
-    """One step: the new state; the step given its products in mix, and these; q12 and q of e."""
+    """One step: the new state; the step given its products in mix; these; q12 and q of e."""
     draw, source, noise = jax.random.split(key, 3)
     vectors = units.vectors(draw)
     seen: list[tuple[int, Array, Array]] = []  # which matrix, x, x @ W
@@ -109,9 +109,9 @@ def preactivation(
 ) -> Array:
     """q and q12 of the pre-activations W h + V x + b about their mean, (2, G).
 
-    Of `seen`, the products (j, x, x @ W_j) of drive and then of mix, those that count in a
-    pre-activation add the variance that x gives them; what is left of h (k, n) and x (k, d) adds
-    its variance over the units.
+    `seen` has the products (j, x, x @ W_j) of drive, then of mix. Those that count in a
+    pre-activation add the variance that x gives them. The rest of h (k, n) and x (k, d) adds its
+    variance over the units.
     """
     roles = units.roles
     own, apart = _variances(_left(units, vectors, h, x, [y for _, _, y in seen]))
@@ -145,7 +145,7 @@ def _left(units: Ensemble, vectors: list, h: Array, x: Array, ys: list[Array]) -
 
 
 def _variances(e: Array) -> tuple[Array, Array]:
-    """Over units, of e (k, G, n): its variance, and half that of what tells the copies apart."""
+    """Over units, the variance of e (k, G, n), and half that of the difference of the copies."""
     e = e - e.mean(-1, keepdims=True)
     return jnp.mean(e**2, axis=(0, 2)), jnp.mean((e[0] - e[-1]) ** 2, axis=1) / 2
 

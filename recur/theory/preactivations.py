@@ -3,10 +3,10 @@
 Names play no role. A *part* of r = mix(h) or of z = drive(x) is one number per unit, such as one
 gate of W h. The programs of one unit are followed through sums: additions, and operations that only
 move numbers. A part of r and the parts of z that `update` adds to it form one pre-activation; a
-factor in between, such as GRU's reset, is ignored. Where there is no r, each part of z that a
-product reaches is a pre-activation. A product counts if its result reaches such a part through sums
-alone: the embedding of `minimal.cell` and the read-out of `jordan.cell` do not. The bias is the
-value of the parts when the products that count are zero.
+factor in between, such as the reset of a GRU, is ignored. If there is no r, each part of z that a
+product reaches is a pre-activation. A product counts if its result reaches such a part only through
+sums: the embedding of `minimal.cell` and the readout of `jordan.cell` do not. The bias is the value
+of the parts when the products that count are zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from recur.core import Tree
 SUMS = {"add": (1, 1), "add_any": (1, 1), "sub": (1, -1), "neg": (-1,)}  # with their signs
 FACTORS = {"mul", "div"}
 CALLS = {"closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "remat2"}
-# operations that move or add numbers in ways that are not followed
+# operations that move or add numbers and are not followed
 LOST = {"cond", "dot_general", "dynamic_slice", "gather", "pad", "rev", "scan", "sort", "while"}
 LOST |= {"cumsum", "dynamic_update_slice", "scatter", "scatter-add", "scatter_add"}
 
@@ -32,7 +32,7 @@ Rows = np.ndarray | None  # coefficients of an array, (labels, *shape); None whe
 
 
 class Roles(NamedTuple):
-    """G pre-activations as sums over products, drive's before mix's, and over what is left."""
+    """G pre-activations as sums over products (of drive, then of mix) and over the rest."""
 
     powers: tuple[np.ndarray, ...]  # of each product: squared coefficients, (G, its gates)
     counted: tuple[np.ndarray, ...]  # of each product: whether its gates are in them, (its gates,)
@@ -45,7 +45,7 @@ def roles(
     gates: Sequence[int],
     dtype: Any,
 ) -> Roles:
-    """The roles of all products of one unit's step, those of drive before those of mix.
+    """The roles of all products in the step of one unit, those of drive before those of mix.
 
     `parts` makes r and z of a function (j, x) -> x @ W_j, of `gates[j]` numbers, and `update` makes
     the state of r and z.
@@ -118,13 +118,14 @@ def _unravel(v: Array, shapes: Tree) -> Tree:
 def follow(
     f: Callable[[Array], Tree], labels: int, dtype: Any, passes: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Of which entries of v (labels,) what f returns is a sum, and each sum that f uses otherwise.
+    """How the result of f is a sum of entries of v (labels,), and each sum that f uses otherwise.
 
-    The first is (labels, numbers returned), coefficients; the others (labels,) each. What is
-    multiplied goes on as a sum where `passes` (labels, *shape) -> (*shape) says so, without its
-    factor.
+    The first is (labels, numbers returned), coefficients; the others are (labels,) each. A product
+    is followed as a sum, without its factor, where `passes` (labels, *shape) -> (*shape) says so.
     """
-    from jax.extend.core import Literal  # here, as it would be a sixth of what importing recur adds
+    from jax.extend.core import (
+        Literal,
+    )  # imported here, as it would be a sixth of what importing recur adds
 
     used: list[np.ndarray] = []
 
@@ -177,13 +178,13 @@ def follow(
 
 
 class Lost(Exception):
-    """A program does something with labelled numbers that is not followed."""
+    """A program does something with labelled numbers that cannot be followed."""
 
 
 def _spread(
     row: np.ndarray, shape: tuple[int, ...], axes: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Coefficients (labels, ...) as those of an array of that shape, in which theirs are `axes`."""
+    """Coefficients (labels, ...) broadcast to an array of that shape, with theirs at `axes`."""
     axes = range(len(shape) + 1 - row.ndim, len(shape)) if axes is None else axes
     sizes = [1] * len(shape)
     for axis, size in zip(axes, row.shape[1:], strict=True):
@@ -194,7 +195,7 @@ def _spread(
 def _moved(
     name: str, rows: list[np.ndarray], shape: tuple[int, ...], how: dict[str, Any]
 ) -> list[np.ndarray] | None:
-    """Coefficients where their numbers go; None where numbers do more than go somewhere."""
+    """Coefficients at the new places of their numbers; None if the numbers are not only moved."""
     a = rows[0]
     match name:
         case "copy" | "convert_element_type":

@@ -37,8 +37,8 @@ def mean(f: Function, mu: Array, q: Array) -> Array:
 def mean_of_pair(f: Functions, mu: Array, q: Array, c: Array) -> tuple[Array, ...]:
     """E[f(e1) f(e2)] of each function f gives, for e1, e2 ~ N(mu, q) with cosine c about mu.
 
-    Given what the two share, s of variance |c| q, they are independent: e1 about mu + s, and e2
-    about mu + s, or mu - s where c < 0. The law of s is even, so s >= 0 is enough.
+    Given the common part s, of variance |c| q, the two are independent: e1 about mu + s, and e2
+    about mu + s, or mu - s if c < 0. The distribution of s is even, so s >= 0 is enough.
     """
     size = jnp.minimum(jnp.abs(c), 1)
     shared, own = safe_sqrt(size * q), safe_sqrt((1 - size) * q)

@@ -31,7 +31,7 @@ from recur.theory.population import move, nudge, overlaps, start, stuck
 
 UNITS = 4096
 BLOCKS = 16  # blocks of steps, in each round; their spread gives the standard errors
-STEPS = 8  # in a block of the first round; each round has twice as many as the one before
+STEPS = 8  # steps of a block in the first round; each round has twice as many as the one before
 ROUNDS = 8  # at most: 2^15 steps
 CORRELATED = 0.7  # correlation of neighbouring blocks above which they are too short
 
@@ -51,22 +51,22 @@ def untied(
 ) -> MeanField:
     """The stationary state of a cell under redrawn weights, inputs x ~ N(0, R), for n, d -> oo.
 
-    A population of 4096 units runs until its statistics stand still and its blocks of steps are
-    longer than their correlation, at most 2^15 steps. An unstable standstill, such as h = 0 without
-    input, is left by a small perturbation. The same key gives the same random numbers for all
-    priors, so results may be differentiated (forward mode); `vmap` sweeps priors. All parameters
-    are redrawn, biases, rates and embedding matrices too. arXiv:1806.05394, 1901.08987.
+    A population of 4096 units runs until its statistics are stationary and its blocks of steps are
+    longer than their correlation, for at most 2^15 steps. A small perturbation moves it away from
+    an unstable fixed point, such as h = 0 without input. The same key gives the same random numbers
+    for all priors, so results can be differentiated (forward mode), and `vmap` sweeps priors. All
+    parameters are redrawn, including biases, rates and embeddings. arXiv:1806.05394, 1901.08987.
 
     Args:
         cell: A `Unitwise` cell.
-        prior: What its parameters are drawn from.
+        prior: The prior of its parameters.
         R: E[x_i^2] of the inputs, > 0.
         Sigma: Cosine of the two input sequences, -1 .. 1.
-        key: Draws the population; `jax.random.key(0)` where None.
+        key: Draws the population; `jax.random.key(0)` if None.
 
     Returns:
         The mean field with standard errors. chi is the growth per step of E[d state_1 . d state_2],
-        so of E|d state|^2 at Sigma = 1; `converged` says whether the statistics stood still.
+        so of E|d state|^2 at Sigma = 1; `converged` says whether the statistics were stationary.
 
     Raises:
         ValueError: Theory cannot follow the cell, with the reason, or R or Sigma is out of range.
@@ -93,7 +93,9 @@ def untied(
         def one(t: Array, now: tuple) -> tuple:
             state, P, total = now
             state, P, moments = _step(units, R, Sigma, state, P, jax.random.fold_in(key, t))
-            late = (2 * t >= steps).astype(units.dtype)  # P has met the units' states by then
+            late = (2 * t >= steps).astype(
+                units.dtype
+            )  # by then P depends on the states of the units
             moments = moments._replace(early=(1 - late) * moments.early, late=late * moments.late)
             return state, P, jax.tree.map(jnp.add, total, moments)
 
@@ -136,10 +138,10 @@ def signal_untied(
 
     Args:
         cell: A `Unitwise` cell.
-        prior: What its parameters are drawn from.
+        prior: The prior of its parameters.
         R: E[x_i^2] of the inputs, > 0.
         Sigmas: Cosine of the two input sequences at each step, (T,), -1 .. 1.
-        key: Draws the population; `jax.random.key(0)` where None.
+        key: Draws the population; `jax.random.key(0)` if None.
 
     Returns:
         Q and C, (T,) each.
@@ -174,7 +176,7 @@ def cosine(q: Array, q12: Array) -> Array:
 
 
 class Moments(NamedTuple):
-    """What is averaged over units and steps."""
+    """The quantities that are averaged over units and steps."""
 
     Q: Array
     Q12: Array
@@ -204,7 +206,7 @@ def _moments_shape(units: Ensemble, R: Array, Sigma: Array, state: Tree, P: Arra
 
 
 def _settled(before: Any, after: Any) -> Array:
-    """No statistic drifts from round to round, nor is it correlated from block to block."""
+    """Whether no statistic drifts between rounds, or is correlated between blocks."""
 
     def still(a: Array, b: Array) -> Array:
         error = jnp.sqrt((a.var(0) + b.var(0)) / BLOCKS) + 1e-6 * jnp.abs(b).max()
@@ -221,8 +223,8 @@ def _settled(before: Any, after: Any) -> Array:
 def _mean_field(blocks: Moments, steps: Array, m: int) -> MeanField:
     """Numbers from all blocks of `steps` steps, and errors by leaving out one block at a time.
 
-    The sizes of perturbations, not their logs, are averaged over blocks: that is E|d state|^2,
-    also where it is carried by few units.
+    The sizes of perturbations, not their logs, are averaged over blocks. This gives E|d state|^2,
+    even if a few units carry it.
     """
 
     def numbers(weights: Array) -> MeanField:

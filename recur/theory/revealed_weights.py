@@ -1,17 +1,17 @@
 """A network whose tied matrix W is drawn only as it is used.
 
 The states of such a network depend on earlier uses of W, unlike those of a network with redrawn
-weights. Yet W need not be drawn before it is used. Let W have independent entries N(0, sigma^2/n),
-and let e_1 .. e_k be orthonormal, each chosen in view of e_1 W .. e_{k-1} W alone. A rotation of
-the rows of W leaves its law as it is, so e_k W is N(0, sigma^2/n I) given all before it: fresh. So
-it is enough to keep an orthonormal basis of the states so far, and its image under W. The image of
-a new state's component within their span is known; that of the orthogonal component is its length
-times fresh Gaussians. W itself is never drawn, and the population is equal in law, at every n and
-not only in a limit, to the n units of a network with one drawn W. Gates share the basis, each with
-its own images. A tangent vector of the trajectory is multiplied by the same W and so shares the
-basis: its growth is the largest Lyapunov exponent. A step costs O(k n), and T steps O(T^2 n) until
-the basis is complete. After n vectors all of W is known, W = sum_i e_i' (e_i W), and a step costs
-as much as that of an ordinary network.
+weights. But W need not be drawn before it is used. Let W have independent entries N(0, sigma^2/n),
+and let e_1 .. e_k be orthonormal, each chosen in view of e_1 W .. e_{k-1} W only. A rotation of
+the rows of W does not change its distribution, so e_k W is N(0, sigma^2/n I), independent of all
+before it. So it is enough to keep an orthonormal basis of the states so far, and its image under W.
+The image of the component of a new state within their span is known. The image of the orthogonal
+component is its length times fresh Gaussians. W itself is never drawn. At every n, and not only in
+a limit, the population is equal in distribution to the n units of a network with one drawn W. Gates
+share the basis, each with its own images. A tangent vector of the trajectory is multiplied by the
+same W, so it shares the basis: its growth is the largest Lyapunov exponent. A step costs O(k n),
+and T steps O(T^2 n), until the basis is complete. After n vectors all of W is known,
+W = sum_i e_i' (e_i W), and a step costs as much as in an ordinary network.
 
 Inputs are new at every step and d -> oo, so matrices that multiply inputs act as if redrawn at
 every step. This holds for raw inputs, and for embeddings whose mean over the inputs is zero for
@@ -32,7 +32,7 @@ from recur.theory.population import gaussian, inputs, overlaps, preactivation
 
 
 class Memory(NamedTuple):
-    """What one matrix has done so far: images[i] = basis[i] @ W."""
+    """What is known of one matrix so far: images[i] = basis[i] @ W."""
 
     basis: Array  # (K, n) orthonormal; zero where not yet used; K <= n + 1
     images: Array  # (K, g*n)
@@ -49,7 +49,7 @@ class Network(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What is seen at one step."""
+    """What is measured at one step."""
 
     Q: Array  # E[h^2]
     Q12: Array  # E[h_1 h_2]
@@ -61,7 +61,7 @@ class Moments(NamedTuple):
 def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, Memory]:
     """x @ W for x (k, n), (k, g*n), and all that is known of W afterwards.
 
-    Rows after the first enter by their difference to it: equal rows stay equal.
+    Rows after the first enter by their difference from it, so equal rows stay equal.
     """
     k, n = x.shape
     rows = jnp.concatenate([x[:1], x[1:] - x[:1]])
@@ -86,7 +86,9 @@ def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, M
     fresh = jax.random.normal(key, (k, scale.size, n), x.dtype) * scale[:, None]
     fresh = fresh.reshape(k, -1) / jnp.sqrt(n).astype(x.dtype)
     y = known @ memory.images + across @ fresh
-    for e, image, new in zip(basis, fresh, added, strict=True):  # what is not new is overwritten
+    for e, image, new in zip(
+        basis, fresh, added, strict=True
+    ):  # a vector that is not new is overwritten
         at = (memory.used, jnp.zeros_like(memory.used))
         memory = Memory(
             lax.dynamic_update_slice(memory.basis, e[None], at),
@@ -97,7 +99,7 @@ def recall(memory: Memory, key: Array, scale: Array, x: Array) -> tuple[Array, M
 
 
 def found(units: Ensemble, k: int, key: Array) -> Network:
-    """k copies of `cell.start`, a random tangent, vectors drawn for good, and W unknown."""
+    """k copies of `cell.start`, a random tangent, vectors drawn once, and W unknown."""
     draw, tangent = jax.random.split(key)
     vectors = units.vectors(draw)
     used: list[int] = []

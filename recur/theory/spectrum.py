@@ -58,9 +58,9 @@ def vanilla(prior: Prior, R: ArrayLike, T: int) -> Squares:
 def minimal(prior: Prior, R: ArrayLike, T: int) -> Squares:
     """Squared singular values of dh_t/dh_0 in `cells.minimal.bare`, redrawn weights.
 
-    A closed form, of which the text of this module has the derivation. Here k = u and a = u (1-u)
-    (h - x). A unit's G_ii is correlated with its h^2, so E[G_ii h^2] is carried too. The inputs x ~
-    N(0, R) are Gaussian.
+    A closed form; the text of this module derives it. Here k = u and a = u (1-u) (h - x). The G_ii
+    of a unit is correlated with its h^2, so E[G_ii h^2] is carried too. The inputs x ~ N(0, R) are
+    Gaussian.
 
     Args:
         prior: One with scalar fields.

@@ -26,7 +26,7 @@ from recur.theory.redrawn_weights import Signal, cosine
 from recur.theory.revealed_weights import Moments, Network, advance, complete, found, grow
 
 UNITS = 2048
-NETWORKS = 4  # independent: their spread gives the standard errors
+NETWORKS = 4  # independent networks: their spread gives the standard errors
 STEPS = 256  # of the first piece; each piece doubles the time
 ENOUGH = 1024  # steps, where nothing drifts
 LONGEST = 8192  # steps at most
@@ -59,31 +59,32 @@ def tied(
     """The stationary state of a cell with tied weights, inputs x ~ N(0, R), as n, d -> oo.
 
     Four networks of 2048 units each run until they have been measured for twenty correlation times
-    of their own states, after a burn-in as long, or for 1024 steps; and on, as long as the results
-    drift, up to 8192 steps. An unstable standstill is left as in `untied`. On two cores 1024 steps
-    take about a minute for a cell of three gates. What drifts even after 8192 steps is told by a
-    RuntimeWarning, and `converged` is False. docs/theory.md derives it.
+    of their own states, or for 1024 steps, after a burn-in of the same length. They continue while
+    the results drift, up to 8192 steps. Unstable fixed points are left as in `untied`. On two
+    cores, 1024 steps take about a minute for a cell with three gates. If results drift even after
+    8192 steps, a RuntimeWarning says which, and `converged` is False. docs/theory.md derives the
+    method.
 
-    Errors of order 1/n remain; with n units instead, the result is that of networks of this width,
-    for d -> oo. `minimal.bare` has d = n, and its V meets the very x that is blended: V_ii, drawn
-    for good, adds up to sigma_v^2 R^2/n to E[h^2], which is most of it where gates are nearly
-    closed (`docs/theory.md` has the numbers).
+    Errors of order 1/n remain. With a given n, the result is that of networks of this width, for
+    d -> oo. `minimal.bare` has d = n, and its V acts on the same x that is blended: V_ii, drawn
+    once, adds up to sigma_v^2 R^2/n to E[h^2], which is most of it where gates are nearly closed
+    (`docs/theory.md` has the numbers).
 
     Args:
         cell: A `Unitwise` cell.
-        prior: What its parameters are drawn from.
+        prior: The prior of its parameters.
         R: E[x_i^2] of the inputs, > 0.
         Sigma: Cosine of the two input sequences, -1 .. 1.
-        key: Draws the networks; `jax.random.key(0)` where None.
-        n: Units of each network; 2048, for n -> oo, where None.
+        key: Draws the networks; `jax.random.key(0)` if None.
+        n: Units of each network; 2048, for n -> oo, if None.
 
     Returns:
         The mean field with standard errors. chi = exp(2 lambda), lambda the largest Lyapunov
         exponent in nats per step; `path` has Q(t) and C(t, s).
 
     Raises:
-        ValueError: Theory cannot follow the cell, with the reason, R or Sigma is out of range, or a
-            number is traced: it chooses by the numbers how long it runs.
+        ValueError: The theory does not cover the cell (the error gives the reason), R or Sigma is
+            out of range, or a number is traced, since the length of the run depends on the numbers.
         TypeError: The prior is not a Prior, the key is not a PRNG key, or R or n is not a number.
 
     Example:
@@ -128,7 +129,7 @@ def tied(
     if drift:
         warnings.warn(
             f"theory.tied has not converged in {T} steps: as these doubled, {drift}. The networks "
-            "forget more slowly than it waits.",
+            "forget too slowly.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -154,10 +155,10 @@ def signal_tied(
 
     Args:
         cell: A `Unitwise` cell.
-        prior: What its parameters are drawn from.
+        prior: The prior of its parameters.
         R: E[x_i^2] of the inputs, > 0.
         Sigmas: Cosine of the two input sequences at each step, (T,), -1 .. 1.
-        key: Draws the network; `jax.random.key(0)` where None.
+        key: Draws the network; `jax.random.key(0)` if None.
 
     Returns:
         Q and C, (T,) each.
@@ -186,7 +187,7 @@ def signal_tied(
     return lax.scan(one, network, (Sigmas, jax.random.split(key, Sigmas.size)))[1]
 
 
-# --- all networks, as long as it takes ------------------------------------------------------------
+# --- all networks, until they converge ------------------------------------------------------------
 # `jit` is applied here: a caller cannot trace a program that chooses its own T.
 
 
@@ -200,7 +201,7 @@ def _found(cell: Recurrence, k: int, n: int, prior: Prior, keys: Array) -> Netwo
 def _live(
     cell: Recurrence, n: int, prior: Prior, R: Array, Sigma: Array, networks: Network, keys: Array
 ) -> tuple[Network, Moments]:
-    """Every network (S, ...) through its keys (S, T)."""
+    """Run every network (S, ...) through its keys (S, T)."""
     units = ensemble(cell, prior, n)
     R, Sigma = jnp.asarray(R, units.dtype), jnp.asarray(Sigma, units.dtype)
 
@@ -213,7 +214,7 @@ def _live(
 
 @jax.jit
 def _nudged(networks: Network, Sigma: ArrayLike, key: Array) -> Network:
-    """Every network (S, ...) moved a little from where it stands."""
+    """Every network (S, ...) moved a little from its state."""
     Sigma = jnp.asarray(Sigma, hidden(networks.state).dtype)
     keys = jax.random.split(key, NETWORKS)
     state = jax.vmap(lambda state, key: nudge(state, Sigma, key))(networks.state, keys)
@@ -223,7 +224,7 @@ def _nudged(networks: Network, Sigma: ArrayLike, key: Array) -> Network:
 def correlation_time(overlap: np.ndarray) -> float:
     """Integrated correlation time, steps, of a stationary overlap <h_t, h_s> (L, L).
 
-    What never decays (the static part of the state) is read off the longest lags, L/2.
+    The part that never decays (the static part of the state) is read off the longest lags, L/2.
     """
     L = len(overlap)
     K = np.array([overlap.diagonal(lag).mean() for lag in range(L // 2)])
@@ -233,7 +234,7 @@ def correlation_time(overlap: np.ndarray) -> float:
 
 
 def _numbers(M: Moments) -> MeanField:
-    """Of the moments' means."""
+    """The mean field of averaged moments."""
     chi = jnp.exp(2 * M.growth)
     q, q12 = M.q[0].squeeze(), M.q[1].squeeze()
     return MeanField(M.Q, q, cosine(M.Q, M.Q12), cosine(q, q12), chi, timescale(chi))
@@ -266,9 +267,9 @@ def _mean_field(seen: Moments) -> MeanField:
 
 
 def _drift(before: Moments, seen: Moments, error: MeanField) -> str:
-    """What changed by more than two standard errors, from the steps before to those seen.
+    """Which results changed by more than two standard errors, from `before` to `seen`.
 
-    And by more than three of the change itself, network by network; rounding is let pass. What
+    The change must also exceed three of its own standard errors over networks, and rounding. What
     decays from the start, and here by that much, decays to its square by the end of `seen`.
     """
     told = []

@@ -12,11 +12,11 @@ from jax import Array
 
 
 class NoTheory(ValueError):
-    """A cell does what cannot be done at infinite width."""
+    """A cell does something that cannot be done at infinite width."""
 
 
 class Wide:
-    """Stands in for a parameter matrix: `x @ wide` is all it can do."""
+    """Takes the place of a parameter matrix: it can do only `x @ wide`."""
 
     __array_ufunc__ = None  # so that NumPy's x @ wide defers to us
     ndim = 2
@@ -29,7 +29,7 @@ class Wide:
         return self._product(x)
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Everything else is refused, with the reason."""
+        """Refuse everything else, with the reason."""
         if name.startswith("__"):
             raise AttributeError(name)
         self._refuse(f".{name}")

@@ -17,9 +17,9 @@ To compute in bfloat16, keep the parameters of the state in float32, and cast wi
         hs = scan.run(cell, half, batch.xs.astype(jnp.bfloat16))[1]
         return error(hs.astype(jnp.float32))
 
-The gradient then comes in float32, and so are the optimizer's state and the update. In bfloat16
-these would be lost: 1 - .001 is 1 in eight bits, and Adam's second moment stops half-way. `scan`
-sums the gradient over time in float32 by itself. States and outputs are bfloat16's.
+The gradient, the state of the optimizer and the update are then in float32. In bfloat16
+they would be lost: 1 - .001 is 1 in eight bits, and Adam's second moment stops half-way. `scan`
+itself sums the gradient over time in float32. States and outputs are in bfloat16.
 
 Penalties are terms of the loss:
 

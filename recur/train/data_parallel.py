@@ -21,16 +21,16 @@ def value_and_grad(
 ) -> Callable[[Tree, Tree], tuple[Array, Tree]]:
     """`jax.value_and_grad` of a mean loss, the batch split over local devices.
 
-    Value and gradient are those of one device, to rounding; one device is no special case. A batch
-    that is on a mesh already, or runs under `jax.set_mesh`, is split over that mesh: over the axes
-    that share its examples where these are Explicit, and else over all. Within `shard_map` each
-    device has its examples already, and the mean goes over the axes that the batch varies over and
-    the parameters do not.
+    Value and gradient are those of one device, to rounding; one device is not a special case. A
+    batch that is already on a mesh, or runs under `jax.set_mesh`, is split over that mesh: over the
+    axes that share its examples if these are Explicit, and otherwise over all axes. Within
+    `shard_map` each device already has its examples, and the mean goes over the axes over which the
+    batch varies and the parameters do not.
 
     Args:
         loss: (params, batch) -> a number, a mean over examples.
-        batch_axes: Which axis of the batch's arrays counts examples, as vmap's `in_axes` does: 1
-            for xs (T, B, d), None for what all devices need whole.
+        batch_axes: Which axis of each array of the batch counts examples, like `in_axes` of vmap: 1
+            for xs (T, B, d), None for arrays that all devices need whole.
 
     Returns:
         (params, batch) -> (value, gradient), the gradient like the parameters.
@@ -53,7 +53,9 @@ def value_and_grad(
     for axis in jax.tree.leaves(batch_axes):
         expect.integer("each of batch_axes", axis)
         if axis < 0:
-            raise ValueError(f"batch_axes are counted from the front, 0 or more; got {batch_axes}")
+            raise ValueError(
+                f"batch_axes must be counted from the front, 0 or more; got {batch_axes}"
+            )
     local = jax.make_mesh(
         (jax.local_device_count(),),
         ("batch",),
@@ -73,17 +75,18 @@ def value_and_grad(
         for axis, a in counted:
             if axis >= jnp.ndim(a):
                 raise ValueError(
-                    f"batch_axes say that axis {axis} of an array {jnp.shape(a)} counts examples, "
-                    "and it has no such axis; None is for what all devices need whole"
+                    f"batch_axes says that axis {axis} of an array {jnp.shape(a)} counts "
+                    "examples, but the array has no such axis; use None for arrays that every "
+                    "device needs whole"
                 )
         if own := varies([a for _, a in counted]):
             return mean(own - varies(params), jax.tree.map(partial(vary, own), params), batch)
         share = share_among(counted, local)
         if share.manual:
             raise ValueError(
-                "within shard_map the mean over examples goes over the mesh axes that the batch "
+                "within shard_map, the mean over examples goes over the mesh axes that the batch "
                 "varies over, and this batch varies over none (or check_vma is False). For the "
-                "examples of one device take jax.value_and_grad"
+                "examples of one device, use jax.value_and_grad"
             )
         for axis, a in counted:
             _require(axis, a, *share.parts)
@@ -107,5 +110,5 @@ def _require(axis: int, array: Array, devices: int) -> None:
     if array.shape[axis] % devices:
         raise ValueError(
             f"{devices} devices cannot share {array.shape[axis]} examples (axis {axis} of "
-            f"{array.shape}) equally; take a multiple of {devices}"
+            f"{array.shape}) equally; use a multiple of {devices}"
         )

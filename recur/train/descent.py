@@ -22,19 +22,18 @@ _optimizer = expect.instance(optax.GradientTransformation)
 
 @tabled()
 class State(NamedTuple):
-    """One network in training: all that its training is.
+    """One network in training: everything that its training depends on.
 
-    From the step at which it diverged, or was told to finish, its parameters stay as they were
-    before that step.
+    After the step at which it diverges or finishes, it keeps the parameters from before that step.
     """
 
     params: Tree  #: a pytree of arrays
     opt: Tree  #: the state of the optimizer
-    key: Array  #: of the batches; step t draws from fold_in(key, t)
+    key: Array  #: the key of the batches; step t draws from fold_in(key, t)
     step: Array  #: updates of the sweep so far, int32
-    diverged: Array  #: int32, whose loss, gradient or update was first not finite, or -1
+    diverged: Array  #: int32, the first step whose loss, gradient or update was not finite, or -1
     value: Array  #: the loss of that step; 0 before, as jax.debug_nans stops at NaN
-    finished: Array  #: int32, the step at which `finish` was told, or -1
+    finished: Array  #: int32, the step at which `finish` was called, or -1
 
 
 @expect.arguments(key=expect.key, params=expect.arrays, optimizer=_optimizer)
@@ -69,7 +68,7 @@ def training(state: State) -> Array:
     """Whether a network still learns: it has neither diverged nor finished.
 
     Args:
-        state: That of one network, or a stack of them.
+        state: The state of one network, or a stack of states.
 
     Returns:
         A boolean, one for each network.
@@ -87,12 +86,12 @@ def training(state: State) -> Array:
 
 @expect.arguments(state=expect.instance(State), reached=expect.booleans)
 def finish(state: State, reached: ArrayLike) -> State:
-    """The state that keeps its parameters from here on, where `reached` is true.
+    """The state, which keeps its parameters from here on where `reached` is true.
 
-    Elementwise, so it takes one network or a stack of them: the others of a sweep train on.
+    Elementwise, so it takes one network or a stack of them. The others of a sweep continue.
 
     Args:
-        state: That of one network, or a stack of them.
+        state: The state of one network, or a stack of states.
         reached: Booleans, one for each network.
 
     Returns:
@@ -136,7 +135,7 @@ def advance(
 
     Returns:
         The state afterwards, and losses (steps / every,), each taken before its update. They are
-        NaN after a divergence, and those of the parameters kept after `finish`.
+        NaN after a divergence. After `finish` they are losses of the parameters that are kept.
 
     Raises:
         ValueError: steps or every is out of range or not an integer, or the loss is not one number.
@@ -182,13 +181,13 @@ def advance_stateful(
 ) -> tuple[State, Tree, Array]:
     """`advance` along one long sequence, piece by piece: truncated backpropagation over a corpus.
 
-    The state of the recurrence goes from one piece to the next, and no gradient passes from piece
-    to piece. At the end of the corpus `loss` begins anew where the batch says so.
+    The state of the recurrence goes from one piece to the next, and no gradient passes between
+    pieces. At the end of the corpus, `loss` resets the state where the batch says so.
 
     Args:
         loss: (params, carried, batch) -> (a number, carried), the second for the next piece.
         optimizer: A gradient transformation of Optax.
-        piece: (key, step) -> the batch of that update, such as a slice of a text that is taken by
+        piece: (key, step) -> the batch of that update, such as a slice of a text from
             `lax.dynamic_slice_in_dim`.
         state: Where the training is.
         carried: The state of the recurrence before the first piece, arrays.
@@ -196,8 +195,8 @@ def advance_stateful(
         every: Updates whose losses become one, their mean; it divides `steps`.
 
     Returns:
-        The state and `carried` afterwards, and losses (steps / every,), as `advance` gives them.
-        After a divergence `carried` stays as it was before it.
+        The state and `carried` afterwards, and losses (steps / every,), as in `advance`. After a
+        divergence, `carried` stays as it was before.
 
     Raises:
         ValueError: steps or every is out of range or not an integer, the loss is not one number, or
@@ -230,8 +229,8 @@ def advance_stateful(
         _require_number(wanted, number)
         if scan.describe(after) != scan.describe(before):
             raise ValueError(
-                f"loss returns what it carries as it takes it, {scan.describe(before)}; it "
-                f"returned {scan.describe(after)}"
+                "loss must return what it carries in the form in which it takes it, "
+                f"{scan.describe(before)}; it returned {scan.describe(after)}"
             )
         (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.params, before, batch
@@ -246,17 +245,19 @@ def advance_stateful(
 def _require_counts(steps: int, every: int) -> None:
     scan.require_integers(steps=steps, every=every)
     if steps < 1:
-        raise ValueError(f"advance makes at least one step, got steps={steps}")
+        raise ValueError(f"steps must be 1 or more; got steps={steps}")
     if every < 1 or steps % every:
-        raise ValueError(f"every={every} losses become one: it must divide steps={steps}")
+        raise ValueError(
+            f"every={every} must divide steps={steps}, since so many losses become one"
+        )
 
 
 def _require_number(wanted: str, made: Tree) -> None:
-    """Raise ValueError unless what a loss makes is one number."""
+    """Raise ValueError unless the result of a loss is one number."""
     shape = getattr(made, "shape", None)
     if shape != ():
         raise ValueError(
-            f"loss maps {wanted}; it returned {scan.describe(made) if shape is None else shape}"
+            f"loss must map {wanted}; it returned {scan.describe(made) if shape is None else shape}"
         )
 
 
@@ -267,7 +268,7 @@ def _updates(
     steps: int,
     every: int,
 ) -> tuple[tuple[State, Tree], Array]:
-    """Updates by the value and gradient that `measure` finds; what it carries goes on with them."""
+    """Updates with the value and gradient from `measure`, which also carries its own state."""
 
     def update(now: tuple[State, Tree], _: None) -> tuple[tuple[State, Tree], Array]:
         state, carried = now

@@ -26,11 +26,12 @@ def omega(
 
         Omega = mean over k of (|dE/dh_{k+1} dh_{k+1}/dh_k| / |dE/dh_{k+1}| - 1)^2
 
-    The mean is over the T steps, k = 0 included, and over the batch, where dE/dh_{k+1} is not
-    exactly zero; only its direction enters, so it may be as small as it likes. h is the whole
-    state, for a cell with more. It is differentiated as the paper does, through the immediate W
-    alone: states and gradients are constants, and so are the slopes of the units of a `Unitwise`
-    cell. Of a plain `Cell`, which does not say where its W is, every parameter of the step counts.
+    The mean is over the T steps, including k = 0, and over the batch, where dE/dh_{k+1} is not
+    exactly zero. Only the direction of dE/dh_{k+1} enters, so it may be very small. If a cell has
+    more than h in its state, h is the whole state. As in the paper, the derivative goes only
+    through the immediate W: states and gradients are constants, and so are the slopes of the units
+    of a `Unitwise` cell. A plain `Cell` does not say where its W is, so there every parameter of
+    the step counts.
     Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, equations 9 and 10.
 
     Args:
@@ -38,7 +39,7 @@ def omega(
         cell: A recurrence whose output is the h of its state.
         params: Its parameters.
         xs: Inputs (T, ..., d).
-        state: The state before the first step; `cell.start` where None.
+        state: The state before the first step; `cell.start` if None.
 
     Returns:
         Omega, (); NaN where states or gradients are not finite.
@@ -64,7 +65,7 @@ def omega(
     _, (before, hs) = shared(partial(_trajectory, cell), fixed, state, now)
     shape = jax.eval_shape(loss, hs).shape
     if shape != ():
-        raise ValueError(f"loss maps all outputs to one number, (), but it returned {shape}")
+        raise ValueError(f"loss must map all outputs to one number, (); it returned {shape}")
     direct = jax.vmap(_at_hidden)(before, jax.grad(loss)(hs))
     now = lax.stop_gradient((*now, before, direct))
     _, (terms, known) = shared(partial(_terms, cell), params, (), now)
@@ -93,7 +94,7 @@ def _trajectory(
 def _terms(
     cell: Recurrence, params: Tree, state: tuple[()], now: tuple[Tree, Tree, Tree]
 ) -> tuple[tuple[()], tuple[Array, Array]]:
-    """The term of each step, (T, ..., 1), and whether it is known, for a gradient is not zero."""
+    """The term of each step, (T, ..., 1), and whether it is known: the gradient is not zero."""
     xs, before, direct = now
     deltas = lax.stop_gradient(_directions(cell, lax.stop_gradient(params), before, xs, direct))
     terms = (_norm(_pull(cell, params, before, xs, deltas)) - 1) ** 2
@@ -103,7 +104,7 @@ def _terms(
 def _directions(cell: Recurrence, params: Tree, before: Tree, xs: Tree, direct: Tree) -> Tree:
     """dE/dh_{k+1} for every k, of length 1 or 0: backpropagation, renormalised at each step.
 
-    What reaches h_{k+1} through later steps is exp(scale) v, one scale for each example.
+    The gradient that reaches h_{k+1} through later steps is exp(scale) v, one scale per example.
     """
 
     def back(carry: tuple[Tree, Array], now: tuple) -> tuple[tuple[Tree, Array], Tree]:
@@ -143,13 +144,13 @@ def _at_hidden(state: Tree, g: Array) -> Tree:
 
 
 def _norm(tree: Tree) -> Array:
-    """Over the last axes of all arrays together, (..., 1); its derivative at 0 is 0."""
+    """The norm over the last axes of all arrays, (..., 1); its derivative at 0 is 0."""
     square = sum(jnp.sum(leaf**2, axis=-1, keepdims=True) for leaf in jax.tree.leaves(tree))
     zero = square == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
 def _unit(tree: Tree) -> tuple[Array, Tree]:
-    """Logs of the lengths, (..., 1), and the same at length 1; -inf and zero where zero."""
+    """Logs of the lengths, (..., 1), and the vectors at length 1; -inf and zero for zeros."""
     norm = _norm(tree)
     return jnp.log(norm), jax.tree.map(lambda leaf: leaf / jnp.where(norm > 0, norm, 1), tree)

@@ -19,20 +19,20 @@ def over_devices(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
         advance = jax.jit(train.over_devices(jax.vmap(one)))
 
-    No member sees another, so nothing is communicated on the way. A number of members that the
-    devices do not divide is filled up with copies of the last, which are cut off again. One device
-    gives the function itself, and so does `shard_map`, where members are on their devices already.
-    Members that are on a mesh, or run under `jax.set_mesh`, are shared over that mesh: over the
-    axes that share them where these are Explicit, or else over all that shard nothing else.
+    Members do not depend on each other, so nothing is communicated. If the devices do not divide
+    the number of members, copies of the last member fill it up, and are removed again. On one
+    device the result is the function itself, and also within `shard_map`, where members are already
+    on their devices. Members that are on a mesh, or run under `jax.set_mesh`, are shared over that
+    mesh: over the axes that share them if these are Explicit, or else over all axes that shard
+    nothing else.
 
     Args:
         function: A function from pytrees of arrays (members, ...) to such pytrees; data that the
             members share are closed over.
 
     Returns:
-        The function. Results stay where they were computed, unless there are several processes,
-        which get all of them each. Take `jax.device_get` of what goes on to programs that are not
-        over devices.
+        The function. Results stay where they were computed. If there are several processes, each
+        gets all results. Use `jax.device_get` on results for programs that are not over devices.
 
     Raises:
         ValueError: When called, the arguments disagree on members.
@@ -73,7 +73,7 @@ def _size(members: Tree) -> int:
     shapes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
     if len(shapes) != 1 or shapes == {()}:
         raise ValueError(
-            "a sweep takes arrays (members, ...) that share their first axis; got first axes "
-            f"{sorted(shapes)}. Close over what the members share"
+            "a sweep needs arrays (members, ...) that share their first axis; got first axes "
+            f"{sorted(shapes)}. Close over arrays that the members share"
         )
     return shapes.pop()[0]

@@ -55,13 +55,13 @@ def require_names(
 ) -> None:
     """Raise ValueError unless there are arrays of these names and no others.
 
-    It says where such names are, if they are in some part, or of which other library those are.
+    The error says in which part of a model such names are, or which other library uses these names.
     """
     missing, unknown = sorted(set(names) - set(named)), sorted(set(named) - set(names))
     if missing or unknown:
         hints = (_places(named, names), _whose(named, library), advice)
         raise ValueError(
-            f"{what} has the weights {', '.join(names)}; missing: {_listed(missing)}; "
+            f"{what} must have the weights {', '.join(names)}; missing: {_listed(missing)}; "
             f"unknown: {_listed(unknown)}. {' '.join(filter(None, hints))}".rstrip()
         )
 
@@ -77,7 +77,7 @@ def _places(named: Named, names: Sequence[str]) -> str:
     parts = [path.removesuffix(first) for path in named if path.endswith(first)]
     parts = [part for part in parts if all(f"{part}/{name}" in named for name in names)]
     which = "that part" if len(parts) == 1 else "one of these parts"
-    return f"Such weights are at {' and '.join(parts)}: hand over {which}." if parts else ""
+    return f"Such weights are at {' and '.join(parts)}: pass {which}." if parts else ""
 
 
 _WHOSE = (  # a name that one library alone has at the end of a path
@@ -96,12 +96,12 @@ def _whose(named: Named, library: str) -> str:
             f"/{path}".endswith(f"/{name}") for path in named for name in names
         ):
             readers = " or ".join(f"{part}_..." for part in prefix.split(" or "))
-            return f"Those are names of {theirs}: see {readers} in recur.weights."
+            return f"These are names of {theirs}: see {readers} in recur.weights."
     return ""
 
 
 def taken(named: Named, names: Iterable[str]) -> list[Array]:
-    """The arrays of these names. Raises TypeError where one does not hold numbers."""
+    """The arrays of these names. Raises TypeError if one does not hold numbers."""
     found = []
     for name in names:
         leaves = jax.tree.leaves(named[name])
@@ -114,18 +114,18 @@ def taken(named: Named, names: Iterable[str]) -> list[Array]:
 def require_matrices(what: str, gates: int, V: tuple, W: tuple, rows: bool = False) -> int:
     """The number of units n of (name, array) V and W with the gates in columns, or in rows.
 
-    Raises ValueError with what the shapes look like where they are others.
+    Raises ValueError for other shapes, and says what they look like.
     """
     (V_name, v), (W_name, w) = ((name, a.shape) for name, a in (V, W))
     for name, shape in ((V_name, v), (W_name, w)):
         if len(shape) != 2:
-            raise ValueError(f"{name} is a matrix; got shape {shape}")
+            raise ValueError(f"{name} must be a matrix; got shape {shape}")
     if not _fit(gates, v, w, rows):
         wide = f"{gates}n" if gates > 1 else "n"
         expected = (f"({wide}, d)", f"({wide}, n)") if rows else (f"(d, {wide})", f"(n, {wide})")
         raise ValueError(
-            f"{what} has {V_name} of shape {expected[0]} and {W_name} {expected[1]}; got {v} and "
-            f"{w}. {_look(v, w, rows)}".rstrip()
+            f"{what} must have {V_name} of shape {expected[0]} and {W_name} of shape "
+            f"{expected[1]}; got {v} and {w}. {_look(v, w, rows)}".rstrip()
         )
     return w[1] if rows else w[0]
 
@@ -145,14 +145,14 @@ def _look(v: tuple, w: tuple, rows: bool) -> str:
                 n = w[1] if turned else w[0]
                 layout = f" with {ROWS if turned else COLUMNS}" if turned != rows else ""
                 todo = ": transpose both" if turned != rows else ""
-                return f"Those are the shapes of {kind} of {n} units{layout}{todo}."
+                return f"These are the shapes of {kind} of {n} units{layout}{todo}."
     return ""
 
 
 def require_shape(what: str, name: str, a: Array, shape: tuple[int, ...], advice: str = "") -> None:
     """Raise ValueError unless the array has this shape."""
     if a.shape != shape:
-        said = f"{what} of these sizes has {name} of shape {shape}; got {a.shape}. {advice}"
+        said = f"{what} of this size must have {name} of shape {shape}; got {a.shape}. {advice}"
         raise ValueError(said.rstrip())
 
 

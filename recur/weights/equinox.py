@@ -75,7 +75,7 @@ def _fields(cell: Any) -> Named:
         if not hasattr(cell, "weight_ih"):
             raise TypeError(
                 "this reads an Equinox cell, or a mapping of the names weight_ih, weight_hh, ... "
-                f"to arrays; got {_told(cell)}. Of a larger model hand over the cell, as in "
+                f"to arrays; got {_told(cell)}. For a larger model, pass the cell, as in "
                 "model.cell"
             )
         cell = {name: getattr(cell, name) for name in FIELDS if hasattr(cell, name)}

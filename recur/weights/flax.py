@@ -114,7 +114,9 @@ def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
     named = _named(weights)
     _require_functions(weights, phi, "vanilla.elman(phi)")
     if getattr(_cell(weights), "residual", False):
-        raise ValueError("this SimpleCell adds its old state (residual); a vanilla cell does not")
+        raise ValueError(
+            "this SimpleCell adds its old state (residual), and a vanilla cell cannot do so"
+        )
     if _dense(named):
         V, W, b = _side_by_side(named, "a simple cell", "dense_i/bias", 1)
     else:
@@ -130,7 +132,7 @@ def _named(weights: Weights) -> Named:
         named = by_path(_cell(weights))
         if not any("/" in path for path in named):
             raise TypeError(
-                "weights are an nnx module, or a dict of arrays by name; got "
+                "weights must be an nnx module, or a dict of arrays by name; got "
                 f"{expect.told(weights)}"
             )
     return {name.removesuffix("/value").replace("if_/", "if/"): a for name, a in named.items()}
@@ -163,7 +165,7 @@ def _require_functions(weights: Weights, phi: Activation, other: str | None = No
         advice = f"; pass it as phi, for {other}" if other and name == "activation_fn" else ""
         raise ValueError(
             f"this {type(cell).__name__} has {name} = {getattr(theirs, '__name__', theirs)}, "
-            f"the cell {getattr(ours, '__name__', ours)}{advice}"
+            f"but the cell has {getattr(ours, '__name__', ours)}{advice}"
         )
 
 

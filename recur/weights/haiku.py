@@ -83,8 +83,9 @@ def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
     if both.ndim != 2 or b.shape != (4 * n,) or columns != 4 * n or rows < n:
         turned = both.ndim == 2 and rows == 4 * n
         raise ValueError(
-            "an LSTM of Haiku has w of shape (d + n, 4n), the input's rows above the state's, and "
-            f"b (4n,); got {both.shape} and {b.shape}{': transpose w' if turned else ''}"
+            "an LSTM of Haiku must have w of shape (d + n, 4n), with the rows of the input above "
+            f"those of the state, and b (4n,); got {both.shape} and {b.shape}"
+            f"{': transpose w' if turned else ''}"
         )
     V, W = both[: rows - n], both[rows - n :]
     b = b.at[2 * n : 3 * n].add(1)

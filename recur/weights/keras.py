@@ -131,7 +131,7 @@ def keras_gru_reset_before(weights: Weights) -> gru.ResetBefore:
     """
     V, W, b = _columns(weights, "a GRU", 3)
     two = b is not None and b.ndim == 2
-    advice = "Two rows are those of reset_after=True: use keras_gru." if two else ""
+    advice = "Two rows belong to reset_after=True: use keras_gru." if two else ""
     return gru.ResetBefore(W, V, _one_bias("a GRU with reset_after=False", b, W, advice))
 
 
@@ -154,16 +154,16 @@ def _named(weights: Weights) -> dict[str, Any]:
         return named
     if not isinstance(weights, list | tuple) or isinstance(weights, str):
         raise TypeError(
-            "weights are layer.get_weights(), a list of arrays, or a mapping of the names "
+            "weights must be layer.get_weights(), a list of arrays, or a mapping of the names "
             f"{', '.join(NAMES)} to arrays; got a {type(weights).__name__}"
         )
     if len(weights) not in (2, 3):
         half = len(weights) // 2
         halves = f"weights[:{half}] and weights[{half}:]"
-        both = f" Of a Bidirectional hand over {halves}." if len(weights) in (4, 6) else ""
+        both = f" For a Bidirectional layer, pass {halves}." if len(weights) in (4, 6) else ""
         raise ValueError(
-            f"one recurrent layer of Keras has {', '.join(NAMES)}, or the first two; got "
-            f"{len(weights)} arrays.{both} Of a model take one layer's."
+            f"one recurrent layer of Keras must have {', '.join(NAMES)}, or the first two; got "
+            f"{len(weights)} arrays.{both} For a model, pass the weights of one layer."
         )
     return dict(zip(NAMES, weights, strict=False))
 

@@ -16,7 +16,7 @@ from recur.weights.arrays import require_matrices, require_names, require_shape,
 _mapping = expect.instance(Mapping)
 _LAYER = re.compile(r"^(weight|bias)_(ih|hh|hr)")
 _PREFIX = (
-    "Of a larger model take the part of the recurrence: "
+    "For a larger model, pass the part of the recurrence: "
     "{name.removeprefix('rnn.'): a for name, a in state.items() if name.startswith('rnn.')}"
 )
 
@@ -44,7 +44,7 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
     named = _one_layer(state)
     if "weight_hr" in named:
         raise ValueError(
-            "this LSTM has weight_hr, a projection of its output (proj_size): read it by "
+            "this LSTM has weight_hr, a projection of its output (proj_size): read it with "
             "torch_projected_lstm, for lstm.projected"
         )
     W, V, b_h, b = _columns(named, "an LSTM", 4)
@@ -76,7 +76,7 @@ def torch_projected_lstm(state: Mapping[str, ArrayLike]) -> lstm.Projected:
     W, V, b_h, b, P = _named_columns(named, what, ("weight_hr",))
     for name, a in (("weight_ih", V), ("weight_hh", W), ("weight_hr", P)):
         if a.ndim != 2:
-            raise ValueError(f"{name} is a matrix; got shape {a.shape}")
+            raise ValueError(f"{name} must be a matrix; got shape {a.shape}")
     n, p = P.shape
     for name, a, rows in (("weight_ih", V, V.shape[0]), ("weight_hh", W, p)):
         require_shape(
@@ -175,8 +175,8 @@ def torch_layers(
     expected = {f"_l{layer}{way}" for layer in range(depth) for way in ways}
     if set(parts) != expected or not parts:
         raise ValueError(
-            "the layers of a PyTorch network end in _l0, _l1, ... and, where it is bidirectional, "
-            f"also in _l0_reverse, ...; got {sorted(state)}. {_PREFIX}"
+            "the names of the layers of a PyTorch network must end in _l0, _l1, ... and, if it "
+            f"is bidirectional, also in _l0_reverse, ...; got {sorted(state)}. {_PREFIX}"
         )
     layers = [[one(parts[f"_l{layer}{way}"]) for way in ways] for layer in range(depth)]
     return tuple(BothWays(*pair) if both else pair[0] for pair in layers)
@@ -186,7 +186,7 @@ def _one_layer(state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     """The state by names without the number of the layer. Raises ValueError for several layers."""
     suffixes = sorted({_LAYER.sub("", name, count=1) for name in state})
     if len(suffixes) > 1 and all(suffix.startswith("_l") for suffix in suffixes):
-        raise ValueError(f"one layer is asked for, got {suffixes}: use torch_layers for all")
+        raise ValueError(f"this function reads one layer; got {suffixes}: use torch_layers for all")
     end = suffixes[0] if len(suffixes) == 1 and suffixes[0].startswith("_l") else ""
     return {name.removesuffix(end): a for name, a in state.items()}
 

@@ -27,19 +27,19 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
     """The step (s, x) -> (s, h) on flat states s (m,), and the flat start.
 
     Where the state before or after a step is not finite, the new state, the output and their
-    derivatives are NaN. Raises ValueError where the body cannot be scanned over xs, or the state
+    derivatives are NaN. Raises ValueError if the body cannot be scanned over xs, or the state
     is neither float32 nor float64.
     """
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(state)}
     if len(dtypes) != 1 or not jnp.issubdtype(min(dtypes, key=str), jnp.floating):
         raise ValueError(
-            "an analysis differentiates with respect to the state, so its arrays must be floating "
-            f"point and of one dtype; got {scan.describe(state)}"
+            "an analysis differentiates with respect to the state, so the arrays of the state "
+            f"must be floating point and of one dtype; got {scan.describe(state)}"
         )
     if jnp.finfo(min(dtypes, key=str)).bits < 32:
         raise ValueError(
-            "an analysis factorises matrices, which takes float32 or float64: cast state, inputs "
-            f"and parameters; got {scan.describe(state)}"
+            "an analysis factorises matrices, so the state must be float32 or float64; got "
+            f"{scan.describe(state)}: cast state, inputs and parameters"
         )
     scan.check(body, state, xs)
     start, unravel = ravel_pytree(state)
@@ -55,9 +55,9 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
 
 
 def finite_or_nan(value: Array, *watched: Array) -> Array:
-    """The value; or NaN in all of it, if any entry of the `watched` arrays is not finite.
+    """The value, or NaN everywhere if any entry of the `watched` arrays is not finite.
 
-    So are its derivatives. Those of relu, clip and the like are zero at NaN, so without this a
+    Its derivatives are NaN too. Those of relu, clip and the like are zero at NaN, so without this a
     network that overflows looks perfectly stable.
     """
     finite = jnp.stack([jnp.isfinite(array).all() for array in watched]).all()
@@ -73,12 +73,12 @@ def integer(name: str, value: Any) -> int:
 def integers(name: str, values: Any) -> list[int]:
     """The values as ints; TypeError unless they are a sequence of integers."""
     if isinstance(values, str | bytes) or not np.iterable(values):
-        raise TypeError(f"{name} is a list of integers, got {values!r}")
+        raise TypeError(f"{name} must be a list of integers; got {values!r}")
     return [integer(f"each of {name}", value) for value in values]
 
 
 def pullback(step: Step, s: Array, x: Tree) -> Callable[[Array], Array]:
-    """v -> J^T v, J the derivative of the new state by the old one; NaN as in `flatten`."""
+    """v -> J^T v, for J = d new state / d old state; NaN as in `flatten`."""
     after, pull = jax.vjp(lambda s: step(s, x)[0], s)
     # once more: a derivative that is zero at NaN comes last here
     return lambda v: finite_or_nan(pull(v)[0], s, after)
@@ -99,14 +99,16 @@ def is_count(xs: Any) -> bool:
 
 
 def as_inputs(state: Tree, xs: Tree) -> Tree:
-    """The inputs xs; of a network that runs by itself, where xs is a number of steps T, (T, 0).
+    """The inputs xs. If xs is a number of steps T, of a network without inputs, an array (T, 0).
 
     Raises ValueError for fewer than one step.
     """
     if not is_count(xs):
         return xs
     if operator.index(xs) < 1:
-        raise ValueError(f"xs is a number of steps, 1 or more, or inputs (T, ..., d); got {xs}")
+        raise ValueError(
+            f"xs must be inputs (T, ..., d), or a number of steps, 1 or more; got {xs}"
+        )
     expect.arrays("state", state)
     return np.zeros((operator.index(xs), 0), jnp.result_type(jax.tree.leaves(state)[0]))
 
@@ -114,13 +116,13 @@ def as_inputs(state: Tree, xs: Tree) -> Tree:
 def present(body: Body, state: Tree, xs: Tree) -> Array | None:
     """Which steps of one sequence are there, (T,) boolean; None for a body without a mask.
 
-    Raises ValueError where sequences side by side have masks of their own.
+    Raises ValueError if sequences side by side have different masks.
     """
     there = steps_present(body, state, xs)
     if there is not None and there.ndim > 1:
         raise ValueError(
-            "unmasked steps are counted, so a mask must belong to one sequence, (T,); "
-            f"got {there.shape}. Take analysis.batched, with the sequences on the first axis"
+            "unmasked steps are counted, so a mask must belong to one sequence, (T,); got "
+            f"{there.shape}. Use analysis.batched, with the sequences on the first axis"
         )
     return there
 
@@ -134,12 +136,13 @@ def known_steps(body: Body, state: Tree, xs: Tree, values: Array) -> Array:
 
 
 def require_inputs(xs: Tree) -> None:
-    """Raise ValueError for inputs of d = 0 features: no output has a derivative by them."""
+    """Raise ValueError for inputs with d = 0 features: they have no derivatives."""
     x = scan.input_array(xs)
     if x.shape[-1] == 0:
         raise ValueError(
-            f"xs {x.shape} has d = 0 inputs, and so no output has a derivative by them; of states "
-            "take log_singular_values"
+            f"xs must have at least one feature, and {x.shape} has d = 0, so no output has a "
+            "derivative with respect to it. For derivatives with respect to the state, use "
+            "log_singular_values"
         )
 
 

@@ -29,7 +29,7 @@ class Autoencoder(nnx.Module):
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units, 1 or more.
-        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        prior: What the cells' parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:

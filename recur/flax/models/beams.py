@@ -89,13 +89,13 @@ def beam_search(
         [2 0 0]
     """
     if steps < 1 or beams < 1:
-        raise ValueError(f"a search takes one step and one beam, or more; got {steps} and {beams}")
+        raise ValueError(f"a search needs at least one step and one beam; got {steps} and {beams}")
     first = first.astype(int)
     scan.check(body, state, first[None])
     logits = jax.eval_shape(lambda: readout(body(state, first)[1]))
     K, dtype = logits.shape[-1], jnp.promote_types(logits.dtype, jnp.float32)
     if not 0 <= end < K:
-        raise ValueError(f"end={end} is one of the {K} symbols, 0 .. {K - 1}")
+        raise ValueError(f"end must be one of the {K} symbols, 0 .. {K - 1}; got {end}")
     stays = jnp.where(jnp.arange(K) == end, 0, -jnp.inf).astype(dtype)
 
     def repeated(a: Array) -> Array:

@@ -22,7 +22,7 @@ class Classifier(nnx.Module):
         n: Units.
         classes: Labels, 1 or more.
         pool: `last`, `ends`, `mean` or an `AttentionPool`.
-        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        prior: What the cell's parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:

@@ -101,7 +101,7 @@ def ctc_decode(logits: Array, lengths: Any = None, blank: int = 0, beams: int = 
         [ 1  2 -1 -1]
     """
     if beams < 1:
-        raise ValueError(f"the search keeps one prefix or more; got beams={beams}")
+        raise ValueError(f"beams must be 1 or more, the number of prefixes to keep; got {beams}")
     log_p, there, valid = _read(logits, lengths, blank)
 
     def search(log_p: Array, there: Array) -> tuple[Array, Array, Array]:
@@ -175,7 +175,7 @@ def _read(logits: Array, lengths: Any, blank: int) -> tuple[Array, Array, Array]
     """Log probabilities (T, ..., K), which steps are there (T, ...), and which sequences count."""
     logits = jnp.asarray(logits)
     if logits.ndim < 2:
-        raise ValueError(f"logits are (T, ..., K), time first; got {expect.told(logits)}")
+        raise ValueError(f"logits must be (T, ..., K), with time first; got {expect.told(logits)}")
     steps, *batch, K = logits.shape
     require_blank(blank, K)
     there, valid = counted(steps, batch, lengths)

@@ -62,8 +62,8 @@ def ctc(
     steps, *batch, K = logits.shape
     if labels.shape[1:] != tuple(batch):
         raise ValueError(
-            f"labels has shape {labels.shape}; for logits {logits.shape} it is (L, ...batch) with "
-            f"batch axes {logits.shape[1:-1]}"
+            f"for logits {logits.shape}, labels must be (L, ...batch) with batch axes "
+            f"{logits.shape[1:-1]}; got {labels.shape}"
         )
     require_blank(blank, K)
     there, there_ok = counted(steps, batch, lengths)
@@ -111,7 +111,8 @@ def require_blank(blank: int, classes: int) -> None:
     """Raise ValueError for a blank that is no class."""
     if not 0 <= blank < classes:
         raise ValueError(
-            f"blank={blank} is one of the {classes} classes of the logits, 0 .. {classes - 1}"
+            f"blank must be one of the {classes} classes of the logits, 0 .. {classes - 1}; got "
+            f"{blank}"
         )
 
 
@@ -122,13 +123,13 @@ def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -
     values = known(labels)
     if values is not None and there is not None and np.any((values == blank) & there):
         raise ValueError(
-            f"labels holds {blank}, which is the blank: it separates labels and is not one. "
-            f"Keep that class free, or name another by blank="
+            f"labels must not hold the blank, {blank}, which separates labels. Keep this class "
+            "free, or choose another one with blank="
         )
 
 
 def _require_room(steps: int, lengths: Any, labels: Any, label_lengths: Any) -> None:
-    """Raise ValueError where labels need more steps than their sequence has.
+    """Raise ValueError if labels need more steps than their sequence has.
 
     By NumPy alone: what jnp makes under jit is traced, even of values that are known.
     """
@@ -147,7 +148,8 @@ def _require_room(steps: int, lengths: Any, labels: Any, label_lengths: Any) -> 
         first = short[0]
         raise ValueError(
             f"sequence {first} has {room.flat[first]} steps, but its labels need "
-            f"{needed.flat[first]}, one each and one more for each that repeats the one before it "
-            f"({short.size} such sequences). CTC is for outputs shorter than inputs: drop these, "
-            "or let the inputs have more steps; for outputs that are longer, take EncoderDecoder"
+            f"{needed.flat[first]}: one for each label, and one more for each label that repeats "
+            f"the one before it ({short.size} such sequences). CTC needs outputs shorter than "
+            "inputs: remove these sequences, or give the inputs more steps. For longer outputs, "
+            "use EncoderDecoder"
         )

@@ -37,7 +37,7 @@ class EncoderDecoder(nnx.Module):
         d: Features of a symbol, 1 or more.
         n: Units of both sides, 1 or more.
         pool: `last`, `ends`, `mean` or an `AttentionPool`.
-        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        prior: What the cells' parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -75,7 +75,9 @@ class EncoderDecoder(nnx.Module):
     ):
         expect.instance(tuple, list)("vocabularies", vocabularies)
         if len(vocabularies) != 2:
-            raise ValueError(f"vocabularies are those of source and target; got {vocabularies}")
+            raise ValueError(
+                f"vocabularies must be a pair, of the source and of the target; got {vocabularies}"
+            )
         source, target = vocabularies
         expect.count(1)("the vocabulary of the source", source)
         self.embed = nnx.Embed(source, d, rngs=rngs)
@@ -138,7 +140,7 @@ class AttentiveDecoder(EncoderDecoder):
         vocabularies: Symbols of source and target.
         d: Features of a symbol, 1 or more.
         n: Units of both sides, 1 or more.
-        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        prior: What the cells' parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:

@@ -53,7 +53,7 @@ class Generator(nnx.Module):
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units, 1 or more.
-        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        prior: What the cell's parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:

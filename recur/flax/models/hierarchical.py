@@ -43,7 +43,7 @@ class HierarchicalAutoencoder(nnx.Module):
         d: Features of a word, 1 or more.
         n: Units.
         combine: "recurrence", the last h over the sentences, or "sum", their sum.
-        prior: What the cells' parameters are drawn from; `Prior()` where None.
+        prior: What the cells' parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -73,7 +73,7 @@ class HierarchicalAutoencoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if combine not in ("recurrence", "sum"):
-            raise ValueError(f'combine is "recurrence" or "sum"; got {combine!r}')
+            raise ValueError(f'combine must be "recurrence" or "sum"; got {combine!r}')
         k = width(cell, n)
         self.embed = nnx.Embed(vocabulary, d, rngs=rngs)
         self.decoder = Generator(cell, k, vocabulary, d, n, prior=prior, rngs=rngs)
@@ -94,7 +94,9 @@ class HierarchicalAutoencoder(nnx.Module):
         Words and lengths out of range raise ValueError where known, and give NaN where traced.
         """
         if words.ndim < 2:
-            raise ValueError(f"words are (S, W, ...), sentences first; got shape {words.shape}")
+            raise ValueError(
+                f"words must be (S, W, ...), with sentences first; got shape {words.shape}"
+            )
         xs = embedded(self.embed, "words", words.swapaxes(0, 1), lengths)
         _, hs = scan.run(self.words.cell, self.words.values, xs, lengths=lengths)
         sentences = last(hs, lengths)

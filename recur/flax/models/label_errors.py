@@ -51,8 +51,8 @@ def edit_distance(
     answers, labels = _integers("answers", answers), _integers("labels", labels)
     if answers.shape[1:] != labels.shape[1:]:
         raise ValueError(
-            f"answers (M, ...batch) and labels (L, ...batch) are of the same sequences; got shapes "
-            f"{answers.shape} and {labels.shape}"
+            "answers (M, ...batch) and labels (L, ...batch) must belong to the same sequences; "
+            f"got shapes {answers.shape} and {labels.shape}"
         )
     batch = list(labels.shape[1:])
     there, valid = counted(len(answers), batch, answer_lengths)
@@ -111,7 +111,9 @@ def _integers(name: str, labels: Any) -> Array:
     expect.numeric(name, labels)
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"{name} holds {labels.dtype}; pass integers, the labels themselves")
+        raise ValueError(f"{name} must hold integers, the labels themselves; got {labels.dtype}")
     if labels.ndim == 0:
-        raise ValueError(f"{name} is (M, ...), one label after another; got {expect.told(labels)}")
+        raise ValueError(
+            f"{name} must be (M, ...), one label after another; got {expect.told(labels)}"
+        )
     return labels.astype(int)

@@ -39,7 +39,7 @@ class LanguageModel(nnx.Module):
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units.
-        prior: What the cell's parameters are drawn from; `Prior()` where None.
+        prior: What the cell's parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -114,7 +114,7 @@ class LanguageModel(nnx.Module):
         """
         if not len(prompt):
             raise ValueError(
-                f"a prompt has one symbol or more, (T, ...); got {expect.told(prompt)}"
+                f"a prompt must have at least one symbol, (T, ...); got {expect.told(prompt)}"
             )
         xs, values = embedded(self.embed, "prompt", prompt), self.rnn.values
         state = self.rnn.cell.start(values, prompt.shape[1:])
@@ -181,15 +181,17 @@ def sampled_cross_entropy(
     """
     if features.shape[-1:] != table.shape[1:] or features.shape[:-1] != labels.shape:
         raise ValueError(
-            "features (T, ..., d) have the labels (T, ...) and the table (K, d); got features "
+            "features must be (T, ..., d), labels (T, ...) and the table (K, d); got features "
             f"{features.shape}, labels {labels.shape} and a table {table.shape}"
         )
     if samples < 1:
-        raise ValueError(f"the softmax's sum needs one sample or more; got {samples}")
+        raise ValueError(
+            f"samples must be 1 or more, to estimate the sum of the softmax; got {samples}"
+        )
     if jnp.shape(log_q) != table.shape[:1]:
         raise ValueError(
-            f"log_q has shape {jnp.shape(log_q)}; one log probability for each of the "
-            f"{table.shape[0]} symbols is {table.shape[:1]}"
+            f"log_q must hold one log probability for each of the {table.shape[0]} symbols, "
+            f"{table.shape[:1]}; got shape {jnp.shape(log_q)}"
         )
     table, log_q = jnp.asarray(table), jax.nn.log_softmax(log_q)
     drawn = jax.random.choice(key, len(log_q), (samples,), p=jnp.exp(log_q))
@@ -210,6 +212,6 @@ def require_causal(cell: Recurrence) -> None:
     """Raise ValueError for a recurrence that reads the whole sequence first."""
     if not causal(cell):
         raise ValueError(
-            "a model that predicts the next symbol reads the past alone, and a Bidirectional cell "
-            "has read what is to come; take one of its two cells, or Stacked"
+            "a model that predicts the next symbol must read only the past, and a Bidirectional "
+            "cell also reads what is to come: use one of its two cells, or Stacked"
         )

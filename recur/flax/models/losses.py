@@ -40,8 +40,8 @@ def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any =
     """
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
-            f"labels has shape {labels.shape}, one label a step of logits {logits.shape} is "
-            f"{logits.shape[:-1]}"
+            f"labels must hold one label per step of the logits {logits.shape}, "
+            f"{logits.shape[:-1]}; got shape {labels.shape}"
         )
     each = optax.softmax_cross_entropy_with_integer_labels
     return mean_present(each, logits, labels, logits.shape[-1], lengths, mask)
@@ -57,7 +57,7 @@ def mean_present(
 ) -> Array:
     """The mean of loss(features, labels) over the steps that are there; 0 where none is.
 
-    NaN where a label or a length is out of range. Raises ValueError where that is known.
+    NaN where a label or a length is out of range. Raises ValueError if that is known.
     """
     present = scan.present(features, lengths, mask)
     there = scan.known_present(labels.shape, lengths, mask)

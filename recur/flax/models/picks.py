@@ -51,7 +51,7 @@ def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
 
     Args:
         temperature: Above 0; below 1 the likely ones gain.
-        top_k: How many of the likeliest; all where None.
+        top_k: How many of the likeliest; all if None.
 
     Returns:
         (key, logits (..., K)) -> symbols (...); -1 where a traced temperature is not above 0. It
@@ -69,14 +69,16 @@ def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
     """
     value = known(temperature)
     if value is not None and not np.all(value > 0):
-        raise ValueError(f"a temperature is above 0, and greedy is the limit; got {temperature}")
+        raise ValueError(
+            f"temperature must be above 0; got {temperature}: for the limit 0, use greedy"
+        )
     if top_k is not None and top_k < 1:
-        raise ValueError(f"a symbol is drawn from one or more; got top_k={top_k}")
+        raise ValueError(f"top_k must be 1 or more; got top_k={top_k}")
 
     def pick(key: Array, logits: Array) -> Array:
         K = logits.shape[-1]
         if top_k is not None and top_k > K:
-            raise ValueError(f"there are {K} symbols to draw from; got top_k={top_k}")
+            raise ValueError(f"top_k must be at most {K}, the number of symbols; got top_k={top_k}")
         heat = jnp.asarray(temperature, logits.dtype)
         if top_k is None:
             symbol = jax.random.categorical(key, _heated(logits, heat))

@@ -12,7 +12,7 @@ from recur import scan
 def embedded(embed: nnx.Embed, name: str, symbols: Array, lengths: Any = None) -> Array:
     """The vector of each symbol, (T, ...) -> (T, ..., d).
 
-    NaN for one that the embedding does not have. Raises ValueError where that is known, and for
+    NaN for one that the embedding does not have. Raises ValueError if that is known, and for
     symbols that are not integers; those beyond a length are not looked at.
     """
     read = present_symbols(symbols, lengths)

@@ -27,8 +27,8 @@ class Tagger(nnx.Module):
         n: Units.
         tags: Labels, 1 or more.
         read: (params of the cell, hs (..., n)) -> logits (..., tags) of a cell that has its own
-            read-out, such as `jordan.logits`; a linear readout where None.
-        prior: What the cell's parameters are drawn from; `Prior()` where None.
+            read-out, such as `jordan.logits`; a linear readout if None.
+        prior: What the cell's parameters are drawn from; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:
@@ -68,8 +68,8 @@ class Tagger(nnx.Module):
         found = jax.eval_shape(read, self.rnn.values, hs).shape
         if found != (tags,):
             raise ValueError(
-                f"read gives logits {found}, and {tags} tags take {(tags,)}; a Jordan cell has so "
-                f"many outputs by jordan.outputs(cell, {tags})"
+                f"read must give {(tags,)} logits for {tags} tags; it gives {found}. "
+                f"jordan.outputs(cell, {tags}) gives a Jordan cell as many outputs"
             )
 
     def __call__(self, xs: Array, lengths: Array | None = None) -> Array:
