@@ -1,8 +1,8 @@
-"""A test of whether gates do what their cell declares, on one unit.
+"""A test, on one unit, of whether gates do what their cell declares.
 
-A gate is a block of the bias b. With recurrent weights of zero, its bias is set to plus and minus
-30. The gate *keeps* if the state is unchanged at one of these values and changes at the other. It
-*writes* if an input enters at one of these values and does not at the other.
+A gate is a block of the bias b. The recurrent weights are set to zero, and the bias of the gate to
++30 and to -30. The gate keeps the state if the state is unchanged at one of these biases and
+changes at the other. It writes if an input enters at one of them and not at the other.
 """
 
 import jax
@@ -17,29 +17,47 @@ OPEN = 30.0  # sigmoid(-30) = 1e-13: practically closed, also in float32
 
 
 def as_declared(cell: Cell | Unitwise) -> tuple[bool, str]:
-    """Whether the declared gates do it, and what was found. Raises where there is no bias b."""
+    """Whether the gates of a cell do what it declares.
+
+    Args:
+        cell: A cell that declares gates.
+
+    Returns:
+        Whether all declarations hold, and in words what was measured.
+
+    Raises:
+        AttributeError: The parameters have no bias b.
+    """
     names, keeps, overwrites, writes = cell.gates
     kept, written = probed(cell)
     if len(kept) != len(names):
-        return False, f"{len(names)} gates are declared, and b has {len(kept)} numbers a unit"
+        return False, f"the cell declares {len(names)} gates, but b has {len(kept)} per unit"
     found = []
     for gate, side in ((keeps, 1), (overwrites, 0)):
         if gate is not None:
             left, otherwise = kept[names.index(gate)][[side, 1 - side]]
             how = ("closed", "open")[side]
-            found.append(f"{gate} {how} leaves {left:.4g} of the state, else {otherwise:.4g}")
+            found.append(f"{gate} {how} keeps {left:.4g} of the state, else {otherwise:.4g}")
             if abs(left - 1) > 1e-4 or otherwise > 0.9:
-                return False, f"{found[-1]}; a gate that keeps leaves all of it, else less"
+                return False, f"{found[-1]}; it should keep all (1) when {how}, and less otherwise"
     if writes is not None:
         shut, opened = written[names.index(writes)]
-        found.append(f"{writes} lets {opened:.3g} in, closed {shut:.3g}")
+        found.append(f"{writes} open lets in {opened:.3g}, closed {shut:.3g}")
         if not shut < 1e-6 < opened:
-            return False, f"{found[-1]}; a gate that writes lets nothing in where it is closed"
+            return False, f"{found[-1]}; it should let in something when open, nothing when closed"
     return True, "; ".join(found)
 
 
 def probed(cell: Cell | Unitwise) -> tuple[np.ndarray, np.ndarray]:
-    """How much of the state is kept and how much is written, (gates, 2): closed and open."""
+    """How much of the state each gate keeps, and how much it writes.
+
+    Args:
+        cell: A cell with a bias b.
+
+    Returns:
+        Kept, the largest |eigenvalue| of d state / d old state, and written, the largest |state|
+        after an input of 1. Both (gates, 2): with the gate closed and open.
+    """
     params = jax.tree.map(
         np.asarray, jax.jit(lambda: cell.init(jax.random.key(0), Prior(), 1, 1))()
     )

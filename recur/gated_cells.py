@@ -3,13 +3,13 @@
     class Params(recur.GateParams):
         ...
 
-    def update(h, u, c):                                # what each gate sums: W h + V x + b
+    def update(h, u, c):                        # u and c are the sums W h + V x + b of the gates
         u, c = sigmoid(u), jnp.tanh(c)
         return u * h + (1 - u) * c
 
     cell = recur.gated(Params, update, ("update", "candidate"), keeps="update")
 
-The names of the gates determine the draw, the zero state, the two products and the declarations.
+`gated` adds the rest: the draw from a prior, the zero state, the two products, the declarations.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,17 +21,20 @@ from jax import Array
 from recur import expect
 from recur.core import Gates, Prior, Tree, Unitwise
 from recur.functions import Given
+from recur.tables import tabled
 
 
+@tabled()
 class GateParams(NamedTuple):
-    """Parameters with the gates side by side.
+    """Parameters of a gated cell, with the gates side by side.
 
-    Each cell has a type of its own, `class Params(GateParams)`, so that no cell takes another's.
+    Each cell has its own subclass, `class Params(GateParams)`, so that no cell accepts the
+    parameters of another.
     """
 
-    W: Array  #: (n, gates*n)
-    V: Array  #: (d, gates*n)
-    b: Array  #: (gates*n,)
+    W: Array  #: (n, gates*n), recurrent weights
+    V: Array  #: (d, gates*n), input weights
+    b: Array  #: (gates*n,), biases
 
 
 @expect.arguments(Params=expect.instance(type), update=expect.function)
@@ -46,22 +49,25 @@ def gated(
     apart: Sequence[str] = (),
     state: type | None = None,
 ) -> Unitwise:
-    """The cell whose gates sum W h + V x + b and whose units do the rest by themselves.
+    """A gated cell: `update` computes the new state from the sum W h + V x + b of each gate.
+
+        state_t = update(state_{t-1}, *sums),   sums_i = W_i h_{t-1} + V_i x_t + b_i
 
     Args:
-        Params: The type of its parameters, a subclass of `GateParams` of the cell's own.
-        update: (state, *gates) -> state, unit by unit: arrays (..., n) of the old state and of what
-            each gate sums, before its nonlinearity, in the order of `gates`.
-        gates: Their names. A prior has one value for each, in this order.
-        keeps: The gate that leaves the state unchanged where it opens.
-        overwrites: The gate that does so where it closes, in place of `keeps`.
-        writes: A gate of its own by which the input enters, if there is one.
-        apart: Gates that `update` takes as the pair (W h, V x + b), such as a candidate whose reset
-            stands between the two.
-        state: A NamedTuple type, h first, for a state of several arrays; None: h alone.
+        Params: The type of the cell's parameters, a subclass of `GateParams`.
+        update: (state, *sums) -> state, for each unit separately. It takes the old state and the
+            sum of each gate before its nonlinearity, arrays (..., n), in the order of `gates`.
+        gates: The names of the gates. The values of a prior are in this order.
+        keeps: The gate that leaves the state unchanged when it is open.
+        overwrites: The gate that leaves the state unchanged when it is closed. Give this or
+            `keeps`.
+        writes: The gate that lets the input in, if it is another one.
+        apart: Gates that `update` takes as a pair (W h, V x + b). A candidate with a reset gate
+            between the two terms needs this.
+        state: A NamedTuple type, h first, if the state has several arrays. None: h alone.
 
     Returns:
-        A `Unitwise` with init, start, drive and mix, equal to one that was made alike.
+        A `Unitwise`. Equal arguments give equal cells.
 
     Raises:
         ValueError: There are no gates, a name occurs twice, a declared gate is not among the gates,
@@ -81,15 +87,15 @@ def gated(
     """
     gates, apart = _names("gates", gates), _names("apart", apart)
     if not gates:
-        raise ValueError("a gated cell has a gate or more; got no names")
+        raise ValueError("a gated cell needs at least one gate; got no names")
     for gate in apart:
         if gate not in gates:
-            raise ValueError(f"apart names gates; {gate!r} is none of {', '.join(gates)}")
+            raise ValueError(f"apart names gates, but {gate!r} is not one of {', '.join(gates)}")
     if getattr(Params, "_fields", None) != GateParams._fields:
         raise ValueError(
-            f"the parameters of a gated cell are W, V and b: class Params(recur.GateParams); got "
-            f"{Params.__name__} with fields {getattr(Params, '_fields', ())}. A cell with others "
-            "is a recur.Unitwise"
+            "the parameters of a gated cell are W, V and b, as in class Params(recur.GateParams); "
+            f"got {Params.__name__} with the fields {getattr(Params, '_fields', ())}. Write a cell "
+            "with other parameters as a recur.Unitwise"
         )
     summed = tuple(gate not in apart for gate in gates)
     return Unitwise(
@@ -108,7 +114,7 @@ def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{what} is a sequence of names, such as ('update',); got {names!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{what} has a name twice: {', '.join(names)}")
+        raise ValueError(f"{what} has a name twice: {', '.join(names)}. Each gate needs its own")
     return tuple(names)
 
 
@@ -143,7 +149,7 @@ def _update(
     r: list[Array],
     z: list[Array],
 ) -> Tree:
-    """The equation of the gates, of their sums, or of both terms of those that stand apart."""
+    """`update` of the sums, and of both terms separately for gates that stand apart."""
     del params
     gates = zip(summed, r, z, strict=True)
     return update(state, *(a + b if both else (a, b) for both, a, b in gates))

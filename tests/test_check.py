@@ -167,16 +167,19 @@ def test_each_broken_promise_is_named(promise, cell, message):
 def test_gates_that_do_not_do_what_is_declared():
     """Of an LSTM; the gates as they are pass with every cell that has some."""
     for what, found in (
-        ({"keeps": "input"}, "input open leaves 0.5 of the state, else 0.5; a gate that keeps"),
-        ({"overwrites": "forget"}, "forget closed leaves .* of the state, else 1"),
-        ({"writes": "forget"}, "forget lets .* closed .* nothing in where it is closed"),
+        (
+            {"keeps": "input"},
+            r"input open keeps 0.5 of the state, else 0.5; it should keep all",
+        ),
+        ({"overwrites": "forget"}, "forget closed keeps .* of the state, else 1"),
+        ({"writes": "forget"}, "forget open lets in .* closed .* nothing when closed"),
     ):
         said = Gates(cells.lstm.GATES, **what)
         ok, told = as_declared(replaced(cells.lstm.cell, gates=said))
         assert not ok
         assert re.search(found, told), told
     ok, told = as_declared(replaced(cells.lstm.cell, gates=Gates(("a", "b"), "a")))
-    assert (ok, told) == (False, "2 gates are declared, and b has 4 numbers a unit")
+    assert (ok, told) == (False, "the cell declares 2 gates, but b has 4 per unit")
 
 
 def test_what_is_no_cell_is_refused():

@@ -116,12 +116,12 @@ def test_every_cell_with_gates_declares_as_many_as_a_prior_has_values():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gated(Params, update, ()), "has a gate or more"),
+        (lambda: gated(Params, update, ()), "needs at least one gate"),
         (lambda: gated(Params, update, ("a", "a")), "gates has a name twice: a, a"),
         (lambda: gated(Params, update, GATES, keeps="forget"), "no gate 'forget'; .* update, can"),
-        (lambda: gated(Params, update, GATES, apart=("b",)), "apart names gates; 'b' is none of"),
-        (lambda: gated(Params, update, GATES, keeps="update", overwrites="update"), "got both"),
-        (lambda: gated(Extra, update, GATES), r"are W, V and b: .* got Extra with fields"),
+        (lambda: gated(Params, update, GATES, apart=("b",)), "but 'b' is not one of"),
+        (lambda: gated(Params, update, GATES, keeps="update", overwrites="update"), "but not both"),
+        (lambda: gated(Extra, update, GATES), r"are W, V and b, .* got Extra with the fields"),
         (lambda: Unitwise(*[update] * 5, gates=Gates(("a",), writes="b")), "no gate 'b'"),
         (lambda: compose.forget_bias(gated(Params, update, GATES)), "declares no gate that keeps"),
     ],
