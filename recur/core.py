@@ -292,8 +292,8 @@ def hidden(state: Tree) -> Array:
         state: A state of a cell or of layers.
 
     Returns:
-        h (..., n): an array itself, the first field of a NamedTuple (LSTM: h beside the memory c),
-        or the h of the last entry of a plain tuple (the states of a stack of layers).
+        h (..., n). A state that is an array is h itself. In a NamedTuple h is the first field, and
+        in a plain tuple, the states of a stack, it is the h of the last layer.
 
     Example:
         >>> state = cells.lstm.State(h=jnp.ones(2), c=jnp.zeros(2))

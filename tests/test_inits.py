@@ -286,7 +286,7 @@ def shapes(cell, d, n):
         (lambda: compose.chrono(cells.lstm.cell, np.nan), r"T_max > 2, in steps; got nan"),
         (
             lambda: shapes(compose.chrono(cells.lstm.cell, 1e39), D, N),
-            r"T_max = 1e\+39 is beyond float32, whose largest number is 3.4e\+38",
+            r"T_max = 1e\+39 exceeds the largest number in float32, 3.4e\+38",
         ),
         (lambda: compose.forget_bias(cells.lstm.cell, np.nan), r"takes a finite bias, got nan"),
         (lambda: compose.sparse(cells.lstm.cell, 0.5, np.inf), r"got .*spectral_radius=inf"),
@@ -294,7 +294,7 @@ def shapes(cell, d, n):
         (lambda: compose.sparse(cells.lstm.cell, 0.1, -1.0), r"got .*spectral_radius=-1.0"),
         (
             lambda: compose.orthogonal(compose.Stacked(cells.gru.cell)),
-            "a Cell or a Unitwise, got Stacked",
+            "a Cell or a Unitwise; got Stacked",
         ),
         (lambda: compose.orthogonal(cells.lstm), r"Did you mean recur\.cells\.lstm\.cell"),
         (
@@ -307,7 +307,7 @@ def shapes(cell, d, n):
         ),
         (
             lambda: shapes(compose.glorot(cells.wave.linear(SQUARE)), 0, 16),
-            r"glorot draws W and V; these parameters have only \('rho',\)",
+            r"glorot draws W and V; the parameters have only \('rho',\)",
         ),
         (
             lambda: compose.chrono(cells.wave.linear(SQUARE), 9),

@@ -1,14 +1,14 @@
-"""Other draws of a cell's parameters: cell -> cell. The recurrence does not change.
+"""Initialisers: they change how a cell draws its parameters, cell -> cell.
 
     orthogonal      W = sigma_w Q for each gate, Q a random rotation or reflection
     identity        W = sigma_w I for each gate
-    glorot          W and V uniform, of variance sigma_w^2 2/(n + n) and sigma_v^2 2/(d + n)
-    sparse          W of a given density and spectral radius: echo-state networks
+    glorot          W and V uniform with variances sigma_w^2 2/(n + n) and sigma_v^2 2/(d + n)
+    sparse          W with a given density and spectral radius, as in echo-state networks
     forget_bias     one bias for the gate that keeps the state
-    chrono          biases that spread the units' memories over 1 .. T_max steps
+    chrono          biases that spread the memories of the units over 1 .. T_max steps
 
-They compose, as in chrono(orthogonal(cell), 100), and must be applied before any other combinator.
-The prior is still an argument of the cell's `init`. All other parameters are drawn as before.
+They can be combined, as in chrono(orthogonal(cell), 100). Apply them before any other combinator.
+The cell's `init` still takes a prior, and draws all other parameters as before.
 """
 
 from collections.abc import Callable
@@ -30,39 +30,110 @@ from recur.functions import Given
 
 @expect.arguments(cell=recurrence)
 def orthogonal(cell: Cell | Unitwise) -> Any:
-    """The cell with W = sigma_w Q for each gate, Q (n, n) uniform over the orthogonal matrices.
+    """The cell whose recurrent weights are drawn as random orthogonal matrices.
 
-    `init` raises ValueError where the parameters have no W (n, gates*n). arXiv:1312.6120.
+        W = sigma_w Q   for each gate, with Q (n, n) uniform over the orthogonal matrices
+
+    Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
+
+    Args:
+        cell: A `Cell` or a `Unitwise`.
+
+    Returns:
+        The cell. Its `init` raises ValueError if the parameters have no W (n, gates*n).
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`.
+
+    Example:
+        >>> init = compose.orthogonal(cells.vanilla.cell).init
+        >>> W = init(jax.random.key(0), Prior(sigma_w=2.0), d=1, n=3).W
+        >>> print(jnp.allclose(W.T @ W, 4 * jnp.eye(3), atol=1e-5))
+        True
     """
     return _redrawn(cell, _orthogonal)
 
 
 @expect.arguments(cell=recurrence)
 def identity(cell: Cell | Unitwise) -> Any:
-    """The cell with W = sigma_w I for each gate; of `vanilla.relu` it makes an IRNN.
+    """The cell whose recurrent weights are drawn as scaled identity matrices.
 
-    `init` raises ValueError where the parameters have no W (n, gates*n). arXiv:1504.00941.
+        W = sigma_w I   for each gate
+
+    With `cells.vanilla.relu` this is the IRNN. Le, Jaitly and Hinton 2015, arXiv:1504.00941.
+
+    Args:
+        cell: A `Cell` or a `Unitwise`.
+
+    Returns:
+        The cell. Its `init` raises ValueError if the parameters have no W (n, gates*n).
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`.
+
+    Example:
+        >>> init = compose.identity(cells.mgu.cell).init
+        >>> print(init(jax.random.key(0), Prior(sigma_w=(1.0, 0.5)), d=1, n=2).W)
+        [[1.  0.  0.5 0. ]
+         [0.  1.  0.  0.5]]
     """
     return _redrawn(cell, _identity)
 
 
 @expect.arguments(cell=recurrence)
 def glorot(cell: Cell | Unitwise) -> Any:
-    """The cell with each gate's W and V uniform, of variance sigma^2 times 2 / (fan in + fan out).
+    """The cell whose weights are drawn from Glorot's uniform distribution, for each gate.
 
-    `init` raises ValueError where the parameters have neither. Glorot and Bengio 2010, AISTATS.
+        W ~ U(-sigma_w a, sigma_w a),  a = sqrt(6 / (n + n));   V likewise,  a = sqrt(6 / (d + n))
+
+    Their variances are sigma_w^2 / n and 2 sigma_v^2 / (d + n). Glorot and Bengio 2010, AISTATS 9,
+    equation 16.
+
+    Args:
+        cell: A `Cell` or a `Unitwise`.
+
+    Returns:
+        The cell. Its `init` raises ValueError if the parameters have neither W nor V.
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`.
+
+    Example:
+        >>> init = compose.glorot(cells.vanilla.cell).init
+        >>> V = init(jax.random.key(0), Prior(), d=1, n=3).V
+        >>> print(V.shape, (abs(V) <= np.sqrt(6 / (1 + 3))).all())
+        (1, 3) True
     """
     return _redrawn(cell, _glorot)
 
 
 @expect.arguments(cell=recurrence, density=expect.scalar, spectral_radius=expect.scalar)
 def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any:
-    """The cell whose units each hear `density` of the others, W scaled to the spectral radius.
+    """The cell with sparse recurrent weights of a given spectral radius, as in echo-state networks.
 
-    Each gate's W has exactly max(1, round(density n)) entries a column, Gaussian, and is then
-    divided by its largest |eigenvalue|, so sigma_w has no part. Raises ValueError unless
-    0 < density <= 1 and 0 <= spectral_radius < inf; `init` raises where the parameters have no
-    W (n, gates*n). Jaeger 2001, GMD report 148.
+        W = spectral_radius G / max |eigenvalue(G)|   for each gate
+
+    Each column of G has exactly max(1, round(density n)) Gaussian entries at random places, and
+    zeros elsewhere. sigma_w has no effect. Jaeger 2001, GMD report 148.
+
+    Args:
+        cell: A `Cell` or a `Unitwise`.
+        density: The fraction of units that each unit receives from, 0 < density <= 1.
+        spectral_radius: The largest |eigenvalue| of W, 0 or more.
+
+    Returns:
+        The cell. Its `init` raises ValueError if the parameters have no W (n, gates*n).
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`, or density or spectral_radius is
+            out of range.
+        TypeError: density or spectral_radius is not a number.
+
+    Example:
+        >>> init = compose.sparse(cells.vanilla.cell, density=0.25, spectral_radius=0.9).init
+        >>> W = init(jax.random.key(0), Prior(), d=1, n=8).W
+        >>> print((W != 0).sum(axis=0), f"{abs(np.linalg.eigvals(W)).max():.2f}")
+        [2 2 2 2 2 2 2 2] 0.90
     """
     if not (0 < density <= 1 and 0 <= spectral_radius < inf):
         raise ValueError(
@@ -74,12 +145,30 @@ def sparse(cell: Cell | Unitwise, density: float, spectral_radius: float) -> Any
 
 @expect.arguments(cell=recurrence, value=expect.scalar)
 def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
-    """The cell whose bias at the gate that keeps the state is `value`: the larger, the longer.
+    """The cell whose gate that keeps the state starts with a bias of `value`.
 
-    The cell declares the gate, by `Gates(keeps=...)`. Where it declares `overwrites=...`, as minGRU
-    does, closing the gate keeps the state, and its bias is -value. Raises ValueError where no gate
-    is declared to keep the state, and for a value that is not finite.
-    Gers et al. 2000, Neural Computation 12:2451; arXiv:1503.04069.
+        b = value at the gate `keeps`,   or b = -value at the gate `overwrites`
+
+    The cell declares one of the two in `Gates`. A larger value gives a longer memory. Gers,
+    Schmidhuber and Cummins 2000, Neural Computation 12:2451; Greff et al. 2017, arXiv:1503.04069.
+
+    Args:
+        cell: A `Cell` or a `Unitwise` that declares its gates.
+        value: The bias.
+
+    Returns:
+        The cell.
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`, declares no gate that keeps its
+            state, or the value is not finite.
+        TypeError: The value is not a number.
+
+    Example:
+        >>> init = compose.forget_bias(cells.lstm.cell, 1.0).init
+        >>> b = init(jax.random.key(0), Prior(), d=1, n=2).b
+        >>> print(cells.lstm.GATES, b)
+        ('input', 'forget', 'candidate', 'output') [0. 0. 1. 1. 0. 0. 0. 0.]
     """
     if not -inf < value < inf:
         raise ValueError(f"forget_bias takes a finite bias, got {value}")
@@ -88,17 +177,35 @@ def forget_bias(cell: Cell | Unitwise, value: float = 1.0) -> Any:
 
 @expect.arguments(cell=recurrence, T_max=expect.scalar)
 def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
-    """The cell whose units remember for 1 .. T_max steps: b = log U at the gate that keeps.
+    """The cell whose units start with memories of 1 .. T_max steps, by the bias of their gates.
 
-    U ~ uniform on [1, T_max - 1] for each unit; a separate gate that writes gets -log U. Signs are
-    those of `forget_bias`. Raises ValueError unless 2 < T_max < inf, which `init` asks of T_max in
-    the parameters' precision too, and where no gate is declared to keep the state.
-    Tallec and Ollivier 2018, arXiv:1804.11188.
+        b = log u at the gate that keeps,  b = -log u at the gate that writes,  u ~ U(1, T_max - 1)
+
+    u is drawn for each unit. The gates are those that the cell declares in `Gates`, and the sign is
+    that of `forget_bias`. Tallec and Ollivier 2018, arXiv:1804.11188.
+
+    Args:
+        cell: A `Cell` or a `Unitwise` that declares its gates.
+        T_max: The longest memory, in steps: about the length of a sequence. More than 2.
+
+    Returns:
+        The cell. Its `init` raises ValueError if T_max overflows in the dtype of the parameters.
+
+    Raises:
+        ValueError: The cell is neither a `Cell` nor a `Unitwise`, declares no gate that keeps its
+            state, or T_max is out of range.
+        TypeError: T_max is not a number.
+
+    Example:
+        >>> init = compose.chrono(cells.lstm.cell, T_max=100.0).init
+        >>> i, f, g, o = jnp.split(init(jax.random.key(0), Prior(), d=1, n=2).b, 4)
+        >>> print((i == -f).all(), g, (f > 0).all(), (f < np.log(99)).all())
+        True [0. 0.] True True
     """
     if not 2 < T_max < inf:
         raise ValueError(
-            f"chrono takes the longest memory T_max > 2, in steps; got {T_max}. It is a number of "
-            "steps of the order of a sequence's length"
+            f"chrono takes the longest memory T_max > 2, in steps; got {T_max}. Choose about the "
+            "length of a sequence"
         )
     return _redrawn(cell, _chrono, keeping(cell), writing(cell), T_max)
 
@@ -106,8 +213,8 @@ def chrono(cell: Cell | Unitwise, T_max: float) -> Any:
 def _redrawn(cell: Cell | Unitwise, redraw: Callable[..., Tree], *settings: Any) -> Any:
     if not isinstance(cell, Cell | Unitwise):
         raise ValueError(
-            f"an initialiser takes a Cell or a Unitwise, got {type(cell).__name__}: apply it to "
-            "each layer before they are put together"
+            f"an initialiser takes a Cell or a Unitwise; got {type(cell).__name__}. Apply it to "
+            "each layer before you stack them"
         )
     return replace(cell, init=Given(_init, cell.init, redraw, settings))
 
@@ -149,7 +256,7 @@ def _glorot(key: Array, prior: Prior, n: int, params: Tree) -> Tree:
             U = jax.random.uniform(own, shape, params.b.dtype, -bound, bound)
             drawn[name] = _abreast(_each(sigma, U) * U)
     if not drawn:
-        raise ValueError(f"glorot draws W and V; these parameters have only {params._fields}")
+        raise ValueError(f"glorot draws W and V; the parameters have only {params._fields}")
     return params._replace(**drawn)
 
 
@@ -157,7 +264,7 @@ def _sparse(key: Array, prior: Prior, n: int, params: Tree, density: float, radi
     del prior
     shape = (_count(params, n), n, n)
     weights, places = jax.random.split(key)
-    # every unit has an input unit, so the graph has a cycle and the spectral radius is not zero
+    # every unit receives from a unit, so the graph has a cycle and the spectral radius is not 0
     heard = jnp.arange(n)[:, None] < max(1, round(density * n))
     heard = jax.random.permutation(places, jnp.broadcast_to(heard, shape), 1, independent=True)
     W = jnp.where(heard, jax.random.normal(weights, shape, params.W.dtype), 0)
@@ -185,8 +292,8 @@ def _chrono(
     largest = float(jnp.finfo(params.b.dtype).max)
     if T_max > largest:
         raise ValueError(
-            f"chrono's T_max = {T_max} is beyond {params.b.dtype}, whose largest number is "
-            f"{largest:.3g}: biases would be inf"
+            f"chrono's T_max = {T_max} exceeds the largest number in {params.b.dtype}, "
+            f"{largest:.3g}, so biases would be inf. Choose about the length of a sequence"
         )
     log_u = jnp.log(jax.random.uniform(key, (n,), params.b.dtype, 1, T_max - 1))
     if write is not None:
@@ -201,20 +308,20 @@ def _biased(params: Tree, n: int, gate: tuple[int, int], value: Array) -> Tree:
 
 
 def _count(params: Tree, n: int) -> int:
-    """How many gates W holds. Raises ValueError where there is no W (n, gates*n)."""
+    """The number of gates in W. Raises ValueError if there is no W (n, gates*n)."""
     W = getattr(params, "W", None)
     if W is None or W.shape[0] != n or W.shape[1] % n:
         has = "none" if W is None else f"W {W.shape}"
         raise ValueError(
-            f"this draw sets a recurrent W (n, gates*n) for n = {n}; the cell's parameters "
-            f"({type(params).__name__}) have {has}. Apply it to a cell with such a W, and before "
-            "masks, noise or layer norm"
+            f"this initialiser draws a recurrent W (n, gates*n) for n = {n}; the cell's "
+            f"parameters ({type(params).__name__}) have {has}. Apply it to a cell with such a W, "
+            "and before masks, noise or layer norm"
         )
     return W.shape[1] // n
 
 
 def _each(sigma: ArrayLike, blocks: Array) -> Array:
-    """A scalar, or the first of the values per gate, for blocks (gates, ...)."""
+    """A scalar, or the values of the first gates, for blocks (gates, ...)."""
     values = jnp.asarray(sigma, blocks.dtype).reshape(-1)
     return values[: len(blocks)].reshape(-1, 1, 1)
 
