@@ -849,6 +849,6 @@ door(
 # when it is initialised
 door(
     "cells.names scan.describe scan.inside scan.or_nan scan.known_present hidden "
-    "theory.closed.fourth_moment cells.mingru.fitting flax.cells.Linen flax.cells.LinenCell",
+    "theory.closed.fourth_moment cells.vanilla.identity flax.cells.Linen flax.cells.LinenCell",
     {},
 )

@@ -4,8 +4,8 @@ The calls are made, not listed: each argument of a good call (`doors.GOOD`) is r
 value that it cannot be, and each two arguments that stand side by side are swapped. They run
 without values, in `jax.eval_shape`, so a call that is let through costs a trace and no program.
 
-No door are what only holds values (NamedTuples, `Cell`, `Unitwise`, `Tied`, `Task`) and the
-functions that a cell is made of, its equations: `scan.run` and `Prior.draw` check for them.
+No door is what only holds values (NamedTuples, `Cell`, `Unitwise`, `Tied`, `Task`). The functions
+that a cell is made of are not exported: `scan.run` and `Prior.draw` check for them.
 What draws, `recur.plot`, has bad calls of its own in `test_plot`.
 """
 
@@ -28,8 +28,7 @@ import recur
 from recur import scan
 
 ROOTS = ("", "train", "checkpoint", "flax.models", "flax.cells", "flax.weights", "weights")
-HOLDERS = {"Cell", "Unitwise", "Recurrence", "Tied", "Task", "Init", "Loss", "Sample"}
-EQUATIONS = re.compile("(init|start|drive|mix|update|step|affine|solve|identity)(_|$)")
+HOLDERS = {"Cell", "Unitwise", "Recurrence", "Tied", "Task", "Loss", "Sample"}
 METHODS = {
     "Prior.draw": doors.PRIOR.draw,
     "flax.models.LanguageModel.generate": doors.SPEAKER.generate,
@@ -57,8 +56,6 @@ def _is_door(name, member, value, module):
     if member.startswith("_") or member in HOLDERS or not callable(value):
         return False
     if isinstance(value, type) and (issubclass(value, Exception) or hasattr(value, "_fields")):
-        return False
-    if name.startswith("cells.") and EQUATIONS.match(member):
         return False
     return hasattr(module, "__all__") or getattr(value, "__module__", None) == module.__name__
 

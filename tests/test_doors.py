@@ -51,7 +51,7 @@ def test_parallel_refuses_what_run_refuses(module):
     params = module.Params(normal(2, gates * N), normal(gates * N))
     xs = normal(4, 5, 2)
     for wrong, message in [
-        (xs[:0], r"T >= 1 steps.*d = 2; got float32 \(0, 5, 2\)"),
+        (xs[:0], r"T >= 1 steps.*d = 2, .* got float32 \(0, 5, 2\)"),
         (xs[..., :1], r"got float32 \(4, 5, 1\)"),
         (xs[0, 0], r"got float32 \(2,\)"),
         (xs.astype(int), "inputs are floating point.*got int32"),

@@ -1,5 +1,8 @@
 """What results print, and the tables that notebooks show of them."""
 
+import importlib
+import inspect
+import pkgutil
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import normal
 
-from recur import Prior, analysis, cell_contract, theory
+from recur import GateParams, Prior, analysis, cell_contract, cells, compose, theory
 from recur.reporting.make_report import Report
 from recur.reporting.measurements import Results
 from recur.reporting.words import Finding
-from recur.tables import as_html, as_markdown, told
+from recur.tables import as_html, as_markdown, short, told
 
 POINTS = analysis.Points(
     (normal(40, 3), normal(40, 256)), np.full(40, 1e-9), np.full(40, 2e-4), np.arange(40) % 4
@@ -76,6 +79,28 @@ def test_a_result_prints_in_a_line():
     )
     field = theory.MeanField(*np.ones(6), error=theory.MeanField(*np.ones(6)))
     assert "error=MeanField(Q=1," in repr(field)
+
+
+class Own(GateParams):
+    """Parameters of a user's own cell."""
+
+
+def test_parameters_and_states_print_in_a_line():
+    """Those of an LSTM of 15 units took 358 lines."""
+    for package in (cells, compose):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            for name, kind in inspect.getmembers(importlib.import_module(found.name)):
+                if hasattr(kind, "_fields") and kind.__module__ == found.name:
+                    assert kind.__repr__ is short, f"{found.name}.{name}"
+    b = np.zeros(256, np.float32)
+    params = Own(np.eye(64, 256, dtype=np.float32), np.ones((10, 256), np.float32), b)
+    line = (
+        "Own(W=float32[64,256] within 0 .. 1, V=float32[10,256] within 1 .. 1, "
+        "b=[0, 0, 0, 0, ... (256)])"
+    )
+    assert repr(params) == line
+    assert repr(compose.Highway(params, b, b[:2])).startswith(f"Highway(cell={line}, V=[0, ")
+    assert Cells(params._repr_html_()).tables[0][1] == ["W", "float32[64,256] within 0 .. 1"]
 
 
 def test_a_table_has_a_row_an_entry_and_words_for_numbers():

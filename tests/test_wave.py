@@ -285,7 +285,7 @@ def test_equal_media_make_equal_cells():
         ),
         (lambda: wave.Medium((50, 50), (), dt=0.5, c1=2.0), r"CFL.* = 0.3536 .* c = 2.0"),
         (lambda: wave.Medium((1, 60), (), dt=1.1, border=0), r"c sqrt 1\) = 1 for h"),
-        (lambda: wave.Medium((1, 30), ()), r"border of 20 pixels .* \(1, 30\); border=0"),
+        (lambda: wave.Medium((1, 30), ()), r"border of 20 pixels .* \(1, 30\); with border=0"),
         (lambda: wave.Medium((60,), (), border=0), r"got \(60,\). A string of N pixels is \(1, N"),
         (lambda: wave.Medium((1, 1), (), border=0), r"two pixels or more; got \(1, 1\)"),
         (lambda: wave.Medium((50, 60), ((50, 0),)), r"pixel \(50, 0\) lies outside .*\(50, 60\)"),
@@ -296,10 +296,10 @@ def test_equal_media_make_equal_cells():
         ),
         (lambda: wave.Medium((50, 60), (), c1=float("nan")), "c1 must be a finite number; got nan"),
         (lambda: wave.Medium((50, 60), (), c1=-2.0), r"CFL.* c = 2.0"),
-        (lambda: wave.Medium((30, 60), ()), r"border of 20 pixels .* \(30, 60\); border=0"),
+        (lambda: wave.Medium((30, 60), ()), r"border of 20 pixels .* \(30, 60\); with border=0"),
         (
             lambda: wave.saturable(wave.Medium((50, 50), ()), 0.1, 0.0),
-            r"b0 >= 0 and y0 > 0, got b0=0.1, y0=0.0",
+            r"b0 >= 0 and y0 > 0; got b0=0.1, y0=0.0",
         ),
         (
             lambda: wave.linear(wave.Medium((50, 50), ((1, 1),))).init(KEY, None, 2, 2500),

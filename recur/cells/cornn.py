@@ -1,12 +1,20 @@
-"""Coupled oscillators: damped springs that pull at each other through a nonlinearity.
+"""Coupled oscillators (coRNN): damped springs that interact through a nonlinearity.
 
     y'' = tanh(W y + U y' + V x + b) - gamma y - epsilon y'
     v <- v + dt * (tanh(W y + U v + V x + b) - gamma * y - epsilon * v)
     y <- y + dt * v                        with the new v
 
-The state enters two products, so this is a `Cell`. `oscillators(dt, gamma, epsilon)` replaces the
-default constants (0.1, 1, 1): the paper tunes all three to each task.
+Positions and velocities each enter a product, so this is a `Cell` and not a `Unitwise`. `cell` has
+dt = 0.1 and gamma = epsilon = 1. The paper tunes all three for each task: see `oscillators`.
 Rusch and Mishra 2021, arXiv:2010.00951, equations 1 and 3 (the damping taken at the old v).
+
+Example:
+    >>> zeros = jnp.zeros((1, 1))
+    >>> params = cells.cornn.Params(W=zeros, V=jnp.eye(1), b=zeros[0], U=zeros)
+    >>> cell = cells.cornn.cell
+    >>> state, y = cell.step(params, cell.start(params), jnp.ones(1))
+    >>> print(state.v, y)  # dt tanh(1), dt^2 tanh(1)
+    [0.076] [0.008]
 """
 
 from typing import NamedTuple
@@ -18,28 +26,33 @@ from jax import Array
 from recur import expect
 from recur.core import Cell, Prior
 from recur.functions import Given
+from recur.tables import tabled
+
+__all__ = ["cell", "oscillators", "Params", "State", "GATES"]
 
 GATES = ("force",)
 
 
+@tabled()
 class Params(NamedTuple):
-    """W (n, n) of the positions, V (d, n), b (n,); U (n, n) of the velocities."""
+    """Parameters of the force."""
 
-    W: Array
-    V: Array
-    b: Array
-    U: Array
+    W: Array  #: (n, n), acts on the positions
+    V: Array  #: (d, n)
+    b: Array  #: (n,)
+    U: Array  #: (n, n), acts on the velocities, drawn like W
 
 
+@tabled()
 class State(NamedTuple):
-    """The positions h (..., n), y in the equations, and the velocities v (..., n)."""
+    """Positions and velocities."""
 
-    h: Array
-    v: Array
+    h: Array  #: (..., n), the positions, y in the equations
+    v: Array  #: (..., n), the velocities
 
 
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
-    """Parameters drawn from the prior, U as W is."""
+    """Parameters drawn from the prior, U like W."""
     positions, velocities = jax.random.split(key)
     U, _, _ = prior.draw(velocities, d, n)
     return Params(*prior.draw(positions, d, n), U)
@@ -54,7 +67,7 @@ def start(params: Params, batch: tuple[int, ...] = ()) -> State:
 def step(
     dt: float, gamma: float, epsilon: float, params: Params, state: State, x: Array
 ) -> tuple[State, Array]:
-    """The velocities by the force at the old state, the positions by the new velocities."""
+    """First v, by the force at the old state, then y, by the new v."""
     y, v = state
     force = jnp.tanh(y @ params.W + v @ params.U + x @ params.V + params.b)
     v = v + dt * (force - gamma * y - epsilon * v)
@@ -64,25 +77,44 @@ def step(
 
 @expect.arguments(dt=expect.scalar, gamma=expect.scalar, epsilon=expect.scalar)
 def oscillators(dt: float, gamma: float, epsilon: float) -> Cell:
-    """The cell with time step dt, stiffness gamma and damping epsilon.
+    """The cell with a given time step, stiffness and damping.
 
     Without the force, which is bounded, a step (y, v) -> (y, v) has the determinant 1 - dt epsilon
-    and the trace 2 - dt epsilon - dt^2 gamma. Both its eigenvalues are within the unit circle, and
-    states bounded, if and only if dt^2 gamma + 2 dt epsilon < 4. Raises ValueError unless that
-    holds and all three are positive.
+    and the trace 2 - dt epsilon - dt^2 gamma. Both eigenvalues lie within the unit circle, and
+    states are bounded, if and only if dt^2 gamma + 2 dt epsilon < 4.
+
+    Args:
+        dt: The time step, > 0, in a unit of time of your choice.
+        gamma: The stiffness, > 0, per squared unit of time.
+        epsilon: The damping, > 0, per unit of time.
+
+    Returns:
+        The cell. Its parameters are `Params` and its states `State`.
+
+    Raises:
+        ValueError: A constant is not positive, or the step is not stable.
+        TypeError: A constant is not a number.
+
+    Example:
+        >>> print(cells.cornn.oscillators(dt=0.1, gamma=1.0, epsilon=1.0))
+        cornn.cell
+        >>> cells.cornn.oscillators(dt=2.0, gamma=1.0, epsilon=1.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: the oscillators diverge for dt=2.0, gamma=1.0, epsilon=1.0: ...
     """
     if not (dt > 0 and gamma > 0 and epsilon > 0):
         raise ValueError(
-            "coupled oscillators need dt > 0, gamma > 0 and epsilon > 0, got "
+            "coupled oscillators need dt > 0, gamma > 0 and epsilon > 0; got "
             f"dt={dt}, gamma={gamma}, epsilon={epsilon}"
         )
     if not dt**2 * gamma + 2 * dt * epsilon < 4:
         raise ValueError(
-            f"oscillators with dt={dt}, gamma={gamma}, epsilon={epsilon} diverge: a step is stable "
-            "only if dt^2 gamma + 2 dt epsilon < 4, and that is "
+            f"the oscillators diverge for dt={dt}, gamma={gamma}, epsilon={epsilon}: a step is "
+            "stable only if dt^2 gamma + 2 dt epsilon < 4, and here that sum is "
             f"{dt**2 * gamma + 2 * dt * epsilon:.4g}. Take a smaller dt"
         )
     return Cell(init, start, Given(step, float(dt), float(gamma), float(epsilon)), Params)
 
 
-cell = oscillators(0.1, 1.0, 1.0)
+cell = oscillators(0.1, 1.0, 1.0)  #: dt = 0.1, gamma = epsilon = 1

@@ -1,4 +1,4 @@
-"""A check that a nonlinearity is elementwise; otherwise units would interact outside `mix`."""
+"""A check that a nonlinearity is elementwise: units may interact only in `mix`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-KNOWN = (jnp.tanh, jax.nn.relu)  # those of the cells in this package: importing compiles nothing
+KNOWN = (jnp.tanh, jax.nn.relu)  # used by the cells here, so that importing compiles nothing
 PROBE = np.array([-1.2, -0.3, 0.4, 1.1], np.float32)
 
 
 def require_elementwise(phi: Callable[[Any], Array]) -> None:
-    """Raise ValueError for a phi by which a unit reads another, such as a softmax or a norm.
+    """Raise an error unless phi acts on each unit separately.
 
-    It is run on four units, of which one moves at a time. One that takes no four units, for it has
-    numbers for each of its own, is not checked. Raises TypeError for what is no function.
+    phi is called on four units, and one of them changes at a time. A phi that does not accept four
+    units, because it holds a number for each of its own units, is not checked.
+
+    Args:
+        phi: The nonlinearity of a cell, (..., n) -> (..., n).
+
+    Raises:
+        ValueError: A unit reads another one, as in a softmax or a norm.
+        TypeError: phi is not a function, or has no hash.
     """
     if not callable(phi):
         raise TypeError(f"phi is a function of the pre-activation, such as jnp.tanh; got {phi!r}")
@@ -24,8 +31,8 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
         hash(phi)
     except TypeError:
         raise TypeError(
-            f"a cell is a constant, and phi is part of it; {phi!r} has no hash. Pass a function, "
-            "or give its class an __eq__ and a __hash__"
+            f"a cell is a constant and phi is a part of it, so phi needs a hash; {phi!r} has none. "
+            "Pass a function, or give its class __eq__ and __hash__"
         ) from None
     if phi in KNOWN:
         return
@@ -37,13 +44,13 @@ def require_elementwise(phi: Callable[[Any], Array]) -> None:
             return
     name = getattr(phi, "__name__", repr(phi))
     if rest.shape != PROBE.shape:
-        raise ValueError(f"phi returns one number per unit; {name} makes {rest.shape} of (4,)")
+        raise ValueError(f"phi returns one number per unit; {name} turns (4,) into {rest.shape}")
     # float32, and one program for all
     same = np.isclose(moved, rest, rtol=1e-5, atol=1e-6, equal_nan=True) | np.eye(4, dtype=bool)
     if not same.all():
         i, j = np.argwhere(~same)[0]
         raise ValueError(
-            f"phi acts on each unit by itself, but in {name} unit {j} reads unit {i}. Units "
-            "interact in W alone: put a softmax into the readout, a norm by compose.layer_normed, "
-            "or write a recur.Cell"
+            f"phi acts on each unit separately, but in {name} unit {j} reads unit {i}. Units "
+            "interact only through W: put a softmax into the readout, use compose.layer_normed for "
+            "a norm, or write a recur.Cell"
         )

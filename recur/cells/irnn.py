@@ -1,9 +1,14 @@
-"""IRNN: a rectified network that starts out copying its state.
+"""IRNN: a network of rectified units that copies its state at the start of training.
 
     h = relu(W h + V x + b),     W = sigma_w I when drawn
 
-The recurrence is `vanilla.relu`; only the start of training differs.
+The recurrence is that of `vanilla.relu`; only the initial W differs.
 Le, Jaitly and Hinton 2015, arXiv:1504.00941 (sigma_w = 1, b = 0).
+
+Example:
+    >>> params = cells.irnn.cell.init(jax.random.key(0), Prior(), d=1, n=3)
+    >>> print(cells.irnn.cell.step(params, jnp.arange(3.0), jnp.zeros(1))[1])
+    [0. 1. 2.]
 """
 
 from dataclasses import replace
@@ -14,6 +19,8 @@ from jax import Array
 from recur.cells import vanilla
 from recur.core import Prior
 
+__all__ = ["cell", "GATES"]
+
 GATES = vanilla.GATES
 
 
@@ -23,4 +30,4 @@ def init(key: Array, prior: Prior, d: int, n: int) -> vanilla.Params:
     return vanilla.Params(jnp.asarray(prior.sigma_w, W.dtype) * jnp.eye(n, dtype=W.dtype), V, b)
 
 
-cell = replace(vanilla.relu, init=init)
+cell = replace(vanilla.relu, init=init)  #: its parameters are `vanilla.Params`

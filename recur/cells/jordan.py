@@ -1,17 +1,24 @@
 """Jordan's network, which feeds back its output instead of its hidden units.
 
     h = tanh(W y + V x + b)
-    y = Y h                          `cell`: W Y is one linear map of h, through m outputs
+    y = Y h                          in `cell`, where W Y is one linear map of h
+    y = tanh(Y h + c)                in `squashed`
+    y = softmax(Y h + c)             in `softmax`
 
-`squashed` has y = tanh(Y h + c), `softmax` y = softmax(Y h + c): probabilities. `outputs(cell, m)`
-is the same network with m outputs; by default there are as many outputs as units. The h of the cell
-is the hidden layer. `output` computes y from it, and `logits` the values before squashing.
+There are m outputs y, by default as many as units; `outputs(cell, m)` sets m. The h of the cell is
+the hidden layer. `output` computes y from h, and `logits` the values before squashing. With linear
+outputs a bias c would only add W c to b, so `cell` has none.
 
-Training targets are compared with the output. A tagger whose logits are those of the network's own
-y is `Tagger(outputs(softmax, tags), d, n, tags, read=logits)`. It may be trained on its own
-outputs, or `taught`: then the true outputs are fed back, and no step waits for the one before it.
+Training compares targets with y. `Tagger(outputs(softmax, tags), d, n, tags, read=logits)` is a
+tagger that feeds back its own predictions. With `taught` the true outputs are fed back instead, and
+all steps are computed at once.
 Jordan 1986, ICS report 8604; teacher forcing, Williams and Zipser 1989, Neural Computation 1:270.
-(With linear outputs a bias c would only add W c to b.)
+
+Example:
+    >>> params = cells.jordan.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1), Y=2 * jnp.eye(1))
+    >>> h, _ = cells.jordan.cell.step(params, jnp.ones(1), jnp.ones(1))
+    >>> print(h, cells.jordan.output(params, h))  # tanh(3), 2 tanh(3)
+    [0.995] [1.99]
 """
 
 from dataclasses import dataclass, replace
@@ -23,37 +30,55 @@ from jax import Array
 
 from recur import expect
 from recur.core import Cell, Prior, Recurrence, Unitwise
+from recur.tables import tabled
+
+__all__ = [
+    "cell",
+    "squashed",
+    "softmax",
+    "outputs",
+    "output",
+    "logits",
+    "taught",
+    "Params",
+    "Squashed",
+    "Softmax",
+    "GATES",
+]
 
 GATES = ("hidden",)
 
 
+@tabled()
 class Params(NamedTuple):
-    """W (m, n) from the outputs, V (d, n), b (n,); Y (n, m) to the outputs."""
+    """Parameters of `cell`."""
 
-    W: Array
-    V: Array
-    b: Array
-    Y: Array
+    W: Array  #: (m, n), acts on the outputs, drawn with variance sigma_w^2 / m
+    V: Array  #: (d, n)
+    b: Array  #: (n,)
+    Y: Array  #: (n, m), makes the outputs, drawn with variance 1 / n
 
 
+@tabled()
 class Squashed(NamedTuple):
-    """W (m, n) from the outputs, V (d, n), b (n,); Y (n, m) and c (m,) to the outputs."""
+    """Parameters of `squashed`."""
 
-    W: Array
-    V: Array
-    b: Array
-    Y: Array
-    c: Array
+    W: Array  #: (m, n), acts on the outputs, drawn with variance sigma_w^2 / m
+    V: Array  #: (d, n)
+    b: Array  #: (n,)
+    Y: Array  #: (n, m), makes the outputs, drawn with variance 1 / n
+    c: Array  #: (m,), bias of the outputs, drawn as zeros
 
 
+@tabled()
 class Softmax(NamedTuple):
-    """W (m, n) from the outputs, V (d, n), b (n,); Y (n, m) and c (m,) to the outputs."""
+    """Parameters of `softmax`."""
 
-    W: Array
-    V: Array
-    b: Array
-    Y: Array
-    c: Array
+    W: Array  #: (m, n), acts on the outputs, drawn with variance sigma_w^2 / m
+    V: Array  #: (d, n)
+    b: Array  #: (n,)
+    Y: Array  #: (n, m), makes the outputs, drawn with variance 1 / n
+    c: Array  #: (m,), bias of the outputs, drawn as zeros
 
 
 Form = Params | Squashed | Softmax
@@ -61,13 +86,13 @@ Form = Params | Squashed | Softmax
 
 @dataclass(frozen=True)
 class Init:
-    """W, V and b from the prior, W of variance sigma_w^2 / m; Y with sigma 1, and c = 0."""
+    """`init` for m outputs: W, V and b from the prior, W with variance sigma_w^2 / m."""
 
     form: type = Params
     m: int | None = None
 
     def __call__(self, key: Array, prior: Prior, d: int, n: int) -> Form:
-        """Parameters for m outputs, or n where m is None."""
+        """Parameters for m outputs, or for n if m is None."""
         hidden, feedback, output = jax.random.split(key, 3)
         m = n if self.m is None else self.m
         _, V, b = prior.draw(hidden, d, n)
@@ -78,11 +103,29 @@ class Init:
 
 @expect.arguments(m=expect.integer)
 def outputs(cell: Recurrence, m: int) -> Recurrence:
-    """The Jordan cell with m outputs. Raises ValueError for other cells and for m < 1."""
+    """The same Jordan cell with m outputs.
+
+    Args:
+        cell: `cell`, `squashed` or `softmax`.
+        m: The number of outputs, 1 or more.
+
+    Returns:
+        The cell.
+
+    Raises:
+        ValueError: The cell is not a Jordan cell, or m < 1.
+        TypeError: m is not an integer.
+
+    Example:
+        >>> cell = cells.jordan.outputs(cells.jordan.softmax, 5)
+        >>> params = jax.eval_shape(lambda key: cell.init(key, Prior(), 2, 3), jax.random.key(0))
+        >>> print(params.W.shape, params.Y.shape)
+        (5, 3) (3, 5)
+    """
     if not isinstance(cell, Cell | Unitwise) or not isinstance(cell.init, Init):
-        raise ValueError(f"outputs sets the size of a Jordan cell's output; {cell} is not one")
+        raise ValueError(f"outputs takes a cell of cells.jordan; {cell} is not one")
     if m < 1:
-        raise ValueError(f"a Jordan cell feeds back m >= 1 outputs, got m={m}")
+        raise ValueError(f"a Jordan cell feeds back m >= 1 outputs; got m={m}")
     return replace(cell, init=replace(cell.init, m=m))
 
 
@@ -109,15 +152,53 @@ def update(params: Params, h: Array, r: Array, z: Array) -> Array:
 
 @expect.arguments(params=expect.instance(Params, Squashed, Softmax), h=expect.floats)
 def logits(params: Form, h: Array) -> Array:
-    """Y h + c, (..., m), what y is squashed from, of hidden states h (..., n)."""
+    """The outputs before squashing, Y h + c.
+
+    Args:
+        params: The parameters of a Jordan cell.
+        h: Hidden states (..., n).
+
+    Returns:
+        An array (..., m). Without c for `Params`.
+
+    Raises:
+        ValueError: h has another number of units.
+        TypeError: The parameters are not those of a Jordan cell, or h is not an array of floats.
+
+    Example:
+        >>> one = jnp.eye(1)
+        >>> params = cells.jordan.Squashed(W=one, V=one, b=one[0], Y=2 * one, c=one[0])
+        >>> print(cells.jordan.logits(params, jnp.ones(1)))
+        [3.]
+    """
     if h.shape[-1] != params.Y.shape[0]:
-        raise ValueError(f"h has n = {params.Y.shape[0]} units; got {expect.told(h)}")
+        raise ValueError(f"h is (..., n) with n = {params.Y.shape[0]}; got {expect.told(h)}")
     y = h @ params.Y
     return y if isinstance(params, Params) else y + params.c
 
 
 def output(params: Form, h: Array) -> Array:
-    """y (..., m) of hidden states h (..., n)."""
+    """The outputs y, which the network feeds back.
+
+        y = Y h,   tanh(Y h + c)   or   softmax(Y h + c)
+
+    Args:
+        params: The parameters of a Jordan cell. Their type decides which y.
+        h: Hidden states (..., n).
+
+    Returns:
+        y (..., m).
+
+    Raises:
+        ValueError: h has another number of units.
+        TypeError: The parameters are not those of a Jordan cell, or h is not an array of floats.
+
+    Example:
+        >>> zeros = jnp.zeros((2, 2))
+        >>> params = cells.jordan.Softmax(W=zeros, V=zeros, b=zeros[0], Y=zeros, c=zeros[0])
+        >>> print(cells.jordan.output(params, jnp.ones(2)))
+        [0.5 0.5]
+    """
     y = logits(params, h)
     if isinstance(params, Softmax):
         return jax.nn.softmax(y)
@@ -125,7 +206,7 @@ def output(params: Form, h: Array) -> Array:
 
 
 def step(params: Form, h: Array, x: Array) -> tuple[Array, Array]:
-    """The forms whose output is squashed before it is fed back."""
+    """The forms that squash the output before they feed it back."""
     h = jnp.tanh(output(params, h) @ params.W + drive(params, x))
     return h, h
 
@@ -134,10 +215,32 @@ def step(params: Form, h: Array, x: Array) -> tuple[Array, Array]:
     params=expect.instance(Params, Squashed, Softmax), xs=expect.floats, ys=expect.numeric
 )
 def taught(params: Form, xs: Array, ys: Array) -> Array:
-    """h of every step (T, ..., n), where the outputs fed back are the true ones, ys (T, ..., m).
+    """The hidden states of every step with teacher forcing: the true outputs are fed back.
 
-    The first step is fed what the network says before it has read anything; ys[t] is fed to step
-    t + 1, and the last to none. xs are (T, ..., d). Raises ValueError where ys are no such outputs.
+        h_t = tanh(W ys_{t-1} + V xs_t + b)
+
+    The first step takes the y of the zero state, and no step takes ys[-1]. Williams and Zipser
+    1989, Neural Computation 1:270.
+
+    Args:
+        params: The parameters of a Jordan cell.
+        xs: Inputs (T, ..., d).
+        ys: True outputs (T, ..., m): numbers, or classes as one-hot vectors.
+
+    Returns:
+        hs (T, ..., n).
+
+    Raises:
+        ValueError: xs or ys does not fit the parameters, or xs does not fit ys.
+        TypeError: The parameters are not those of a Jordan cell, xs is not an array of floats, or
+            ys is not an array of numbers.
+
+    Example:
+        >>> one = jnp.eye(1)
+        >>> params = cells.jordan.Params(W=one, V=one, b=jnp.zeros(1), Y=one)
+        >>> ys = jnp.array([[1.0], [2.0], [3.0]])
+        >>> print(cells.jordan.taught(params, jnp.zeros((3, 1)), ys)[:, 0])  # tanh of 0, 1, 2
+        [0.    0.762 0.964]
     """
     d = params.V.shape[0]
     if xs.ndim < 2 or xs.shape[-1] != d:
@@ -145,13 +248,13 @@ def taught(params: Form, xs: Array, ys: Array) -> Array:
     ys, first = jnp.asarray(ys), output(params, start(params, xs.shape[1:-1]))[None]
     if ys.shape != (*xs.shape[:-1], first.shape[-1]):
         raise ValueError(
-            f"the true outputs of inputs {xs.shape} are (T, ...batch, m) = "
-            f"{(*xs.shape[:-1], first.shape[-1])}; got {ys.shape}. Of labels take one_hot"
+            f"for inputs {xs.shape} the true outputs are (T, ...batch, m) = "
+            f"{(*xs.shape[:-1], first.shape[-1])}; got {ys.shape}. Turn labels into one-hot vectors"
         )
     before = jnp.concatenate([first, ys[:-1].astype(first.dtype)])
     return jnp.tanh(before @ params.W + drive(params, xs))
 
 
-cell = Unitwise(Init(), start, drive, mix, update, Params, sums=((0, 0),))
-squashed = Cell(Init(Squashed), start, step, Squashed)
-softmax = Cell(Init(Softmax), start, step, Softmax)
+cell = Unitwise(Init(), start, drive, mix, update, Params, sums=((0, 0),))  #: linear outputs
+squashed = Cell(Init(Squashed), start, step, Squashed)  #: outputs through a tanh
+softmax = Cell(Init(Softmax), start, step, Softmax)  #: outputs are probabilities

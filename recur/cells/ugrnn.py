@@ -5,6 +5,12 @@
     h = u * h + (1 - u) * c
 
 Collins, Sohl-Dickstein and Sussillo 2017, arXiv:1611.09913.
+
+Example:
+    >>> V = jnp.array([[0.0, 1.0]])
+    >>> params = cells.ugrnn.Params(W=jnp.zeros((1, 2)), V=V, b=jnp.zeros(2))
+    >>> print(scan.run(cells.ugrnn.cell, params, jnp.ones((3, 1)))[1][:, 0])  # u = 1/2
+    [0.381 0.571 0.666]
 """
 
 import jax.numpy as jnp
@@ -13,11 +19,13 @@ from jax.nn import sigmoid
 
 from recur.gated_cells import GateParams, gated
 
-GATES = ("update", "candidate")
+__all__ = ["cell", "Params", "GATES"]
+
+GATES = ("update", "candidate")  #: the gates, in the order of W, V and b
 
 
 class Params(GateParams):
-    """W (n, 2n), V (d, 2n), b (2n,), the gates in the order of GATES."""
+    """W (n, 2n), V (d, 2n), b (2n,), in the order of GATES."""
 
 
 def update(h: Array, u: Array, c: Array) -> Array:
@@ -26,4 +34,4 @@ def update(h: Array, u: Array, c: Array) -> Array:
     return u * h + (1 - u) * c
 
 
-cell = gated(Params, update, GATES, keeps="update")
+cell = gated(Params, update, GATES, keeps="update")  #: the update-gate network

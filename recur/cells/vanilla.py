@@ -2,8 +2,14 @@
 
     h = phi(W h + V x + b)
 
-`cell` has phi = tanh, `relu` and `linear` the others; `elman(phi)` takes any elementwise function.
+`cell` has phi = tanh, `relu` phi(a) = max(a, 0), and `linear` phi(a) = a. `elman(phi)` takes any
+elementwise function.
 Elman 1990, Cognitive Science 14:179.
+
+Example:
+    >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+    >>> print(scan.run(cells.vanilla.relu, params, jnp.ones((3, 1)))[1][:, 0])  # h <- h + x
+    [1. 2. 3.]
 """
 
 from collections.abc import Callable
@@ -13,20 +19,23 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from recur import expect
 from recur.cells.elementwise import require_elementwise
 from recur.core import Prior, Unitwise
 from recur.functions import Given
+from recur.tables import tabled
+
+__all__ = ["cell", "relu", "linear", "elman", "identity", "Params", "GATES"]
 
 GATES = ("hidden",)
 
 
+@tabled()
 class Params(NamedTuple):
-    """W (n, n), V (d, n), b (n,)."""
+    """Parameters of every cell in this module."""
 
-    W: Array
-    V: Array
-    b: Array
+    W: Array  #: (n, n)
+    V: Array  #: (d, n)
+    b: Array  #: (n,)
 
 
 def init(key: Array, prior: Prior, d: int, n: int) -> Params:
@@ -50,11 +59,21 @@ def mix(params: Params, h: Array) -> Array:
 
 
 def identity(a: Array) -> Array:
-    """phi of the linear network."""
+    """The identity, phi(a) = a.
+
+    Args:
+        a: Pre-activations (..., n).
+
+    Returns:
+        a, as it is.
+
+    Example:
+        >>> print(cells.vanilla.elman(cells.vanilla.identity) == cells.vanilla.linear)
+        True
+    """
     return a
 
 
-@expect.arguments(phi=expect.function)
 def update(phi: Callable[[Array], Array], params: Params, h: Array, r: Array, z: Array) -> Array:
     """phi(W h + V x + b)."""
     del params, h
@@ -62,14 +81,31 @@ def update(phi: Callable[[Array], Array], params: Params, h: Array, r: Array, z:
 
 
 def elman(phi: Callable[[Array], Array]) -> Unitwise:
-    """The cell h = phi(W h + V x + b); the same phi gives the same cell.
+    """The simple recurrent network with any nonlinearity.
 
-    Raises ValueError for a phi by which a unit reads another, such as a softmax.
+        h = phi(W h + V x + b)
+
+    Args:
+        phi: An elementwise function, (..., n) -> (..., n). It is a part of the cell, so pass a
+            function of a module, or one that is made once.
+
+    Returns:
+        The cell. The same phi gives an equal cell.
+
+    Raises:
+        ValueError: Through phi a unit reads another one, as in a softmax.
+        TypeError: phi is not a function, or has no hash.
+
+    Example:
+        >>> params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))
+        >>> cell = cells.vanilla.elman(jnp.sin)
+        >>> print(cell.step(params, jnp.ones(1), jnp.ones(1))[1])  # sin(2)
+        [0.909]
     """
     require_elementwise(phi)
     return Unitwise(init, start, drive, mix, Given(update, phi), Params, sums=((0, 0),))
 
 
-cell = elman(jnp.tanh)
-relu = elman(jax.nn.relu)
-linear = elman(identity)
+cell = elman(jnp.tanh)  #: phi = tanh
+relu = elman(jax.nn.relu)  #: phi(a) = max(a, 0)
+linear = elman(identity)  #: phi(a) = a

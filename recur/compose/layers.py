@@ -18,6 +18,7 @@ from jax import Array
 from recur.compose.presence import tell_any, told
 from recur.compose.skips import width
 from recur.core import Layer, Prior, Recurrence, Tree, require_recurrence, takes
+from recur.tables import tabled
 
 NO_STEP = (
     "Bidirectional maps whole sequences and has no single step, since its backward pass starts at "
@@ -28,6 +29,7 @@ NO_STEP = (
 )
 
 
+@tabled()
 class PerLayer(NamedTuple):
     """An input of a stack with something for each layer: layer i takes (noise[i], its input)."""
 
@@ -138,6 +140,7 @@ class Stacked:
             )
 
 
+@tabled()
 class BothWays(NamedTuple):
     """Parameters or states of the two passes of a `Bidirectional`."""
 

@@ -16,15 +16,17 @@ from jax import Array, lax
 from recur import expect
 from recur.core import Cell, Prior, Recurrence, Tree, Unitwise, hidden, recurrence, takes
 from recur.functions import Given, unbound
+from recur.tables import tabled
 
 
+@tabled()
 class Normed(NamedTuple):
-    """The cell's parameters; gains like r and z, and shifts like z, arrays (n,)."""
+    """Parameters of a `layer_normed` cell. Gains and shifts are arrays (n,)."""
 
-    cell: Tree
-    gain_r: Tree
-    gain_z: Tree
-    shift: Tree
+    cell: Tree  #: parameters of the cell inside
+    gain_r: Tree  #: g_r, structured like r
+    gain_z: Tree  #: g_z, structured like z
+    shift: Tree  #: s, structured like z
 
 
 @expect.arguments(cell=recurrence)
@@ -93,11 +95,12 @@ def standardise(a: Array) -> Array:
     return a * lax.rsqrt(jnp.mean(a**2, axis=-1, keepdims=True) + 1e-5)
 
 
+@tabled()
 class Learned(NamedTuple):
-    """The cell's parameters, and the state before the first input, arrays (n,)."""
+    """Parameters of a `learned_start` cell."""
 
-    cell: Tree
-    start: Tree
+    cell: Tree  #: parameters of the cell inside
+    start: Tree  #: the state before the first input, arrays (n,)
 
 
 @expect.arguments(cell=recurrence)

@@ -15,6 +15,7 @@ import jax
 from jax import Array
 
 from recur.core import Prior, Recurrence, Tree, require_recurrence, takes
+from recur.tables import tabled
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Residual:
         return x + h
 
 
+@tabled()
 class Highway(NamedTuple):
     """Parameters of a `HighwaySkip`."""
 
