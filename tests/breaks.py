@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 PARTS = (
     *("recur", "tests", "experiments", "benchmarks", "docs", ".ci", "pyproject.toml"),
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff"),
@@ -166,19 +167,14 @@ def tests_of(path: Path) -> list[str]:
         rf"\b({layer}|recur|{path.parent.name}|{path.stem})(\.| import )({'|'.join(defined)})\b"
         rf"|\b(cells|{path.parent.name})(\.| import ){path.stem}\b"
     )
-    names = [f"{path.parent.name}_{path.stem}", path.stem]
-    files = [ROOT / "tests" / f"test_{name}.py" for name in names] + that_say(call)
-    files += [ROOT / "tests" / f"test_{name}.py" for name in reversed(path.parts[1:-1])]
-    files += sorted(ROOT.glob(f"tests/test_{layer}_*.py")) + that_say(rf"\b{layer}\.")
-    return [f"tests/{file.name}" for file in dict.fromkeys(files) if file.exists()][:NEAR]
+    files = [file for file in TESTS if file.stem == f"test_{path.stem}"] + that_say(call)
+    files += [file for file in TESTS if file.parent.name == layer] + that_say(rf"\b{layer}\.")
+    return [str(file.relative_to(ROOT)) for file in dict.fromkeys(files)][:NEAR]
 
 
 def that_say(pattern: str) -> list[Path]:
     """The test files that say it, the one that says it most first."""
-    said = {
-        file: len(re.findall(pattern, file.read_text()))
-        for file in sorted(ROOT.glob("tests/test_*.py"))
-    }
+    said = {file: len(re.findall(pattern, file.read_text())) for file in TESTS}
     return sorted(filter(said.get, said), key=lambda file: -said[file])
 
 
@@ -194,7 +190,7 @@ def noticed(one: Break, near: bool) -> tuple[str, float]:
                 shutil.copy(source, target)
         one.apply(Path(place))
         own = tests_of(one.path)
-        others = [f"tests/{p.name}" for p in sorted((ROOT / "tests").glob("test_*.py"))]
+        others = [str(file.relative_to(ROOT)) for file in TESTS]
         for turn in [own, [file for file in others if file not in own]][: 1 if near else 2]:
             command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", *turn]
             command += ["-o", f"cache_dir={ROOT / '.pytest_cache'}", "--no-header", "--tb=no"]

@@ -115,3 +115,13 @@ def test_importing_recur_is_light():
     code = f"import sys, recur; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_tests_of_a_package_are_where_one_looks_for_them():
+    """A folder for each package, a file for each other module of which users call functions."""
+    packages = {path.parent.name for path in (ROOT / "recur").glob("*/__init__.py")}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders == packages | {"experiments"}
+    for module in ("cell_contract", "checkpoint", "expect", "gated_cells", "generate", "tasks"):
+        assert (ROOT / "recur" / f"{module}.py").exists()
+        assert (ROOT / "tests" / f"test_{module}.py").exists()

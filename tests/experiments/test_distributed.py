@@ -1,4 +1,4 @@
-"""Sweeps over devices and processes: `python -m tests.test_distributed` is the experiment."""
+"""Sweeps over devices and processes; this module is the experiment that they run."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from experiments import harness
 from recur import Prior, analysis, cells, scan, train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CELL = cells.vanilla.cell
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
 
@@ -76,7 +76,7 @@ def start(folder, *flags, **variables):
     command = [
         sys.executable,
         "-m",
-        "tests.test_distributed",
+        "tests.experiments.test_distributed",
         "--results",
         str(folder),
         "--save-every",

@@ -23,7 +23,7 @@ from experiments.parts.sizes import width
 from recur import Prior, cells, scan
 from recur.checkpoint import WriteError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 jax.devices()  # the backend starts as in other tests, before the harness can divide the CPU
 
 # --- data -----------------------------------------------------------------------------------------
