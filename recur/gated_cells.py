@@ -114,7 +114,7 @@ def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{what} is a sequence of names, such as ('update',); got {names!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{what} has a name twice: {', '.join(names)}. Each gate needs its own")
+        raise ValueError(f"{what} has a name twice; got {', '.join(names)}")
     return tuple(names)
 
 

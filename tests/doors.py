@@ -109,7 +109,7 @@ BAD = {
     "every": COUNT,
     "discard": INDEX,
     "lag": INDEX,
-    "rate": [-0.1, 1.0, np.nan, "a", None, 1j],
+    "rate": [-0.1, 1.0, np.nan, "a", None, 1j, np.zeros(2)],
     "R": POSITIVE,
     "Sigma": [1.5, np.nan, "1", None, 1j],
     "d": COUNT[1:],  # 0: a network without inputs

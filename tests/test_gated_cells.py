@@ -117,7 +117,7 @@ def test_every_cell_with_gates_declares_as_many_as_a_prior_has_values():
     ("call", "message"),
     [
         (lambda: gated(Params, update, ()), "needs at least one gate"),
-        (lambda: gated(Params, update, ("a", "a")), "gates has a name twice: a, a"),
+        (lambda: gated(Params, update, ("a", "a")), "gates has a name twice; got a, a"),
         (lambda: gated(Params, update, GATES, keeps="forget"), "no gate 'forget'; .* update, can"),
         (lambda: gated(Params, update, GATES, apart=("b",)), "but 'b' is not one of"),
         (lambda: gated(Params, update, GATES, keeps="update", overwrites="update"), "but not both"),

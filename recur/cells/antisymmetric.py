@@ -29,7 +29,7 @@ from recur.tables import tabled
 __all__ = ["cell", "gated", "euler", "euler_gated", "Params", "Gated", "GATES", "GATED"]
 
 GATES = ("hidden",)
-GATED = ("hidden", "update")  #: the blocks of V and b in `gated`; W has only the first
+GATED = ("hidden", "update")  #: The blocks of V and b in `gated`; W has only the first.
 
 
 @tabled()
@@ -156,5 +156,5 @@ def _check(eps: float, gamma: float) -> None:
         )
 
 
-cell = euler(0.1, 0.1)  #: without a gate
-gated = euler_gated(0.1, 0.1)  #: with a gate on the step
+cell = euler(0.1, 0.1)  #: Without a gate.
+gated = euler_gated(0.1, 0.1)  #: With a gate on the step.

@@ -25,7 +25,7 @@ from recur.tables import tabled
 
 __all__ = ["cell", "Params", "GATES"]
 
-GATES = ("forget", "input")  #: the gates, in the order of W, V and b
+GATES = ("forget", "input")  #: The gates, in their order in W, V and b.
 
 
 @tabled()

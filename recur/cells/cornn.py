@@ -117,4 +117,4 @@ def oscillators(dt: float, gamma: float, epsilon: float) -> Cell:
     return Cell(init, start, Given(step, float(dt), float(gamma), float(epsilon)), Params)
 
 
-cell = oscillators(0.1, 1.0, 1.0)  #: dt = 0.1, gamma = epsilon = 1
+cell = oscillators(0.1, 1.0, 1.0)  #: With dt = 0.1, gamma = epsilon = 1.

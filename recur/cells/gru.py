@@ -47,7 +47,7 @@ __all__ = [
     "GATES",
 ]
 
-GATES = ("update", "reset", "candidate")  #: the gates, in the order of W, V and b
+GATES = ("update", "reset", "candidate")  #: The gates, in their order in W, V and b.
 
 
 class Params(GateParams):
@@ -127,7 +127,7 @@ def step_reset_before(params: ResetBefore, h: Array, x: Array) -> tuple[Array, A
     return h, h
 
 
-cell = with_candidate(jnp.tanh)  #: the reset after the product, one bias per gate
+cell = with_candidate(jnp.tanh)  #: The reset after the product, one bias per gate.
 #: A second bias within the reset, as in cuDNN, PyTorch and Flax.
 cudnn = replace(cell, init=init_cudnn, update=update_cudnn, takes=Cudnn)
 #: The original form, with the reset before the product.

@@ -27,7 +27,7 @@ from recur.gated_cells import GateParams, gated
 
 __all__ = ["cell", "deep", "Params", "GATES"]
 
-GATES = ("candidate", "transform")  #: the gates of a layer, in the order of W, V and b
+GATES = ("candidate", "transform")  #: The gates of a layer, in their order in W and b.
 
 
 class Params(GateParams):
@@ -55,7 +55,7 @@ def step_deep(L: int, params: Params, h: Array, x: Array) -> tuple[Array, Array]
     return h, h
 
 
-cell = gated(Params, update, GATES, overwrites="transform")  #: one layer
+cell = gated(Params, update, GATES, overwrites="transform")  #: One layer.
 
 
 @expect.arguments(L=expect.integer)

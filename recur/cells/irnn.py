@@ -30,4 +30,4 @@ def init(key: Array, prior: Prior, d: int, n: int) -> vanilla.Params:
     return vanilla.Params(jnp.asarray(prior.sigma_w, W.dtype) * jnp.eye(n, dtype=W.dtype), V, b)
 
 
-cell = replace(vanilla.relu, init=init)  #: its parameters are `vanilla.Params`
+cell = replace(vanilla.relu, init=init)  #: Its parameters are `vanilla.Params`.

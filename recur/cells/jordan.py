@@ -255,6 +255,6 @@ def taught(params: Form, xs: Array, ys: Array) -> Array:
     return jnp.tanh(before @ params.W + drive(params, xs))
 
 
-cell = Unitwise(Init(), start, drive, mix, update, Params, sums=((0, 0),))  #: linear outputs
-squashed = Cell(Init(Squashed), start, step, Squashed)  #: outputs through a tanh
-softmax = Cell(Init(Softmax), start, step, Softmax)  #: outputs are probabilities
+cell = Unitwise(Init(), start, drive, mix, update, Params, sums=((0, 0),))  #: Linear outputs.
+squashed = Cell(Init(Squashed), start, step, Squashed)  #: Outputs through a tanh.
+softmax = Cell(Init(Softmax), start, step, Softmax)  #: Outputs are probabilities.

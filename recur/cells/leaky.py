@@ -104,4 +104,4 @@ def fixed(alpha: float) -> Unitwise:
     )
 
 
-cell = replace(vanilla.cell, init=init, update=update, takes=Params)  #: a rate for each unit
+cell = replace(vanilla.cell, init=init, update=update, takes=Params)  #: A rate for each unit.

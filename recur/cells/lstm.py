@@ -64,8 +64,8 @@ __all__ = [
     "COUPLED",
 ]
 
-GATES = ("input", "forget", "candidate", "output")  #: the gates, in the order of W, V and b
-COUPLED = ("forget", "candidate", "output")  #: the gates of `coupled`, in the order of W, V and b
+GATES = ("input", "forget", "candidate", "output")  #: The gates, in their order in W, V and b.
+COUPLED = ("forget", "candidate", "output")  #: The gates of `coupled`.
 
 
 class Params(GateParams):
@@ -204,7 +204,7 @@ def step_projected(params: Projected, state: State, x: Array) -> tuple[State, Ar
     return State(h, c), h
 
 
-cell = long_short(jnp.tanh)  #: the standard LSTM
+cell = long_short(jnp.tanh)  #: The standard LSTM.
 #: One gate forgets and writes, i = 1 - f.
 coupled = gated(Coupled, update_coupled, COUPLED, keeps="forget", state=State)
 #: Diagonal peepholes in i, f and o.

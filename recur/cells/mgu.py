@@ -24,7 +24,7 @@ from recur.gated_cells import GateParams, gated
 
 __all__ = ["cell", "reset_before", "Params", "ResetBefore", "GATES"]
 
-GATES = ("forget", "candidate")  #: the gates, in the order of W, V and b
+GATES = ("forget", "candidate")  #: The gates, in their order in W, V and b.
 
 
 class Params(GateParams):

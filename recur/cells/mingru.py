@@ -26,7 +26,7 @@ from recur.tables import tabled
 
 __all__ = ["cell", "parallel", "Params", "GATES"]
 
-GATES = ("update", "candidate")  #: the gates, in the order of V and b
+GATES = ("update", "candidate")  #: The gates, in their order in V and b.
 
 
 @tabled()

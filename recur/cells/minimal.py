@@ -27,7 +27,7 @@ from recur.tables import tabled
 
 __all__ = ["cell", "bare", "Params", "Bare", "GATES"]
 
-GATES = ("update",)  #: the gate
+GATES = ("update",)  #: The gate.
 
 
 @tabled()

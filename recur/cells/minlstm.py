@@ -27,7 +27,7 @@ from recur.tables import tabled
 
 __all__ = ["cell", "parallel", "Params", "GATES"]
 
-GATES = ("forget", "input", "candidate")  #: the gates, in the order of V and b
+GATES = ("forget", "input", "candidate")  #: The gates, in their order in V and b.
 
 
 @tabled()

@@ -21,7 +21,7 @@ from recur.gated_cells import GateParams, gated
 
 __all__ = ["cell", "Params", "GATES"]
 
-GATES = ("update", "candidate")  #: the gates, in the order of W, V and b
+GATES = ("update", "candidate")  #: The gates, in their order in W, V and b.
 
 
 class Params(GateParams):
@@ -34,4 +34,4 @@ def update(h: Array, u: Array, c: Array) -> Array:
     return u * h + (1 - u) * c
 
 
-cell = gated(Params, update, GATES, keeps="update")  #: the update-gate network
+cell = gated(Params, update, GATES, keeps="update")  #: The update-gate network.

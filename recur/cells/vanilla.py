@@ -106,6 +106,6 @@ def elman(phi: Callable[[Array], Array]) -> Unitwise:
     return Unitwise(init, start, drive, mix, Given(update, phi), Params, sums=((0, 0),))
 
 
-cell = elman(jnp.tanh)  #: phi = tanh
-relu = elman(jax.nn.relu)  #: phi(a) = max(a, 0)
-linear = elman(identity)  #: phi(a) = a
+cell = elman(jnp.tanh)  #: With phi = tanh.
+relu = elman(jax.nn.relu)  #: With phi(a) = max(a, 0).
+linear = elman(identity)  #: With phi(a) = a.

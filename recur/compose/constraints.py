@@ -11,28 +11,31 @@ from recur.functions import Given, unbound
 
 @expect.arguments(cell=recurrence, constraint=expect.function)
 def constrained(cell: Recurrence, constraint: Callable[[Tree], Tree]) -> Any:
-    """The cell that uses constraint(params) wherever the cell uses params.
+    """The cell that uses constraint(params) in place of its parameters.
 
-    Its own parameters stay free, and gradients with respect to them pass through the constraint: so
-    any optimiser keeps it. Dale's law, a mask of connections, weights that are not negative:
+        step(params, state, x) = cell.step(constraint(params), state, x)
 
-        constrained(cell, lambda p: p._replace(W=signs[:, None] * jnp.abs(p.W)))  # row i: unit i's
+    The parameters themselves stay free, and gradients pass through the constraint, so any optimiser
+    can be used. Dale's law, a mask of connections, and non-negative weights:
+
+        constrained(cell, lambda p: p._replace(W=signs[:, None] * jnp.abs(p.W)))  # row i is unit i
         constrained(cell, lambda p: p._replace(W=jnp.where(connected, p.W, 0)))
         constrained(cell, lambda p: p._replace(W=jax.nn.softplus(p.W)))
 
-    The constraint is part of the program of a step. That is cheap beside the products of a batch;
-    over one sequence, apply it once before the pass: scan.run(cell, constraint(params), xs).
+    The constraint is computed in every step. With a batch this costs little beside the products.
+    For one sequence, apply it once instead: scan.run(cell, constraint(params), xs).
 
     Args:
-        cell: A recurrence; a `Unitwise` cell stays one.
-        constraint: params -> params of the same structure and shapes. It is part of the cell, which
-            is a constant: a function of a module, or one that is made once.
+        cell: A recurrence. A `Unitwise` cell stays a `Unitwise`.
+        constraint: params -> params, with the same structure and shapes. It is a part of the cell,
+            so pass a function of a module, or one that is made once.
 
     Returns:
-        The constrained cell. Its `init` is the cell's own.
+        The constrained cell. Its `init` is that of the cell.
 
     Raises:
         ValueError: The cell is not a recurrence.
+        TypeError: The constraint is not a function.
 
     Example:
         >>> def positive(params):

@@ -1,7 +1,7 @@
-"""Dropout of a cell's input and of its weights; for dropout of its recurrence, see `noise`.
+"""Dropout of a cell's inputs and of its weights. For dropout of the recurrence, see `noise`.
 
     input_dropout    x enters as keep * x
-    weight_drop      W is replaced by a copy in which some weights are zero, the same at every step
+    weight_drop      some entries of W are zero, the same ones at every step
 
 Gal and Ghahramani 2016, arXiv:1512.05287; weight drop, Merity, Keskar and Socher 2018,
 arXiv:1708.02182.
@@ -23,18 +23,18 @@ from recur.functions import Given
 
 @expect.arguments(cell=recurrence)
 def input_dropout(cell: Recurrence) -> Any:
-    """The cell over x = (keep, x): the input enters as keep * x.
+    """The cell with dropout of its inputs, over x = (keep, x): the input enters as keep * x.
 
-    Around an upper layer of a stack it is dropout between layers: `PerLayer` brings a keep to each
-    layer. A `Unitwise` cell stays one. Gal and Ghahramani 2016, arXiv:1512.05287.
+    For dropout between layers, wrap the upper layers of a stack; `PerLayer` passes each layer its
+    keep. Gal and Ghahramani 2016, arXiv:1512.05287.
 
     Args:
-        cell: A recurrence over inputs x (..., d).
+        cell: A recurrence over inputs x (..., d). A `Unitwise` cell stays a `Unitwise`.
 
     Returns:
-        The cell. Draw its keep (T, ..., d) by `sequence_keep`, one mask for all steps, or by
-        `step_keep`, a mask for each. At test time take the cell itself. A step raises ValueError
-        where keep and x differ in shape.
+        The cell. Draw keep (T, ..., d) by `sequence_keep`, with one mask for all steps, or by
+        `step_keep`, with a mask for each. At test time run the cell without dropout. A step raises
+        ValueError if keep and x differ in shape.
 
     Raises:
         ValueError: The cell is not a recurrence.
@@ -67,9 +67,9 @@ def _step(
     return cell.step(params, state, _kept(x))
 
 
-@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), x=expect.floats)
+@expect.arguments(key=expect.key, rate=expect.scalar, steps=expect.count(1), x=expect.floats)
 def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
-    """keep for `input_dropout`: a mask of its own for each step.
+    """keep for `input_dropout`, with a new mask for each step.
 
     Args:
         key: A random key.
@@ -78,8 +78,8 @@ def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
         x: An array (..., d) of the shape and dtype of one step's input.
 
     Returns:
-        keep (T, ..., d), 0 with probability `rate`, else 1 / (1 - rate), so that keep * x has the
-        mean of x. NaN for a traced rate out of range.
+        keep (T, ..., d), 0 with probability `rate` and 1 / (1 - rate) otherwise, so that keep * x
+        has the mean x. NaN for a traced rate out of range.
 
     Raises:
         ValueError: The rate is out of range.
@@ -93,12 +93,12 @@ def step_keep(key: Array, rate: float, steps: int, x: Array) -> Array:
     return inverted(key, rate, (steps, *x.shape), x.dtype)
 
 
-@expect.arguments(key=expect.key, rate=expect.real, weights=expect.arrays)
+@expect.arguments(key=expect.key, rate=expect.scalar, weights=expect.arrays)
 def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
-    """Weights of which some are zero: give the result to a pass, and the mask holds for all steps.
+    """The weights with some entries set to zero (DropConnect).
 
-    The gradient with respect to the weights that went in passes those that stayed. Merity, Keskar
-    and Socher 2018, arXiv:1708.02182.
+    Draw once before a pass over a sequence, so that the same entries are zero at every step.
+    Gradients reach the entries that are kept. Merity, Keskar and Socher 2018, arXiv:1708.02182.
 
     Args:
         key: A random key.
@@ -106,8 +106,8 @@ def weight_drop(key: Array, rate: float, weights: Tree) -> Tree:
         weights: An array, such as the recurrent matrix `params.W`, or a tree of arrays.
 
     Returns:
-        The same, each entry 0 with probability `rate`, else divided by 1 - rate. NaN for a traced
-        rate out of range.
+        The same structure. Each entry is 0 with probability `rate` and divided by 1 - rate
+        otherwise. NaN for a traced rate out of range.
 
     Raises:
         ValueError: The rate is out of range.

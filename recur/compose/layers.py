@@ -1,4 +1,4 @@
-"""Layers: recurrences above and beside one another.
+"""Layers: recurrences on top of each other and side by side.
 
     Stacked          each layer reads the outputs of the one below
     Bidirectional    y = [h of a pass forward, h of a pass backward]
@@ -21,17 +21,17 @@ from recur.core import Layer, Prior, Recurrence, Tree, require_recurrence, takes
 from recur.tables import tabled
 
 NO_STEP = (
-    "Bidirectional maps whole sequences and has no single step, since its backward pass starts at "
-    "the end. So no state is carried forward, and what follows one has no meaning here: Lyapunov "
-    "exponents, fixed points, singular values of d state_T / d state_0. To run it by scan.run is "
-    "to map a sequence; analysis.network_input_output and its neighbours take such a map, "
-    "lambda xs: scan.run(cell, params, xs)[1]. Or take one of its two cells"
+    "Bidirectional maps whole sequences and has no single step: its backward pass starts at the "
+    "end. It carries no state forward, so Lyapunov exponents, fixed points and singular values of "
+    "d state_T / d state_0 have no meaning for it. You can run it by scan.run, give the map "
+    "lambda xs: scan.run(cell, params, xs)[1] to analysis.network_input_output and its neighbours, "
+    "or analyse one of its two cells"
 )
 
 
 @tabled()
 class PerLayer(NamedTuple):
-    """An input of a stack with something for each layer: layer i takes (noise[i], its input)."""
+    """An input of a stack with noise for its layers: layer i takes (noise[i], its input)."""
 
     noise: tuple  #: one entry per layer, None where the layer takes only its input
     x: Tree  #: the input of the lowest layer
@@ -39,10 +39,10 @@ class PerLayer(NamedTuple):
 
 @dataclass(frozen=True, init=False)
 class Stacked:
-    """A deep recurrence, `Stacked(a, b, c)`: layer a reads x, and the output is c's h.
+    """A deep recurrence, `Stacked(a, b, c)`: layer a reads x, and the output is the h of layer c.
 
-    Parameters and states are tuples with one entry a layer. All layers have n units and are drawn
-    from one prior.
+    Parameters and states are tuples with one entry per layer. All layers have n units and are drawn
+    from the same prior.
 
     Args:
         *layers: Recurrences, the lowest first.
@@ -73,7 +73,7 @@ class Stacked:
         return tuple(takes(layer) for layer in self.layers)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> tuple:
-        """(key, prior, d, n) -> params, one entry a layer."""
+        """(key, prior, d, n) -> params, one entry per layer."""
         params = []
         for k, layer in zip(jax.random.split(key, len(self.layers)), self.layers, strict=True):
             params.append(layer.init(k, prior, d, n))
@@ -115,7 +115,7 @@ class Stacked:
 
     @property
     def causal(self) -> bool:
-        """Whether every layer looks at the past alone."""
+        """Whether every output depends on past inputs alone."""
         return all(map(causal, self.layers))
 
     def width(self, n: int) -> int:
@@ -123,18 +123,18 @@ class Stacked:
         return width(self.layers[-1], n)
 
     def split(self, x: Tree) -> tuple[tuple, Tree]:
-        """What goes to each layer beside its input, and the input of the lowest."""
+        """The noise of each layer, and the input of the lowest."""
         if not isinstance(x, PerLayer):
             return (None,) * len(self.layers), x
         self.require("noise", x.noise)
         return x.noise, x.x
 
     def require(self, name: str, value: Any) -> None:
-        """Raise ValueError unless `value` is a tuple with one entry per layer."""
-        named = hasattr(value, "_fields")  # the state of one layer, which may have as many entries
+        """Raise ValueError unless the value is a tuple with one entry per layer."""
+        named = hasattr(value, "_fields")  # the state of one layer, perhaps with as many entries
         if not isinstance(value, tuple) or named or len(value) != len(self.layers):
             raise ValueError(
-                f"a stack of {len(self.layers)} layers takes {name} as a tuple with one entry a "
+                f"a stack of {len(self.layers)} layers takes {name} as a tuple with one entry per "
                 f"layer; got {type(value).__name__}"
                 + (f" of {len(value)}" if isinstance(value, tuple) else "")
             )
@@ -142,7 +142,7 @@ class Stacked:
 
 @tabled()
 class BothWays(NamedTuple):
-    """Parameters or states of the two passes of a `Bidirectional`."""
+    """Parameters or states of a `Bidirectional`."""
 
     forward: Tree  #: of the pass from the first step to the last
     backward: Tree  #: of the pass from the last step to the first
@@ -150,10 +150,11 @@ class BothWays(NamedTuple):
 
 @dataclass(frozen=True)
 class Bidirectional:
-    """Two passes over a sequence side by side, hs (T, ..., 2n): a map of sequences, not a cell.
+    """Two passes over a sequence, one forward and one backward, with outputs hs (T, ..., 2n).
 
-    The backward pass starts at each sequence's own end. Run it by `scan.run`, alone or as a layer
-    of `Stacked`.
+    It maps whole sequences and is not a cell. The backward pass starts at the end of each sequence.
+    Run it by `scan.run`, alone or as a layer of `Stacked`. Schuster and Paliwal 1997, IEEE
+    Transactions on Signal Processing 45:2673.
 
     Raises:
         ValueError: One of the two is not a recurrence.
@@ -168,7 +169,7 @@ class Bidirectional:
     """
 
     forward: Recurrence  #: from the first step to the last
-    backward: Recurrence | None = None  #: from the last to the first; a second `forward` where None
+    backward: Recurrence | None = None  #: from the last to the first; `forward` if None
 
     def __post_init__(self) -> None:
         if self.backward is None:
@@ -207,7 +208,7 @@ class Bidirectional:
 
     @property
     def causal(self) -> bool:
-        """It looks at the future as well."""
+        """False: outputs depend on later inputs too."""
         return False
 
     def width(self, n: int) -> int:
@@ -220,14 +221,14 @@ class Bidirectional:
         return self.forward, self.backward
 
     def require(self, state: Any) -> None:
-        """Raise ValueError unless the state is that of both passes."""
+        """Raise ValueError unless the state holds the states of both passes."""
         if not isinstance(state, BothWays):
             raise ValueError(
-                f"a Bidirectional starts from BothWays(forward, backward) states, such as its "
+                "a Bidirectional starts from states BothWays(forward, backward), as from its "
                 f"start(params, batch); got {type(state).__name__}"
             )
 
 
 def causal(layer: Recurrence) -> bool:
-    """Whether a layer looks at the past alone: no `Bidirectional` within."""
+    """Whether every output of a layer depends on past inputs alone: no `Bidirectional` within."""
     return layer.causal if isinstance(layer, Layer) else True

@@ -3,8 +3,8 @@
     masked       x = (mask, x):   where the mask is False the state does not change
     resetting    x = (reset, x):  where the flag is True the state before the step is `start`
 
-Compose them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a reset also counts on
-a masked step. A `Unitwise` stays one: the flag travels in z, and `update` chooses unit by unit.
+Combine them as `resetting(masked(cell))`, x = (reset, (mask, x)), so that a reset also counts at a
+masked step. A `Unitwise` cell stays a `Unitwise`: z carries the flag, and `update` reads it.
 """
 
 from dataclasses import replace
@@ -22,18 +22,18 @@ from recur.functions import Given
 
 @expect.arguments(cell=recurrence)
 def masked(cell: Recurrence) -> Any:
-    """The cell over x = (mask, x): a step that is masked does not happen.
+    """The cell with a mask, over x = (mask, x): steps where the mask is False are skipped.
 
-    Where the mask is False the state and the output h are carried, and x is never looked at: not
-    even NaN in it reaches a result or a gradient. An output that is not part of the state (a skip
-    around the cell) is zero there.
+    A skipped step keeps the state and the output h of the step before. It ignores x, so even NaN in
+    x reaches no result and no gradient. An output that is not part of the state, as with a skip
+    connection around the cell, is zero there.
 
     Args:
-        cell: A recurrence; a `Unitwise` stays one.
+        cell: A recurrence. A `Unitwise` cell stays a `Unitwise`.
 
     Returns:
-        The cell. Its mask is booleans (...), one for each sequence. A step raises ValueError for an
-        x without such a mask.
+        The cell. At a step the mask is booleans (...), one per sequence. A step raises ValueError
+        if x has no such mask.
 
     Raises:
         ValueError: The cell is not a recurrence.
@@ -51,17 +51,17 @@ def masked(cell: Recurrence) -> Any:
 
 @expect.arguments(cell=recurrence)
 def resetting(cell: Recurrence) -> Any:
-    """The cell over x = (reset, x): where the flag is True, x begins a new sequence.
+    """The cell with resets, over x = (reset, x): where reset is True, x begins a new sequence.
 
-    The state before that step becomes `cell.start`, learned or not, and nothing older reaches any
-    later result or gradient.
+    The state before that step becomes `cell.start`, learned or not. Earlier steps affect no later
+    result and no gradient.
 
     Args:
-        cell: A recurrence; a `Unitwise` stays one.
+        cell: A recurrence. A `Unitwise` cell stays a `Unitwise`.
 
     Returns:
-        The cell. Its flag is booleans (...), one for each sequence. A step raises ValueError for an
-        x without such a flag.
+        The cell. At a step reset is booleans (...), one per sequence. A step raises ValueError if x
+        has no such flags.
 
     Raises:
         ValueError: The cell is not a recurrence.
@@ -79,9 +79,9 @@ def resetting(cell: Recurrence) -> Any:
 
 
 def beside(name: str, x: Tree) -> tuple[Tree, Tree]:
-    """What goes with an input, and the input, of a pair x = (name, x). Raises ValueError for none.
+    """The two parts of a pair x = (name, x). Raises ValueError for anything else.
 
-    An array would come apart along its first axis where that has length 2.
+    An array with a first axis of length 2 is not a pair, although it could be unpacked.
     """
     if isinstance(x, tuple | list) and len(x) == 2 and not hasattr(x, "_fields"):
         return x[0], x[1]
@@ -102,24 +102,24 @@ def flagged(name: str, x: Tree) -> tuple[Array, Tree]:
     batch = jnp.shape(jax.tree.leaves(x)[-1])[:-1]
     if flag.shape != batch:
         raise ValueError(
-            f"{name} has shape {flag.shape} at an input of batch axes {batch}: one flag a step of "
-            "each sequence. Use jnp.broadcast_to where all share one."
+            f"{name} has shape {flag.shape} at a step, and the input has batch axes {batch}. Pass "
+            "one flag per step and sequence; use jnp.broadcast_to if all sequences share them"
         )
     return flag, x
 
 
 def choose(flag: Array, new: Tree, old: Tree) -> Tree:
-    """`new` where flag is True, else `old`; the flag's axes are the leading axes of every array."""
+    """`new` where flag is True, else `old`. The axes of flag are the first ones of every array."""
     return jax.tree.map(lambda a, b: jnp.where(_spread(flag, a), a, b), new, old)
 
 
 def clean(mask: Array, x: Tree) -> Tree:
-    """x with zeros at masked places: NaN there would reach gradients as 0 * NaN in a product."""
+    """x with zeros where the mask is False. A NaN there would reach gradients, as 0 * NaN."""
     return choose(mask, x, jax.tree.map(jnp.zeros_like, x))
 
 
 def follow(h: Array, after: Tree, changed: Tree) -> Array | None:
-    """The array of `changed` that stands where the output h stands in the state `after`, if any."""
+    """The array of `changed` at the place of the output h in the state `after`, if it has one."""
     pairs = zip(jax.tree.leaves(after), jax.tree.leaves(changed), strict=True)
     return next((mine for leaf, mine in pairs if leaf is h), None)
 
@@ -130,7 +130,7 @@ def _spread(flag: Array, like: Array) -> Array:
 
 
 def _number(flag: Array, z: Tree) -> Array:
-    """The flag as 0 or 1 in the shape and dtype of z, which derivatives in z can pass through."""
+    """The flag as 0 or 1 in the shape and dtype of z, so that z stays differentiable."""
     like = jax.tree.leaves(z)[0]
     return jnp.broadcast_to(_spread(flag, like), like.shape).astype(like.dtype)
 
@@ -162,7 +162,7 @@ def _masked_step(cell: Recurrence, params: Tree, state: Tree, x: Tree) -> tuple[
 
 
 def _resetting_drive(cell: Unitwise, params: Tree, x: Tree) -> tuple[Array, Tree, Tree, Tree]:
-    # mix(start) depends on no input, so it is computed here: one product for all steps
+    # mix(start) depends on no input: computed here, it is one product for all steps
     reset, x = flagged("reset", x)
     z = cell.drive(params, x)
     fresh = cell.start(params)

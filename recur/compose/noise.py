@@ -1,6 +1,6 @@
 """Noise that regularises a recurrence. It is passed as arrays, x = (keep, x), never as keys.
 
-    recurrent_dropout    r = mix(keep * h): one mask per sequence, on h as the units receive it
+    recurrent_dropout    r = mix(keep * h): one mask per sequence
     zoneout              state = keep * old + (1 - keep) * new: units that skip a step
 
 Gal and Ghahramani 2016, arXiv:1512.05287; zoneout, Krueger et al. 2017, arXiv:1606.01305.
@@ -22,19 +22,21 @@ from recur.functions import Given
 
 @expect.arguments(cell=recurrence)
 def recurrent_dropout(cell: Unitwise) -> Cell:
-    """The cell over x = (keep, x): h enters the recurrent product as keep * h.
+    """The cell with recurrent dropout, over x = (keep, x): the product takes keep * h for h.
 
-    What a unit keeps of its own past is not touched. Gal and Ghahramani 2016, arXiv:1512.05287.
+        state_t = update(state_{t-1}, mix(keep * h_{t-1}), drive(x_t))
+
+    `update` still sees the whole old state. Gal and Ghahramani 2016, arXiv:1512.05287.
 
     Args:
-        cell: A `Unitwise` cell, for only there is it known where other units hear h.
+        cell: A `Unitwise` cell, which has its recurrent product apart, in `mix`.
 
     Returns:
-        The cell. Draw its keep (..., n) by `sequence_keep`; at test time pass ones, or take the
-        cell itself. A step raises ValueError where keep and h differ in shape.
+        The cell. Draw keep (T, ..., n) by `sequence_keep`. At test time pass ones, or run the cell
+        without dropout. A step raises ValueError if keep and h differ in shape.
 
     Raises:
-        ValueError: The cell is no `Unitwise`.
+        ValueError: The cell is not a `Unitwise`.
 
     Example:
         >>> params = cells.vanilla.Params(W=jnp.eye(2), V=jnp.ones((1, 2)), b=jnp.zeros(2))
@@ -47,25 +49,27 @@ def recurrent_dropout(cell: Unitwise) -> Cell:
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
-            f"recurrent_dropout takes a Unitwise cell, whose recurrent product is known; got "
-            f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
+            "recurrent_dropout takes a Unitwise cell, which has its recurrent product in mix; got "
+            f"{type(cell).__name__}. Apply it to the layers of a stack before you stack them"
         )
     return with_step(cell, Given(_dropping_step, cell))
 
 
 @expect.arguments(cell=recurrence)
 def zoneout(cell: Recurrence) -> Any:
-    """The cell over x = (keep, x): each number of the state keeps its old value where keep is 1.
+    """The cell with zoneout, over x = (keep, x): the state keeps its old value where keep is 1.
 
-    Krueger et al. 2017, arXiv:1606.01305.
+        state_t = keep * state_{t-1} + (1 - keep) * new
+
+    Here new is the state after a step of the cell. Krueger et al. 2017, arXiv:1606.01305.
 
     Args:
-        cell: A recurrence; a `Unitwise` stays one.
+        cell: A recurrence. A `Unitwise` cell stays a `Unitwise`.
 
     Returns:
-        The cell. Its keep has the structure and the shapes of the state (for an LSTM `State(h,
-        c)`), values in [0, 1]. Draw it by `zoneout_keep`; at test time pass arrays full of the
-        probability itself, which gives the expected step. A step raises ValueError for other
+        The cell. At a step keep has the structure and the shapes of the state (`State(h, c)` for an
+        LSTM), with values in [0, 1]. Draw it by `zoneout_keep`. At test time pass the probability
+        itself at every place, which gives the expected step. A step raises ValueError for other
         shapes.
 
     Raises:
@@ -113,7 +117,7 @@ def _zoneout_step(
     output = follow(h, after, blended)
     if output is None:
         raise ValueError(
-            "zoneout needs a cell whose output is part of its state; put a skip around the "
+            "zoneout needs a cell with its output in its state; put a skip connection around "
             "zoneout, Residual(zoneout(cell)), not inside it"
         )
     return blended, output
@@ -125,7 +129,7 @@ def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:
     if given != needed:
         raise ValueError(
             f"zoneout's keep has the structure of the state, {needed}; got {given}. Draw it by "
-            "zoneout_keep(key, rate, steps, state)."
+            "zoneout_keep(key, rate, steps, state)"
         )
     for k, a in zip(jax.tree.leaves(keep), jax.tree.leaves(old), strict=True):
         require_shape(k, a)
@@ -133,27 +137,28 @@ def _blend(keep: Tree, old: Tree, new: Tree) -> Tree:
 
 
 def require_shape(keep: Array, a: Array) -> None:
-    """Raise ValueError unless there is one number of `keep` for each of `a`."""
+    """Raise ValueError unless keep has the shape of the array that it multiplies."""
     if jnp.shape(keep) != jnp.shape(a):
         raise ValueError(
-            f"keep has shape {jnp.shape(keep)} at a step, and what it is for {jnp.shape(a)}: one "
-            "number for each. Use jnp.broadcast_to where batch, units or steps share one."
+            f"keep has shape {jnp.shape(keep)} at a step, and the array that it multiplies "
+            f"{jnp.shape(a)}. Pass one number for each entry; use jnp.broadcast_to if sequences, "
+            "units or steps share them"
         )
 
 
-@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), h=expect.floats)
+@expect.arguments(key=expect.key, rate=expect.scalar, steps=expect.count(1), h=expect.floats)
 def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
-    """keep for `recurrent_dropout`: one mask for all steps of a sequence.
+    """keep for `recurrent_dropout` or `input_dropout`, with one mask for all steps of a sequence.
 
     Args:
-        key: Draws the mask.
-        rate: Probability of 0, 0 <= rate < 1.
-        steps: T, 1 or more.
-        h: An array (..., n) that gives shape and dtype.
+        key: A random key.
+        rate: The probability that an entry is dropped, 0 <= rate < 1.
+        steps: The number of steps T, 1 or more.
+        h: An array (..., n) of the shape and dtype of h, or of one step's input.
 
     Returns:
-        keep (T, ..., n), entries 0 or 1 / (1 - rate), so that keep * h has the mean of h. NaN for a
-        traced rate out of range.
+        keep (T, ..., n), 0 with probability `rate` and 1 / (1 - rate) otherwise, so that keep * h
+        has the mean h. NaN for a traced rate out of range.
 
     Raises:
         ValueError: The rate or steps is out of range.
@@ -169,18 +174,19 @@ def sequence_keep(key: Array, rate: float, steps: int, h: Array) -> Array:
     return jnp.broadcast_to(inverted(key, rate, h.shape, h.dtype), (steps, *h.shape))
 
 
-@expect.arguments(key=expect.key, rate=expect.real, steps=expect.count(1), state=expect.arrays)
+@expect.arguments(key=expect.key, rate=expect.scalar, steps=expect.count(1), state=expect.arrays)
 def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
-    """keep for `zoneout`: every number of the state draws its own at every step.
+    """keep for `zoneout`, drawn for each number of the state at each step.
 
     Args:
-        key: Draws them.
-        rate: Probability of 1, 0 <= rate < 1.
-        steps: T, 1 or more.
+        key: A random key.
+        rate: The probability that a number keeps its old value, 0 <= rate < 1.
+        steps: The number of steps T, 1 or more.
         state: A state, arrays (..., n).
 
     Returns:
-        Structured as the state, arrays (T, ..., n) of 0 and 1. NaN for a traced rate out of range.
+        The structure of the state, with arrays (T, ..., n) of 0 and 1. NaN for a traced rate out of
+        range.
 
     Raises:
         ValueError: The rate or steps is out of range.
@@ -203,19 +209,19 @@ def zoneout_keep(key: Array, rate: float, steps: int, state: Tree) -> Tree:
 
 
 def inverted(key: Array, rate: ArrayLike, shape: tuple[int, ...], dtype: Any) -> Array:
-    """0 with probability `rate`, else 1 / (1 - rate); NaN for a traced rate out of range."""
+    """0 with probability `rate`, otherwise 1 / (1 - rate); NaN for a traced rate out of range."""
     keep = jax.random.bernoulli(key, 1 - rate, shape).astype(dtype)
     return possible(rate, keep / jnp.asarray(1 - rate, dtype))
 
 
 def possible(rate: ArrayLike, keep: Array) -> Array:
-    """keep, NaN for a traced rate out of range."""
+    """keep, or NaN for a traced rate out of range."""
     if not isinstance(rate, jax.core.Tracer):
         return keep
     return jnp.where((rate >= 0) & (rate < 1), keep, jnp.nan)
 
 
 def require_rate(rate: float) -> None:
-    """Raise ValueError for a known rate that is no probability below 1."""
+    """Raise ValueError unless the rate is traced, or a probability below 1."""
     if not isinstance(rate, jax.core.Tracer) and not 0 <= rate < 1:
         raise ValueError(f"rate is the probability of noise, 0 <= rate < 1; got {rate}")

@@ -31,23 +31,23 @@ class Normed(NamedTuple):
 
 @expect.arguments(cell=recurrence)
 def layer_normed(cell: Unitwise) -> Cell:
-    """The cell with each array of r and z standardised over its units, with learned gains.
+    """The cell with layer norm: r and z of each gate are standardised over the units.
 
         r = g_r N(W h),  z = g_z N(V x + b) + s,  N(a) = (a - mean a) / sqrt(var a + 1e-5)
 
-    The norm takes the mean out of a gate, so the shift s starts as the mean of what the gate gives
-    to a zero input: a bias of the prior, such as a forget gate's, stays. Ba, Kiros and Hinton 2016,
-    arXiv:1607.06450.
+    N removes the mean of a gate, and so the bias that the prior gave it. The shift s therefore
+    starts as the mean of z for a zero input, which restores for example the bias of a forget gate.
+    Ba, Kiros and Hinton 2016, arXiv:1607.06450.
 
     Args:
         cell: A `Unitwise` cell.
 
     Returns:
-        A `Cell`, since units meet in the norm. Its parameters are those of the cell, gains and
-        shifts.
+        A `Cell`, since units interact in the norm. Its parameters are those of the cell, and the
+        gains and shifts, which are trained.
 
     Raises:
-        ValueError: The cell is no `Unitwise`.
+        ValueError: The cell is not a `Unitwise`.
 
     Example:
         >>> cell = compose.layer_normed(cells.vanilla.relu)
@@ -57,8 +57,8 @@ def layer_normed(cell: Unitwise) -> Cell:
     """
     if not isinstance(cell, Unitwise):
         raise ValueError(
-            f"layer_normed takes a Unitwise cell, whose r and z it standardises; got "
-            f"{type(cell).__name__}. Apply it to the layers of a stack before stacking them."
+            "layer_normed takes a Unitwise cell, and standardises its r and z; got "
+            f"{type(cell).__name__}. Apply it to the layers of a stack before you stack them"
         )
     own = Normed(cell.takes, None, None, None)
     return Cell(
@@ -105,10 +105,10 @@ class Learned(NamedTuple):
 
 @expect.arguments(cell=recurrence)
 def learned_start(cell: Recurrence) -> Any:
-    """The cell whose initial state is a parameter; it begins as the cell's own start.
+    """The cell with an initial state that is trained. At first it is the start of the cell.
 
     Args:
-        cell: A recurrence; a `Unitwise` stays one.
+        cell: A recurrence. A `Unitwise` cell stays a `Unitwise`.
 
     Returns:
         The cell. Its parameters are those of the cell, and `start`, arrays (n,).

@@ -1,6 +1,6 @@
-"""Which steps of a sequence a body takes: those that no mask leaves out.
+"""Which steps of a sequence happen in a body: those that no mask skips.
 
-`masked` marks its mask by a name in the program of a step, which costs nothing at run time.
+`masked` marks its mask by a name in the program of a step. This costs nothing at run time.
 `steps_present` looks for that name, so it finds the mask under other combinators, inside
 `jax.jit` and inside a user's function.
 """
@@ -26,11 +26,11 @@ _layer: ContextVar[tuple[Any, list[Array]] | None] = ContextVar("layer", default
 
 @expect.arguments(body=expect.function, state=expect.arrays, xs=expect.timed)
 def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
-    """Which steps happen in a body: those that its masks let happen. Costs one trace of the body.
+    """Which steps happen in a body with masks. It costs one trace of the body.
 
-    With several masks a step is there where all of them say so. A stack of layers makes a step
-    where any of its layers does, so at every step if one layer has no mask. A mask inside a loop of
-    the body's own is not found, for it counts the steps of that loop.
+    With several masks, a step happens where all of them are True. In a stack of layers, a step
+    happens where it happens in some layer, so everywhere if one layer has no mask. A mask within a
+    loop in the body is not found, since it belongs to the steps of that loop.
 
     Args:
         body: One step, (state, x) -> (state, h).
@@ -54,7 +54,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
     x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
     try:
         program = jax.make_jaxpr(body)(state, x)
-    except Exception as error:  # report what the step was given, whatever it raised
+    except Exception as error:  # whatever the step raises, report what it was given
         raise ValueError(
             f"the body takes no state {expect.told(state)} with an input {expect.told(x)}: {error}"
         ) from error
@@ -68,7 +68,7 @@ def steps_present(body: Body, state: Tree, xs: Tree) -> Array | None:
 
 
 def tell(mask: Array) -> Array:
-    """The mask, marked as one that says whether the step is there."""
+    """The mask, marked for `steps_present`."""
     layer = _layer.get()
     if layer is None or layer[0] != _trace():
         return checkpoint_name(mask, _NAME)
@@ -78,7 +78,7 @@ def tell(mask: Array) -> Array:
 
 @contextmanager
 def told() -> Iterator[list[Array]]:
-    """The masks told within, kept from what is around; those of inner loops are not among them."""
+    """Collect the masks that are marked in this block, but not in loops within it."""
     masks: list[Array] = []
     token = _layer.set((_trace(), masks))
     try:
@@ -88,20 +88,20 @@ def told() -> Iterator[list[Array]]:
 
 
 def _trace() -> Any:
-    """JAX's present trace, to tell a loop's from that around it."""
+    """The current trace of JAX, which is another one within a loop."""
     from jax.extend.core import get_opaque_trace_state  # here, to keep `import recur` light
 
     return get_opaque_trace_state()
 
 
 def tell_any(layers: list[list[Array]]) -> None:
-    """Tell that a step is there where any layer makes one; nothing if a layer has no mask."""
+    """Mark that a step happens where some layer makes one; nothing if a layer has no mask."""
     if all(layers):
         tell(reduce(or_, [reduce(and_, masks) for masks in layers]))
 
 
 def _tells(program: Any) -> bool:
-    """Whether a mask is marked in a program, or in one that it calls."""
+    """Whether a mask is marked in a program or in one that it calls."""
     return any(
         eqn.params.get("name") == _NAME or (eqn.primitive.name in CALLS and _tells(inner(eqn)[0]))
         for eqn in program.eqns
@@ -109,7 +109,7 @@ def _tells(program: Any) -> bool:
 
 
 def _masks(program: Any, arguments: list) -> list[Array]:
-    """The values of all masks that a program tells, found by running it."""
+    """The values of all masks that are marked in a program, found by running it."""
     masks = []
 
     def keep(equation: Any, inputs: list) -> None:

@@ -3,7 +3,7 @@
     Residual       y = x + h
     HighwaySkip    y = g h + (1 - g) x,  g = sigmoid(V x + b)
 
-The state is that of the cell: a skip connection does not affect what is carried through time.
+The state is that of the cell: a skip connection carries nothing through time.
 Highway: Srivastava, Greff and Schmidhuber 2015, arXiv:1505.00387.
 """
 
@@ -43,7 +43,7 @@ class Residual:
         return takes(self.cell)
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> Tree:
-        """The cell's parameters. Raises ValueError unless x and h are of one size."""
+        """The parameters of the cell. Raises ValueError unless x and h have the same size."""
         require_same_width(self, d, width(self.cell, n))
         return self.cell.init(key, prior, d, n)
 
@@ -57,7 +57,7 @@ class Residual:
         return state, self.join(params, x, h)
 
     def width(self, n: int) -> int:
-        """The size of the output, that of the cell's own."""
+        """The size of the output, which is that of the cell."""
         return width(self.cell, n)
 
     def over(
@@ -69,7 +69,7 @@ class Residual:
 
     @property
     def causal(self) -> bool:
-        """Whether the cell looks at the past alone."""
+        """Whether every output depends on past inputs alone."""
         return getattr(self.cell, "causal", True)
 
     def join(self, params: Tree, x: Tree, h: Array) -> Array:
@@ -117,9 +117,9 @@ class HighwaySkip:
         return Highway(takes(self.cell), None, None)  # type: ignore[arg-type]
 
     def init(self, key: Array, prior: Prior, d: int, n: int) -> Highway:
-        """The cell's parameters; V ~ N(0, 1/d) and b = -1, so that at first x passes.
+        """The parameters of the cell, V ~ N(0, 1/d), and b = -1, which lets mostly x through.
 
-        Raises ValueError unless x and h are of one size.
+        Raises ValueError unless x and h have the same size.
         """
         require_same_width(self, d, width(self.cell, n))
         inner, gate = jax.random.split(key)
@@ -136,7 +136,7 @@ class HighwaySkip:
         return state, self.join(params, x, h)
 
     def width(self, n: int) -> int:
-        """The size of the output, that of the cell's own."""
+        """The size of the output, which is that of the cell."""
         return width(self.cell, n)
 
     def over(
@@ -148,7 +148,7 @@ class HighwaySkip:
 
     @property
     def causal(self) -> bool:
-        """Whether the cell looks at the past alone."""
+        """Whether every output depends on past inputs alone."""
         return getattr(self.cell, "causal", True)
 
     def join(self, params: Highway, x: Tree, h: Array) -> Array:
@@ -165,9 +165,10 @@ def width(layer: Any, n: int) -> int:
 
 
 def require_same_width(skip: Any, d: int, n: int) -> None:
-    """Raise ValueError where a skip would join an input and an output of different size."""
+    """Raise ValueError unless the input and the output of a skip have the same size."""
     if d != n:
         raise ValueError(
-            f"{type(skip).__name__} joins its input with its output, so both need one size; got "
-            f"d = {d} and n = {n}. Put it above a layer with n = {n} outputs, or embed the inputs."
+            f"{type(skip).__name__} combines its input with its output, so both need the same "
+            f"size; got d = {d} and n = {n}. Put it above a layer with {n} outputs, or embed the "
+            f"inputs in {n} dimensions"
         )

@@ -480,9 +480,7 @@ def test_a_sequence_whose_mask_was_forgotten_is_refused(wrap, network):
         )
         for shape, batch in (((1,), (2,)), ((N,), ())):  # a body is stepped without a scan too
             x = np.zeros(shape, bool), np.zeros((*batch, N), np.float32)
-            with pytest.raises(
-                ValueError, match=rf"{re.escape(str(shape))} at .*axes .*: one flag"
-            ):
+            with pytest.raises(ValueError, match=rf"{re.escape(str(shape))} at .*axes .* one flag"):
                 jax.eval_shape(lambda x=x: cell.step(params, cell.start(params, x[0].shape), x))
 
 
@@ -593,7 +591,7 @@ def of_two_inputs(params):
     [
         (lambda: Stacked(), r"one or more cells, Stacked\(gru.cell"),
         (lambda: Stacked([GRU, GRU]), r"functions init, start and step"),
-        (lambda: Residual(GRU).init(KEY, Prior(), 2, N), r"Residual joins .* d = 2 and n = 3"),
+        (lambda: Residual(GRU).init(KEY, Prior(), 2, N), r"Residual combines .* d = 2 and n = 3"),
         (lambda: HighwaySkip(Bidirectional(GRU)).init(KEY, Prior(), 3, 3), r"d = 3 and n = 6"),
         (lambda: layer_normed(BEFORE), r"layer_normed takes a Unitwise cell.* got Cell"),
         (lambda: recurrent_dropout(Stacked(GRU)), r"takes a Unitwise cell.* got Stacked"),
@@ -605,7 +603,7 @@ def of_two_inputs(params):
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, X, X[0]), r"takes state as a tuple"),
         (lambda: scan.run(Stacked(GRU, GRU), PARAMS, PerLayer((X,), X)), r"takes noise .* of 1"),
         (lambda: scan.run(Residual(GRU), of_two_inputs(PARAMS[0]), X[:, :2]), r"d = 2 and n"),
-        (lambda: scan.run(Bidirectional(GRU), BothWays(*PARAMS), X, X[0]), r"starts from BothWays"),
+        (lambda: scan.run(Bidirectional(GRU), BothWays(*PARAMS), X, X[0]), r"from states BothWays"),
         (
             lambda: scan.tied(Bidirectional(GRU), BothWays(*PARAMS))(X[0], X[0]),
             r"maps whole sequences and has no single step.*run it by scan.run",
@@ -645,7 +643,7 @@ def test_the_state_of_one_layer_is_not_that_of_two():
     params = random_params(stack)
     alone = lstm.start(random_params(lstm))
     with pytest.raises(
-        ValueError, match="takes state as a tuple with one entry a layer; got State"
+        ValueError, match="takes state as a tuple with one entry per layer; got State"
     ):
         scan.run(stack, params, X, alone)
 

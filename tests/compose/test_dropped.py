@@ -57,7 +57,7 @@ def test_dropped_inputs_are_inputs_times_keep():
 def test_a_keep_of_another_shape_is_refused():
     for cell in CELLS:
         params = numbers(cell)
-        with pytest.raises(ValueError, match=r"keep has shape \(1,\) .* what it is for \(3,\)"):
+        with pytest.raises(ValueError, match=r"keep has shape \(1,\) .* it multiplies \(3,\)"):
             input_dropout(cell).step(params, cell.start(params), (jnp.ones(1), jnp.ones(D)))
 
 
