@@ -22,8 +22,8 @@ from recur.tables import tabled
 
 NO_STEP = (
     "Bidirectional maps whole sequences and has no single step: its backward pass starts at the "
-    "end. It carries no state forward, so Lyapunov exponents, fixed points and singular values of "
-    "d state_T / d state_0 have no meaning for it. You can run it by scan.run, give the map "
+    "end, and no state is carried forward. So Lyapunov exponents, fixed points and singular values "
+    "of d state_T / d state_0 have no meaning for it. You can run it by scan.run, give the map "
     "lambda xs: scan.run(cell, params, xs)[1] to analysis.network_input_output and its neighbours, "
     "or analyse one of its two cells"
 )
