@@ -1,4 +1,4 @@
-"""Long short-term memory: a cell c that is written, kept and read through gates.
+"""Long short-term memory: a memory c that gates write, keep and read.
 
     i = sigmoid(W_i h + V_i x + b_i)       write
     f = sigmoid(W_f h + V_f x + b_f)       keep
