@@ -2,8 +2,8 @@
 
     python -m benchmarks.compile --cells gru lstm
 
-Trace and compilation of a loss and its gradient, by `run`'s engine and by the plain scan, anew in
-every round; and imports in fresh processes, those of recur and of jax taking turns.
+It traces and compiles a loss and its gradient, by the engine of `run` and by the plain scan, again
+in every round. It also imports recur and jax in turns, each in a fresh process.
 """
 
 import statistics
@@ -37,7 +37,7 @@ class Config(harness.Config):
 
 
 def main(config: Config, folder: Path) -> None:
-    """Compile all, import."""
+    """Compile everything, then import."""
     records = []
     for name in rich.progress.track(config.cells, "cells"):
         seconds: dict[str, list[float]] = {"scan": [], "auto": []}
@@ -51,7 +51,7 @@ def main(config: Config, folder: Path) -> None:
 
 
 def once(config: Config, name: str, engine: Any) -> float:
-    """Seconds from trace to program, nothing kept from before."""
+    """Seconds from trace to program, with nothing kept from before."""
     batch, T, n, d = config.shapes
     cell = cells.named(name)
     params = cell.init(jax.random.key(config.seed), Prior(1.0, 1.0), d, n)
@@ -65,7 +65,7 @@ def once(config: Config, name: str, engine: Any) -> float:
 
 
 def importing(rounds: int) -> dict[str, list[float]]:
-    """Seconds to import each, in processes of their own."""
+    """Seconds to import each, in separate processes."""
     seconds: dict[str, list[float]] = {"jax": [], "recur": []}
     for _ in range(rounds):
         for package, values in seconds.items():

@@ -35,7 +35,7 @@ def _is_jaxpr(value: Any) -> bool:
 
 
 def step_flops(cell: str, params: Any, xs: Array) -> tuple[float, float]:
-    """Of one step's products: forward, and with the gradient in parameters and state."""
+    """Of the products of one step: forward, and with the gradient of parameters and state."""
     made = cells.named(cell)
     state = made.start(params, xs.shape[1:-1])
 

@@ -1,8 +1,9 @@
-"""How long does a forward pass take, beside everyone else's?
+"""How long does a forward pass take, compared with other libraries?
 
     python -m benchmarks.forward --shapes 64 256 256 64 --cells gru lstm
 
-All outputs of one layer, which are checked to be those of every peer whose cell is the same.
+It computes all outputs of one layer, and checks that they equal those of every peer with the same
+cell.
 """
 
 from pathlib import Path
@@ -50,7 +51,7 @@ def field(config: layers.Config, cell: str, params: Any, xs: Array) -> dict[str,
 
 
 def over_devices(forward: Any) -> Any:
-    """The same outputs, each device computing those of its part of the batch."""
+    """The same outputs, where each device computes its part of the batch."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("batch",), (AxisType.Auto,), devices=devices)
     split = PartitionSpec(None, "batch")
@@ -60,7 +61,7 @@ def over_devices(forward: Any) -> Any:
 
 
 def work(cell: str, params: Any, xs: Array) -> Work:
-    """Products of a step; inputs read, states written."""
+    """Products of a step; inputs read and states written."""
     products = len(xs) * flops.step_flops(cell, params, xs)[0]
     return Work(products, float(xs.nbytes + layers.state_bytes(cell, params, xs)))
 

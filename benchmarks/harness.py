@@ -1,13 +1,13 @@
-"""Contestants take turns; their times are set beside the best peer's and the machine's floor.
+"""Contestants take turns; their times are compared with the best peer and with the machine's floor.
 
-A benchmark builds contestants, `race`s them, and `save`s tables, numbers and a picture into
-results/benchmarks/<name>/. Programs are compiled ahead of time, apart from what is timed. The floor
+A benchmark builds contestants, `race`s them, and `publish`es tables, numbers and a picture in
+results/benchmarks/<name>/. Programs are compiled ahead of time, outside the timed part. The floor
 of a pass is measured in the same rounds:
 
     floor = max(flops of its products / rate of one large product,
-                bytes that it cannot but move / rate of a copy in place)
+                bytes that it must move / rate of a copy in place)
 
-as if one hid behind the other altogether.
+as if one were completely hidden behind the other.
 """
 
 import os
@@ -61,7 +61,7 @@ class Contestant(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a pass cannot do without."""
+    """The work that a pass must do."""
 
     flops: float  # of its matrix products
     bytes: float  # read and written at least once
@@ -85,7 +85,7 @@ def choose(config: Config) -> None:
 
 
 def compiled(function: Callable, *args: Any) -> Contestant:
-    """`function(*args)` as a program, its arguments where it wants them."""
+    """`function(*args)` as a program, with its arguments placed where it expects them."""
     begin = time.perf_counter()
     program = jax.jit(function).lower(*args).compile()
     compiling = time.perf_counter() - begin
@@ -99,8 +99,8 @@ def compiled(function: Callable, *args: Any) -> Contestant:
 def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, np.ndarray]:
     """Seconds of each contestant in each round, (rounds,).
 
-    A turn repeats what is short until it takes some 50 ms. Every other round goes backwards, so
-    that nobody always runs after the same other.
+    A turn repeats short calls until it takes about 50 ms. Every other round runs in reverse order,
+    so that no contestant always runs after the same one.
     """
     turns = [(name, c.run, _repeats(c.run)) for name, c in contestants.items()]
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -136,7 +136,7 @@ def rates(size: int = 2048, megabytes: int = 256) -> tuple[dict[str, Contestant]
 
 
 def floor(work: Work, unit: Work, seconds: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The least seconds for this work at the rates that were measured, and what sets them."""
+    """The least seconds for this work at the measured rates, and which rate sets them."""
     flops = unit.flops / np.median(seconds["product"])
     bandwidth = unit.bytes / np.median(seconds["copy"])
     arithmetic, traffic = work.flops / flops, work.bytes / bandwidth
@@ -155,7 +155,7 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 
 
 def keep(folder: Path, config: Config, records: Any) -> dict:
-    """Write results.json, so that a run that is cut short leaves what it has measured."""
+    """Write results.json, so that a run that is cut short keeps its measurements."""
     about = describe(config)
     write(folder / "results.json", json.dumps({**about, "records": records}, indent=1) + "\n")
     return about
@@ -164,7 +164,7 @@ def keep(folder: Path, config: Config, records: Any) -> dict:
 def publish(
     folder: Path, config: Config, records: Any, tables: dict[str, Table], figure: Figure
 ) -> None:
-    """Print the tables; write summary.md, results.json and figure.png, each whole or not at all."""
+    """Print the tables; write summary.md, results.json and figure.png, each atomically."""
     about = keep(folder, config, records)
     head = f"{about['device']}; JAX {about['versions']['jax']}; {config.rounds} rounds\n"
     parts = [head]

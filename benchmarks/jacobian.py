@@ -1,13 +1,14 @@
-"""How long do spectra of Jacobian products take, beside autodiff of the unrolled map?
+"""How long do spectra of Jacobian products take, compared with autodiff of the unrolled map?
 
     python -m benchmarks.jacobian --n 128 --d 32 --T 1000
 
-`input_output` at every lag of 64 against `jax.jacrev` of the last output in all T inputs, which is
-the cheaper the shorter the sequence, and a dense SVD of each block, whose small values are lost to
-rounding: where T is no longer than the lags, that is what the accuracy costs. The floor is the
-products back over 64 steps without a spectrum. And a frame pushed by the structure of a Unitwise
-cell against forward mode. Differences are those of the log of the largest singular value, in nats,
-that differs most from the dense one at the same lag, and of a number of the frame, whose norm is 1.
+`input_output` at each of 64 lags races against `jax.jacrev` of the last output with respect to all
+T inputs and a dense SVD of each block. jacrev is cheaper for shorter sequences, and its small
+singular values are lost to rounding: where T is no longer than the lags, the difference is the
+price of accuracy. The floor is the products back over 64 steps without a spectrum. A second race
+pushes a frame by the structure of a Unitwise cell, and by forward mode. Differences are the
+largest, over lags, of the log of the largest singular value from the dense one, in nats; and the
+largest of a number of the frame, whose norm is 1.
 """
 
 import statistics

@@ -1,8 +1,8 @@
-"""One layer from everyone on the same work: what `forward` and `train_step` share.
+"""One layer from every library on the same work: what `forward` and `train_step` share.
 
 A row is one cell at one shape. Peers run on one device with all cores, as their users run them.
-"all" is the batch spread over all local devices, of recur and of the scan by hand alike, so that
-what this buys is not taken for the engine's.
+"all" is the batch spread over all local devices, for recur and for the scan by hand, so that this
+gain is not attributed to the engine.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def race(config: Config, folder: Path, field: Callable[..., dict], work: Callabl
 
 
 def installed(config: Config, cell: str, params: Any) -> dict[str, peers.Peer]:
-    """The scan by hand and the packages in JAX that are here and have this cell."""
+    """The scan by hand, and the JAX packages that are installed and have this cell."""
     makers = {"scan": peers.by_hand}
     if cell in peers.TRANSFERRED:
         makers |= {name: peers.PEERS[name] for name in config.peers if name in peers.PEERS}
@@ -83,7 +83,7 @@ def installed(config: Config, cell: str, params: Any) -> dict[str, peers.Peer]:
 
 
 def torch(config: Config, cell: str, params: Any, xs: Array) -> peers.Torch | None:
-    """PyTorch's layer, if it takes part, is here and has this cell."""
+    """The layer of PyTorch, if it takes part, is installed and has this cell."""
     if "torch" not in config.peers or cell not in peers.TRANSFERRED:
         return None
     try:
@@ -93,9 +93,10 @@ def torch(config: Config, cell: str, params: Any, xs: Array) -> peers.Torch | No
 
 
 def require_equal(name: str, found: Any, expected: Any, tolerance: float = 1e-4) -> None:
-    """Raise ArithmeticError where a peer does other work, by the largest number; float32.
+    """Raise ArithmeticError if a peer does different work, by the largest difference; float32.
 
-    On a GPU, whose products keep ten bits of their factors, a hundred times the tolerance.
+    On a GPU, whose products keep ten bits of their factors, the tolerance is a hundred times
+    larger.
     """
     tolerance *= 1 if jax.default_backend() == "cpu" else 100
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -110,6 +111,6 @@ def spread_over_devices(xs: Array) -> bool:
 
 
 def state_bytes(cell: str, params: Any, xs: Array) -> int:
-    """Of the states of all steps."""
+    """Bytes of the states of all steps."""
     state = cells.named(cell).start(params, xs.shape[1:-1])
     return len(xs) * sum(leaf.nbytes for leaf in jax.tree.leaves(state))

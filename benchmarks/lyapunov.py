@@ -1,13 +1,14 @@
-"""How long does a Lyapunov spectrum take, beside jacfwd and a QR at every step in plain JAX?
+"""How long does a Lyapunov spectrum take, compared with jacfwd and a QR at every step in plain JAX?
 
     python -m benchmarks.lyapunov --n 256 --T 1000 --cell gru --bits 32
 
-All exponents, then the first eight, which race against two plain routines: one that computes all of
-them, and one that pushes eight directions only, where XLA takes jacfwd's product with the weights
-out of the loop, so that little but J Q is left to save. The difference is that of the exponent that
-differs most from the plain one's, to be seen beside the standard error of an exponent over the T
-steps. The floors are the products alone and `jnp.linalg.qr` at every step alone, which ours gets
-below where it has fewer factorisations, or has them in panels (recur/analysis/numerics/qr.py).
+It measures all exponents, then the first eight. The eight race against two plain routines. One
+computes all exponents. The other pushes only eight directions; there XLA takes the product of
+jacfwd with the weights out of the loop, so little but J Q is left to save. The difference is that
+of the exponent that differs most from the plain one; compare it with the standard error of an
+exponent over the T steps. The floors are the products alone, and `jnp.linalg.qr` at every step
+alone. recur can be below the second floor, since it has fewer factorisations, or computes them in
+panels (recur/analysis/numerics/qr.py).
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def measure(config: Config, k: int) -> dict:
 
 
 def plain(key: Array, body: Body, state: Array, xs: Array, k: int) -> Array:
-    """What one writes without this package."""
+    """What one would write without this package."""
     Q, _ = jnp.linalg.qr(jax.random.normal(key, (state.size, k), state.dtype))
 
     def advance(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
@@ -115,7 +116,7 @@ def field(key: Array, body: Body, k: int, n: int) -> dict[str, Callable[..., Arr
 
 
 def floors(key: Array, cell: Unitwise, params: Any, state: Array, k: int, T: int) -> dict:
-    """Name -> a contestant that does one part of the work alone, T times."""
+    """Name -> a contestant that does only one part of the work, T times."""
     n = state.size
     A = jax.random.normal(key, (n, k), state.dtype)
     J = jax.random.normal(key, (n, n), state.dtype) / jnp.sqrt(n).astype(state.dtype)
@@ -134,7 +135,7 @@ def floors(key: Array, cell: Unitwise, params: Any, state: Array, k: int, T: int
 
 
 def table(record: dict) -> Table:
-    """A row for each contestant, and the standard error that differences are to be seen beside."""
+    """A row for each contestant, and the standard error with which to compare differences."""
     bases = [name for name in (PLAIN_ALL, PLAIN) if name in record["seconds"]]
     made = medians.table(record, bases)
     rest = [""] * (len(made.columns) - 2)

@@ -16,7 +16,7 @@ from experiments.harness import Table
 def record(
     title: str, contestants: dict[str, Contestant], rounds: int, difference: dict[str, Array]
 ) -> dict:
-    """Race, and note it by contestant, with how far their results are apart."""
+    """Race, and record times by contestant, with the differences between their results."""
     seconds = harness.race(contestants, rounds)
     return {
         "title": title,
@@ -27,7 +27,7 @@ def record(
 
 
 def table(record: dict, bases: Sequence[str]) -> Table:
-    """Times, and how often a contestant fits into the median of each of the bases."""
+    """Times, and the ratio of the median of each base to that of the contestant."""
     unit, scale = unit_of(record)
     median = {name: statistics.median(values) for name, values in record["seconds"].items()}
     rows = []
@@ -59,7 +59,7 @@ def spread(seconds: Sequence[float], scale: float) -> str:
 
 
 def plot(rows: Sequence[Sequence[dict]]) -> Figure:
-    """A panel for each race; those of a row have the same contestants."""
+    """A panel for each race; the panels of a row have the same contestants."""
     lines, columns = [len(row[0]["seconds"]) for row in rows], max(map(len, rows))
     size = (5 + 3 * columns, sum(1.1 + 0.3 * n for n in lines))
     figure = Figure(figsize=size, layout="constrained")

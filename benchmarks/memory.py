@@ -2,9 +2,10 @@
 
     python -m benchmarks.memory --batch 16 --n 256 --lengths 1000 10000 100000
 
-Temporary memory of compiled programs, which are not run: of autodiff through the plain scan and of
-`run` with each `memory`, where the loss reads the final state, every output at once, or every
-output piece by piece (`by_pieces`), so that they never all exist. Then steps of some lengths timed.
+It reads the temporary memory of compiled programs, without running them: of autodiff through the
+plain scan, and of `run` with each `memory`. The loss reads the final state, every output at once,
+or every output piece by piece (`by_pieces`), so that they never all exist. Then it times steps at
+some lengths.
 """
 
 import math
@@ -72,7 +73,7 @@ def every(cell: Recurrence, how: dict, params: Any, xs: Array) -> Array:
 
 
 def by_pieces(cell: Recurrence, how: dict, params: Any, xs: Array) -> Array:
-    """The same loss, of about sqrt(T) pieces one after another, each with its outputs."""
+    """The same loss, summed over about sqrt(T) pieces, one after another."""
     T = len(xs)
     size = max(k for k in range(1, math.isqrt(T) + 1) if T % k == 0)
 
@@ -90,7 +91,7 @@ LOSSES = {"final state": final, "every output": every, "every output, by pieces"
 
 
 def main(config: Config, folder: Path) -> None:
-    """Compile all, run some."""
+    """Compile all programs, and run some."""
     cell = cells.named(config.cell)
     params = cell.init(jax.random.key(config.seed), Prior(1.0, 1.0), config.d, config.n)
     contestants = [(reads, how) for reads in LOSSES for how in config.kept]
@@ -124,12 +125,12 @@ def main(config: Config, folder: Path) -> None:
 
 
 def step(cell: Recurrence, reads: str, how: str) -> Callable[[Any, Array], tuple]:
-    """A loss and its gradient in the parameters."""
+    """A loss and its gradient with respect to the parameters."""
     return jax.value_and_grad(partial(LOSSES[reads], cell, KEPT[how]))
 
 
 def temporaries(function: Callable, params: Any, config: Config, T: int) -> int:
-    """Bytes of temporaries of the program for T steps; nothing is run."""
+    """Bytes of temporaries of the program for T steps, without running it."""
     xs = jax.ShapeDtypeStruct((T, config.batch, config.d), jnp.float32)
     return jax.jit(function).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
 
@@ -141,7 +142,7 @@ def memory(config: Config, kept: list[dict]) -> Table:
 
 
 def pace(config: Config, timed: dict[tuple[str, str], list[float]]) -> Table:
-    """A row for each loss and memory; equal numbers in a row are linear time."""
+    """A row for each loss and memory; equal numbers in a row mean linear time."""
     rows = [
         (*c, *(f"{1e6 * s / T:.0f}" for s, T in zip(seconds, config.timed, strict=True)))
         for c, seconds in timed.items()

@@ -1,12 +1,12 @@
-"""One layer over a sequence as users of each package run it, with recur's own weights.
+"""One layer over a sequence as users of each package run it, with the weights of recur.
 
-The scan by hand is what one writes in plain JAX: inputs multiplied within the step, derivative by
-autodiff. Flax, Haiku, Equinox and Keras are given their best one-layer form (the LSTM whose gates
-are one product where there are two). Every peer's outputs equal those of a cell of recur. That is
-the benchmark's own cell except in Haiku, whose VanillaRNN is a ReLU network and whose GRU resets
-before its product: the same amount of work, other numbers. On a GPU Keras, PyTorch and "cudnn",
-which is `jax.experimental.rnn`, call cuDNN. The scan by hand, Flax and PyTorch take the dtype of
-the weights, the others float32 alone.
+The scan by hand is what one would write in plain JAX: inputs are multiplied within the step, and
+the derivative is autodiff. Flax, Haiku, Equinox and Keras run in their best one-layer form (if
+there are two LSTMs, the one whose gates are one product). The outputs of every peer equal those of
+a cell of recur. This is the cell of the benchmark, except in Haiku: its VanillaRNN is a ReLU
+network, and its GRU resets before its product, which is the same amount of work with other numbers.
+On a GPU, Keras, PyTorch and "cudnn", which is `jax.experimental.rnn`, call cuDNN. The scan by hand,
+Flax and PyTorch use the dtype of the weights, and the others only float32.
 """
 
 import os
@@ -71,7 +71,7 @@ STEPS = {"vanilla": _vanilla, "gru": _gru, "lstm": _lstm, "minimal": _minimal, "
 
 
 def by_hand(cell: str, params: Any) -> Peer:
-    """`lax.scan` of the equations above; of a cell that is not there, of its own step."""
+    """`lax.scan` of the equations above; for other cells, of the step of the cell."""
     made = cells.named(cell)
 
     def forward(params: Any, xs: Array) -> Array:
@@ -162,7 +162,7 @@ def haiku(cell: str, params: Any) -> Peer | None:
 
 
 def equinox(cell: str, params: Any) -> Peer | None:
-    """A scan over eqx.nn's cell under vmap, as documented; it has no vanilla cell."""
+    """A scan over the cell of eqx.nn under vmap, as documented; it has no vanilla cell."""
     import equinox as eqx
 
     if cell == "vanilla":
@@ -205,7 +205,7 @@ def keras(cell: str, params: Any) -> Peer | None:
 
 
 def cudnn(cell: str, params: Any) -> Peer | None:
-    """`jax.experimental.rnn`: cuDNN's LSTM in float32, on a GPU of NVIDIA's."""
+    """`jax.experimental.rnn`: the LSTM of cuDNN in float32, on an NVIDIA GPU."""
     known = cell == "lstm" and params.W.dtype == jnp.float32
     if not known or jax.default_backend() != "gpu":
         return None
@@ -222,7 +222,7 @@ def cudnn(cell: str, params: Any) -> Peer | None:
 
 
 def cudnn_weights(params: Any) -> Array:
-    """V, W and b of an LSTM in cuDNN's order, whose second bias is zero."""
+    """V, W and b of an LSTM in the order of cuDNN, with a second bias of zero."""
     W, V, b = params[:3]
     return jnp.concatenate([V.T.ravel(), W.T.ravel(), b, jnp.zeros_like(b)])
 
@@ -248,7 +248,7 @@ TRANSFERRED = ("vanilla", "gru", "lstm")  # the cells that the packages have
 
 
 class Torch:
-    """torch.nn's layer on all cores, or on the GPU where JAX computes on one."""
+    """The layer of torch.nn on all cores, or on the GPU if JAX computes on one."""
 
     def __init__(self, cell: str, params: Any, xs: Array):
         import torch

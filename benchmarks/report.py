@@ -1,4 +1,4 @@
-"""What a race of layers has to tell: tables of times, ratios, memory and compilation, one picture.
+"""The results of a race of layers: tables of times, ratios, memory and compilation, and a picture.
 
 A record is one cell at one shape, as `layers.race` makes it: seconds, memory and compilation by
 contestant, and the floor.
@@ -23,13 +23,13 @@ def medians(record: dict) -> dict[str, float]:
 
 
 def best_peer(record: dict) -> str:
-    """The fastest of all that is not recur's, on one device."""
+    """The fastest contestant other than recur, on one device."""
     others = {k: v for k, v in medians(record).items() if k not in ENGINE and "all" not in k}
     return min(others, key=others.__getitem__)
 
 
 def compared(record: dict) -> dict[str, float]:
-    """The ratios that are reported of a row."""
+    """The ratios to report for a row."""
     time = medians(record)
     ours = time.get("recur, all", time["recur"])
     found = {
@@ -61,7 +61,7 @@ def times(records: list[dict]) -> Table:
 
 
 def ratios(records: list[dict]) -> Table:
-    """Each row's ratios with the floor they refer to, and geometric means over groups of cells."""
+    """The ratios of each row with their floor, and geometric means over groups of cells."""
     names = list(dict.fromkeys(name for record in records for name in compared(record)))
     rows = []
     for record in records:
@@ -88,9 +88,9 @@ def ratios(records: list[dict]) -> Table:
 
 
 def memory(records: list[dict]) -> Table:
-    """Temporaries of each program, of all devices together; what the engine saves of the scan's.
+    """Temporaries of each program, over all devices; and what the engine saves.
 
-    Outputs, and their cotangents where there is a derivative, belong to neither.
+    Outputs, and their cotangents if there is a derivative, are not counted.
     """
     listed = _listed(records, "memory", lambda value: f"{value / 1e6:.1f}")
     rows = []
@@ -125,7 +125,7 @@ def _label(record: dict) -> tuple[str, str]:
 
 
 def plot(records: list[dict]) -> Figure:
-    """Time over the best peer's, a row for each cell and shape."""
+    """Time relative to the best peer, a row for each cell and shape."""
     figure = Figure(figsize=(9, 1.5 + 0.32 * len(records)), layout="constrained")
     ax = figure.subplots()
     for i, name in enumerate([*_contestants(records), "floor"]):

@@ -2,11 +2,11 @@
 
     python -m benchmarks.sweep --members 32 --steps 200 --n 32
 
-The plain loop is what one writes with Flax and Optax: one jitted update, compiled once for all
-members, called from Python. Ours trains all members in one scan, on one device and shared among
-all. Everybody trains the same members on the same batches, drawn on the device, as their first
-losses prove. Times are from the first trace to the last loss, compilation included: nothing that is
-compiled outlives its turn.
+The plain loop is what one would write with Flax and Optax: one jitted update, compiled once for all
+members, and called from Python. recur trains all members in one scan, on one device and shared
+among all devices. All train the same members on the same batches, drawn on the device, as their
+first losses show. Times are from the first trace to the last loss, compilation included: no
+compiled program is kept after its turn.
 """
 
 import statistics
@@ -59,7 +59,7 @@ def timed(train_all: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 
 def difference(name: str, losses: dict[str, np.ndarray]) -> float:
-    """The largest difference of the losses (members, steps) from recur's, until UPDATES are done.
+    """The largest difference of the losses (members, steps) from those of recur, up to UPDATES.
 
     Raises ArithmeticError for 1e-4 of the largest loss. Sums in another order leave 2e-7, also
     after Adam, which divides a gradient by its own size: where the gradient is all rounding the

@@ -1,4 +1,4 @@
-"""The members of a sweep, trained one after another and as one program: what `sweep` races.
+"""The members of a sweep, trained one after another and as one program, for `sweep`.
 
 MinimalRNNs on the adding problem, from a grid of priors mu_b and learning rates. A member is the
 same network on the same batches however it is trained.
@@ -46,7 +46,7 @@ def grid(members: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(config: Config, mu_b: Array) -> tuple[cells.minimal.Params, Array]:
-    """A member before its first update: the cell's parameters and a readout (n,)."""
+    """A member before its first update: the parameters of the cell and a readout (n,)."""
     rnn, readout = jax.random.split(jax.random.key(config.seed))
     params = cells.minimal.init(rnn, Prior(mu_b=mu_b), 2, config.n)
     return params, jax.random.normal(readout, (config.n,)) * config.n**-0.5
@@ -87,7 +87,7 @@ class Plain(nn.Module):
 
 
 def as_flax(rnn: cells.minimal.Params, readout: Array) -> dict:
-    """The parameters of `Plain` with which it is that member."""
+    """The parameters with which `Plain` is this member."""
     embedding = {"kernel": rnn.E, "bias": rnn.a}
     weights = {"W": rnn.W, "V": rnn.V, "b": rnn.b}
     return {"params": {**weights, "embedding": embedding, "readout": {"kernel": readout[:, None]}}}

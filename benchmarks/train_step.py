@@ -1,9 +1,10 @@
-"""How long does a training step take, beside everyone else's?
+"""How long does a training step take, compared with other libraries?
 
     python -m benchmarks.train_step --shapes 64 256 256 64 --cells gru lstm
 
-The mean square of all outputs and its gradient in the parameters: forward and backward, without an
-optimiser. MinimalRNN and CFN, which no package has, race the scan by hand.
+A step is the mean square of all outputs and its gradient with respect to the parameters: forward
+and backward, without an optimiser. No package has MinimalRNN and CFN, so these race only the scan
+by hand.
 """
 
 from pathlib import Path

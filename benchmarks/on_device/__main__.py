@@ -1,4 +1,4 @@
-"""Watch over the process that measures, and leave a whole record however it ends."""
+"""Watch the process that measures, and leave a complete record however it ends."""
 
 import argparse
 import os
@@ -63,7 +63,7 @@ def main(config: argparse.Namespace) -> int:
 
 
 def attend(config: argparse.Namespace, folder: Path) -> str:
-    """Start a worker, and another where one died or hung, until all parts had their turn."""
+    """Start a worker, and another if one dies or hangs, until all parts have had their turn."""
     chosen, begin = [part for part in files.PARTS if part.name in config.parts], time.time()
     ends = {n: begin + end for n, end in files.deadlines(chosen, 60 * config.minutes).items()}
     left = [part.name for part in chosen]
@@ -93,7 +93,7 @@ def attend(config: argparse.Namespace, folder: Path) -> str:
 
 
 def start(arguments: dict[str, Any], toy: bool) -> subprocess.Popen:
-    """The process that measures. PyTorch gets what memory of the GPU JAX does not take."""
+    """The process that measures. PyTorch gets the GPU memory that JAX does not take."""
     environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6", "OPENBLAS_NUM_THREADS": "1"}
     environment |= os.environ | (TOY if toy else {})
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
@@ -110,13 +110,13 @@ def current(record: dict[str, Any], left: list[str]) -> str:
 
 
 def late(folder: Path, left: list[str], ends: dict[str, float]) -> bool:
-    """Whether the part has had its share and more."""
+    """Whether the part has used more than its share."""
     name = current(files.read(folder), left)
     return time.time() > ends[name] + GRACE
 
 
 def blame(folder: Path, left: list[str], code: int | None) -> str:
-    """Write down where the process ended; the job is not tried again."""
+    """Record where the process ended; the job is not tried again."""
     record = files.read(folder)
     name = current(record, left)
     part = record["parts"][name]
@@ -134,7 +134,7 @@ def blame(folder: Path, left: list[str], code: int | None) -> str:
 
 @contextmanager
 def told_to_stop() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise SystemExit, with a word on what came."""
+    """SIGTERM and Ctrl-C raise SystemExit, which names the signal."""
 
     def stop(number: int, frame: Any) -> None:
         del frame

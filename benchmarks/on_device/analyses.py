@@ -93,12 +93,12 @@ def product(name: str, n: int, T: int) -> Job:
 
 
 def known(values: Array) -> list[dict[str, Any]]:
-    """How many of the numbers are known: of those that rounding swamps there is none."""
+    """How many of the numbers are known, that is, not lost to rounding."""
     return [{"known": f"{int(np.isfinite(values).sum())} of {values.size}"}]
 
 
 def sweep(members: int, updates: int, n: int) -> Job:
-    """MinimalRNNs that learn to add, each from a prior of its own, as one program."""
+    """MinimalRNNs that learn to add, each from its own prior, as one program."""
     task, cell = tasks.adding(50), cells.minimal.cell
     optimizer = optax.adam(1e-3)
 
@@ -125,7 +125,7 @@ def sweep(members: int, updates: int, n: int) -> Job:
 def long(kept: str, batch: int, d: int, n: int, T: int) -> Job:
     """A training step on the last state of a long sequence, and what its derivative keeps.
 
-    Only the one that keeps least is run.
+    Only the variant that keeps least is run.
     """
     cell = cells.lstm.cell
 

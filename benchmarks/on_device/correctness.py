@@ -1,9 +1,10 @@
 """Is what the device computes right? float32 and bfloat16 against float64 on the same device.
 
-All compute from the same numbers, which bfloat16 can hold, so a difference is arithmetic alone. On
-a GPU float32 products are TF32's by default, with ten bits of each factor; HIGHEST asks for all.
-float64 itself is set beside that of the CPU. Errors of arrays are |a - b| / |b|, by the norm, the
-largest of the gradient's arrays; those of analyses are nats, the largest of the known values.
+All variants compute from the same numbers, which bfloat16 can hold, so a difference is due to
+arithmetic only. On a GPU, float32 products are TF32 by default, with ten bits of each factor;
+HIGHEST asks for all bits. float64 itself is compared with float64 on the CPU. Errors of arrays are
+|a - b| / |b|, by the norm, the largest over the arrays of the gradient. Errors of analyses are in
+nats, the largest over the known values.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def together(programs: dict[str, Program]) -> Program:
 
 
 def in_precision(precision: str | None, function: Callable) -> Callable:
-    """The function with products of this precision where it does not say its own."""
+    """The function with products of this precision, unless it sets its own."""
 
     def run(*args: Any) -> Any:
         with jax.default_matmul_precision(precision):
@@ -65,7 +66,7 @@ def as_dtype(dtype: Any, tree: Tree) -> Tree:
 
 
 def variants(function: Callable, args: Tree, names: tuple[str, ...]) -> Program:
-    """The function in float64 and in others of its variants, as programs that run together."""
+    """The function in float64 and in its other variants, as programs that run together."""
     names = (REFERENCE, *(n for n in names if n != HOST or jax.default_backend() != "cpu"))
 
     def make(name: str) -> Program:
@@ -88,7 +89,7 @@ def error(a: Tree, b: Tree) -> float:
 
 
 def allowed(name: str) -> float:
-    """The largest error that is rounding: some of those of the variant's products."""
+    """The largest error that counts as rounding: several roundings of the variant's products."""
     gpu = jax.default_backend() == "gpu"
     return ALLOWED * (TF32 if gpu and name == "float32" else ROUNDING[name])
 
@@ -135,7 +136,7 @@ def passes(name: str, n: int, T: int, batch: int, numbers: tuple[str, ...]) -> J
 
 
 def differ(found: Array, expected: Array) -> dict[str, Any]:
-    """The largest difference of values that both know, and how many of the others are known."""
+    """The largest difference of values that are known in both, and how many are known in one."""
     a, b = (np.asarray(v, np.float64).ravel() for v in (found, expected))
     both = np.isfinite(a) & np.isfinite(b)
     apart = float(np.abs(a - b)[both].max()) if both.any() else None
@@ -143,7 +144,7 @@ def differ(found: Array, expected: Array) -> dict[str, Any]:
 
 
 def analyses(name: str, n: int, T: int) -> Job:
-    """The main analyses, all in HIGHEST precision by their own doing."""
+    """The main analyses, which all set HIGHEST precision themselves."""
     cell = cells.named(name)
 
     def everything(params: Tree, xs: Array) -> dict[str, Array]:
@@ -178,7 +179,7 @@ def analyses(name: str, n: int, T: int) -> Job:
 
 
 def tf32(name: str, n: int, T: int) -> Job:
-    """Singular values of a product of Jacobians with TF32's products and with whole ones."""
+    """Singular values of a product of Jacobians, with TF32 products and with full precision."""
     cell = cells.named(name)
 
     def values(params: Tree, xs: Array) -> Array:

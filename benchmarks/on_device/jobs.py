@@ -1,9 +1,9 @@
 """A job: a program that a thread compiles ahead of its turn, and how its calls are timed.
 
-While the clock runs no other thread does work of Python's: a call that is done would wait for the
-interpreter. So whoever traces, draws or times holds the same lock. What XLA compiles meanwhile is
-said in the row ("compiling beside"): it takes cores, and on a GPU its search for fast kernels takes
-the GPU.
+While the clock runs, no other thread runs Python code, since a finished call would have to wait for
+the interpreter. So tracing, drawing and timing hold the same lock. The row says what XLA compiles
+meanwhile ("compiling beside"): this takes cores, and on a GPU the search for fast kernels takes the
+GPU.
 """
 
 import statistics
@@ -24,11 +24,11 @@ alone = threading.Lock()
 
 
 class Skip(Exception):
-    """What is not done, and why; no fault."""
+    """Raised for a job that is skipped for a reason; not an error."""
 
 
 class Program(NamedTuple):
-    """Something to be called, and what is known of it before the first call."""
+    """A function to be called, and what is known about it before the first call."""
 
     run: Callable[[], Any]  # returns the result when the work is done
     traced: float | None = None  # seconds
@@ -56,7 +56,7 @@ def program(
 ) -> Program:
     """`function(*args)` as a program; `options` are those of XLA's compiler.
 
-    An argument that is a shape alone will do for a program that is not run.
+    If the program is not run, an argument can be only a shape.
     """
     with jax.enable_x64(True) if x64 else nullcontext():
         args = jax.tree.map(lambda a: _placed(a, device), args)
@@ -86,9 +86,10 @@ def _placed(a: Any, device: jax.Device | None) -> Any:
 def measured(
     job: Job, made: Program, until: float, beside: Callable[[], int]
 ) -> list[dict[str, Any]]:
-    """The rows of a job, one where it is timed: the median of single calls, each waited for.
+    """The rows of a job; one if it is timed: the median of single calls, each waited for.
 
-    The first call warms up, and counts where it alone fits before `until`, a time.time().
+    The first call warms up. It counts if it is the only one that fits before `until`, a
+    time.time().
     """
     begin = time.perf_counter()
     result = made.run()
@@ -119,7 +120,7 @@ def measured(
 
 
 def timed(run: Callable[[], Any], until: float) -> list[float]:
-    """Seconds of single calls: some of them, of long ones few, none after `until`."""
+    """Seconds of single calls: fewer if they are long, and none after `until`."""
     calls: list[float] = []
     while time.time() < until and len(calls) < MOST:
         begin = time.perf_counter()

@@ -1,11 +1,11 @@
 """How many kernels a compiled program launches, counted in its HLO text.
 
-Each instruction of the compiled program that is work for the device counts for one: a fusion, a
-custom call (a product of cuBLAS, cuDNN), a copy, a sort. Parameters, constants, tuples and views
-count for nothing. The body of a loop counts as often as XLA says that the loop runs, its condition
-not at all, since the host counts such a loop; of a conditional the largest branch counts. A library
-call may launch several kernels, and a command buffer launches many as one: the text tells neither,
-so this is the number of pieces of work, and times per piece are no more than that.
+Each instruction of the compiled program that is work for the device counts as one: a fusion, a
+custom call (a product of cuBLAS, cuDNN), a copy, a sort. Parameters, constants, tuples and views do
+not count. The body of a loop counts as often as XLA says that the loop runs, and its condition does
+not count, since the host counts such a loop. In a conditional, the largest branch counts. A library
+call may launch several kernels, and a command buffer launches many as one. The text shows neither,
+so this is a number of pieces of work, and times per piece must be read that way.
 """
 
 import re
@@ -28,7 +28,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 def launches(text: str) -> int | None:
-    """Pieces of work of the program; None where a loop's count is not known ahead."""
+    """Pieces of work of the program; None if the count of a loop is not known ahead."""
     bodies: dict[str, list[str]] = {}
     entry = name = ""
     for line in text.splitlines():

@@ -1,7 +1,7 @@
 """What the loop of a plain scan costs: unrolled, in command buffers, `drive` ahead of it or within.
 
-A command buffer is a CUDA graph: XLA launches what it holds at once. "in loops, too" asks for
-whole loops in one, which XLA does not do by itself.
+A command buffer is a CUDA graph: XLA launches its contents at once. "in loops, too" also puts whole
+loops into command buffers, which XLA does not do by default.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def job(
 
 
 def unrolled(unroll: int, cell: Unitwise, params: Any, xs: Array) -> Array:
-    """The plain scan with some steps a turn of the loop."""
+    """The plain scan with several steps per turn of the loop."""
     return scan.run(cell, params, xs, engine="scan", unroll=unroll)[1]
 
 

@@ -1,8 +1,8 @@
 """Forward passes and training steps of one layer, beside Flax and cuDNN.
 
-A step is the mean square of all outputs and its gradient in the parameters. d = n. What is timed is
-checked: "difference" is that of the last outputs, or of the loss, from those of the plain scan, by
-the largest of them.
+A step is the mean square of all outputs and its gradient with respect to the parameters. d = n. The
+results are checked: "difference" is how far the last outputs, or the loss, are from those of the
+plain scan, relative to the largest of these.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ TOY: Shape = (2, 40, 8)
 
 
 def jobs(toy: bool) -> Iterator[Job]:
-    """What matters most comes first."""
+    """The most important jobs come first."""
     if toy:
         yield from rows(["vanilla"], [TOY], ["float32"], [*OURS, "linen", "torch", "cudnn"])
         return
@@ -83,7 +83,7 @@ def job(name: str, shape: Shape, dtype: str, what: What, contestant: str) -> Job
 
 
 def make(name: str, shape: Shape, dtype: str, what: What, contestant: str) -> Program:
-    """The program of a contestant. Raises Skip where it has no such layer."""
+    """The program of a contestant. Raises Skip if it has no such layer."""
     batch, T, n = shape
     cell = cells.named(name)
     params = draws.parameters(cell, n, n, jnp.dtype(dtype))
@@ -125,7 +125,7 @@ def _step_flops(name: str, batch: int, n: int) -> tuple[float, float]:
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """An array of JAX's or PyTorch's, or a number, as float32 of NumPy's."""
+    """A JAX or PyTorch array, or a number, as a NumPy array of float32."""
     if hasattr(value, "detach"):
         value = value.detach().float().cpu().numpy()
     return np.asarray(value, np.float32)

@@ -1,6 +1,6 @@
-"""What a run leaves behind: results.json and summary.md, each replaced as a whole.
+"""The files of a run: results.json and summary.md, each replaced as a whole.
 
-Only the standard library is imported here: the process that watches imports no JAX.
+This module imports only the standard library, since the process that watches does not import JAX.
 """
 
 import json
@@ -37,7 +37,7 @@ forward and backward): cuDNN 2.0 | 5.2 ms, FlashRNN 4.9 | 13.6 ms (arXiv:2412.07
 def deadlines(parts: Sequence[Part], seconds: float) -> dict[str, float]:
     """When each part ends at the latest, in seconds from the start.
 
-    Shares add up, so what a part leaves is there for those after it.
+    Shares add up, so later parts get the time that a part does not use.
     """
     whole = sum(part.share for part in parts)
     ends, so_far = {}, 0.0
@@ -73,7 +73,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def save(folder: Path, record: dict[str, Any]) -> None:
-    """Replace both files, each whole or not at all; what is in JSON is in Markdown, too."""
+    """Replace both files atomically. The Markdown file has everything that is in the JSON file."""
     _replace(folder / MARKDOWN, markdown(record))
     _replace(folder / JSON, json.dumps(record, indent=1) + "\n")
 
@@ -85,14 +85,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote."""
+    """Remove files of a process that was killed while it wrote."""
     for name in (JSON, MARKDOWN):
         for left in folder.glob(f".*.{name}"):
             left.unlink()
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The record for a reader: what ran where, and a table a part."""
+    """The record for a reader: what ran where, and a table for each part."""
     about = record["about"]
     lines = [f"# On a device: {about.get('device', 'not known yet')}", ""]
     if about["rehearsal"]:
@@ -118,7 +118,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A number in three digits; text on one line of a table."""
+    """A number to three digits; text on one line of a table."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.on_device.worker '{"folder": ..., "parts": [...], ...}'
 
-Started by `__main__`, which ends it where it hangs and starts another where it died.
+`__main__` starts it, ends it if it hangs, and starts another if it dies.
 """
 
 import importlib
@@ -26,14 +26,14 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
 
 class Entry(NamedTuple):
-    """A job whose program is being made."""
+    """A job whose program is being compiled."""
 
     job: Job
     making: "Future[Program]"
 
 
 class Run:
-    """The record, the compilers' pool, and what is written when."""
+    """The record, the pool of compilers, and when to write what."""
 
     def __init__(self, folder: Path, ends: dict[str, float], toy: bool):
         self.folder, self.ends, self.toy = folder, ends, toy
@@ -43,7 +43,7 @@ class Run:
         self.making: list[Future] = []
 
     def compiling(self) -> int:
-        """How many programs are being made now."""
+        """How many programs are being compiled now."""
         return sum(future.running() for future in self.making)
 
     def save(self) -> None:
@@ -51,7 +51,7 @@ class Run:
         files.save(self.folder, self.record)
 
     def prepare(self, name: str) -> list[Entry]:
-        """Send the programs of a part to the compilers; those that are in the record are done."""
+        """Send the programs of a part to the compilers, except those that are in the record."""
         part = self.record["parts"][name]
         done = [json.dumps(row) for row in part["done"]]
         jobs = importlib.import_module(f"benchmarks.on_device.{name}").jobs(self.toy)
@@ -61,7 +61,7 @@ class Run:
         return entries
 
     def take(self, name: str, entries: list[Entry]) -> None:
-        """Measure the jobs of a part as they get ready, the first of them first, while it may."""
+        """Measure the jobs of a part in order, as they get ready, until its time is over."""
         part, until, began = self.record["parts"][name], self.ends[name], time.time()
         part["state"] = "running"
         again: list[tuple[Entry, int]] = []
@@ -97,14 +97,14 @@ class Run:
         self.save()
 
     def finish(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Write the record, and say what is new in it."""
+        """Write the record, and print what is new in it."""
         self.record["running"] = None
         self.save()
         for row in rows:
             print(name, *(f"{k}={files.shown(v)}" for k, v in row.items() if v is not None))
 
     def one(self, name: str, entry: Entry, until: float) -> list[dict[str, Any]]:
-        """The rows of one job; what it raises is a row, too."""
+        """The rows of one job; an error that it raises is a row, too."""
         part, job = self.record["parts"][name], entry.job
         self.record["running"] = {"part": name, "job": job.row}
         self.save()
@@ -119,7 +119,7 @@ class Run:
 
 
 def main(arguments: dict[str, Any]) -> int:
-    """Take the parts that are asked for."""
+    """Run the requested parts."""
     watch_parent(os.getppid())
     folder, toy = Path(arguments["folder"]), arguments["toy"]
     run = Run(folder, arguments["ends"], toy)
@@ -163,7 +163,7 @@ def about() -> dict[str, Any]:
 
 
 def watch_parent(parent: int) -> None:
-    """End this process when the one that started it is gone."""
+    """End this process when its parent is gone."""
 
     def look() -> None:
         while os.getppid() == parent:
