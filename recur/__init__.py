@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`recur.report`, `recur.train` and others of LATER, of which importing recur does without."""
+    """`recur.report`, `recur.train` and others of LATER, which `import recur` does not import."""
     if name in LATER:
         return import_module(f"recur.{name}")
     if name == "report":

@@ -24,12 +24,12 @@ class Check:
 
     name: str
     ok: bool
-    found: str  # what was measured, or what is wrong and how to mend it
+    found: str  # what was measured, or what is wrong and how to fix it
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_cell` found; print it."""
+    """The result of `check_cell`; print it."""
 
     checks: tuple[Check, ...]
 
@@ -57,20 +57,20 @@ class Report:
 
 @expect.arguments(d=expect.count(1), n=expect.count(1), prior=expect.optional(gaussian))
 def check_cell(cell: Recurrence, d: int = 3, n: int = 5, prior: Prior | None = None) -> Report:
-    """Check a cell of your own: constant, batched, differentiable, unitwise if it says so?
+    """Check your own cell: is it constant, batched, differentiable, and unitwise if it says so?
 
     Draws small parameters, a state and inputs, and compares in float64 (a cell that insists on
-    float32 is compared as well as that allows). Never raises for what the cell does. For use
-    outside jit.
+    float32 is compared as well as float32 allows). It never raises an error because of the cell.
+    For use outside jit.
 
     Args:
         cell: A recurrence.
         d: Inputs, 1 or more.
         n: Units, 1 or more.
-        prior: What parameters are drawn from; every field at work if None.
+        prior: The prior of the parameters; if None, one that uses every field.
 
     Returns:
-        A report. `report.ok` says all, `print(report)` what is wrong.
+        A report. `report.ok` is the verdict, and `print(report)` says what is wrong.
 
     Raises:
         ValueError: The object has no init, start and step, or d or n is out of range.
@@ -104,7 +104,7 @@ class _Sample(NamedTuple):
 
     @staticmethod
     def draw(cell: Recurrence, d: int, n: int, prior: Prior) -> "_Sample":
-        rng = np.random.default_rng(0)  # whose numbers need no compilation
+        rng = np.random.default_rng(0)  # its numbers need no compilation
         params = cell.init(jax.random.key(0), prior, d, n)
         dtype = jax.tree.leaves(params)[0].dtype if jax.tree.leaves(params) else jnp.float64
 
@@ -121,7 +121,7 @@ class _Sample(NamedTuple):
 def _promises(
     cell: Recurrence, sample: _Sample, n: int
 ) -> Iterator[tuple[str, Callable[[], tuple[bool, str]]]]:
-    """Each promise by name, with what tests it."""
+    """Each promise by name, with its test."""
     yield "state", lambda: _state(cell, sample, n)
     yield "batch axes", lambda: _batch(cell, sample)
     yield "derivative", lambda: _derivative(cell, sample)
@@ -136,7 +136,7 @@ def _promises(
 
 
 def _judge(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
-    """The verdict, also where the cell raised."""
+    """The verdict, also if the cell raises an error."""
     try:
         return Check(name, *check())
     except Exception as error:  # the report says what went wrong
@@ -144,7 +144,7 @@ def _judge(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
 
 
 def _constant(cell: Recurrence) -> tuple[bool, str]:
-    """Hashable and equal to itself: a static argument."""
+    """It is hashable and equal to itself, as a static argument must be."""
     try:
         hash(cell)
     except TypeError as error:
@@ -184,7 +184,7 @@ def _batch(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
 
 
 def _derivative(cell: Recurrence, sample: _Sample) -> tuple[bool, str]:
-    """jvp and vjp of a step in parameters, state and input against central differences."""
+    """jvp and vjp of a step with respect to all its arguments agree with central differences."""
     point, unravel = ravel_pytree((sample.params, sample.state, sample.x))
 
     def step(point: Array) -> Array:
@@ -221,10 +221,10 @@ def _sizes(dtype: Any) -> Array:
 
 
 def _settled(differences: Array, sizes: Array) -> tuple[Array, float]:
-    """The first of the difference quotients (K, m) that a four times larger step agrees with.
+    """The first difference quotient of (K, m) that agrees with the one of a four times larger step.
 
-    It agrees where both differ by no more than rounding at the smaller step; a steep function takes
-    a small one. The last quotient, and its size, where none agrees.
+    They agree if they differ by no more than rounding at the smaller step; a steep function needs a
+    small step. If none agree, the last quotient and its size.
     """
     for before, after, size in zip(differences, differences[1:], sizes[1:], strict=True):
         if _compare(before, after, "", 1 / float(size))[0]:
@@ -241,7 +241,7 @@ def _linear(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
 
 
 def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
-    """Each unit of the new state reads its own unit of the state, r and z alone."""
+    """Each unit of the new state reads only its own unit of the state, of r and of z."""
     r = cell.mix(sample.params, hidden(sample.state))
     z = cell.drive(sample.params, sample.x)
     jacobians = jax.jit(jax.jacfwd(cell.update, (1, 2, 3)))(sample.params, sample.state, r, z)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 @jax.custom_jvp
 def eigenvalues(a: Array) -> Array:
-    """Those of a (m, m), complex (m,), in no order. Differentiable once, where no two are equal."""
+    """Eigenvalues of a (m, m), complex (m,), in no order. Differentiable once, if all differ."""
     return lax.platform_dependent(a, tpu=lambda a: on_host(a)[0], default=jnp.linalg.eigvals)
 
 
@@ -30,7 +30,7 @@ def eigenvectors(a: Array) -> tuple[Array, Array]:
 
 
 def on_host(a: Array) -> tuple[Array, Array]:
-    """Eigenvalues (m,) and eigenvectors, columns of (m, m), found by NumPy; NaN of what is not."""
+    """Eigenvalues (m,) and eigenvectors, columns of (m, m), by NumPy; NaN if a is not finite."""
     kind = np.result_type(a.dtype, np.complex64)
 
     def pairs(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 def arguments(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The function whose arguments of these names are checked before it is called."""
+    """A decorator that checks the arguments with these names before a function is called."""
 
     def decorate(f: Callable[P, R]) -> Callable[P, R]:
         code = inspect.unwrap(f).__code__
@@ -43,7 +43,7 @@ def arguments(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def told(value: Any) -> str:
-    """A value in a few words: of arrays their dtypes and shapes, of others what Python prints."""
+    """A value in a few words: dtypes and shapes of arrays; otherwise what Python prints."""
 
     def leaf(value: Any) -> str:
         if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -59,7 +59,7 @@ def told(value: Any) -> str:
 
 
 def optional(check: Check) -> Check:
-    """None, or what the check asks for."""
+    """None, or a value that passes the check."""
     return lambda name, value: None if value is None else check(name, value)
 
 
@@ -136,14 +136,14 @@ def numeric(name: str, value: Any) -> None:
 
 
 def floats(name: str, value: Any) -> None:
-    """An array of floating-point numbers with an axis or more, and an entry."""
+    """An array of floating-point numbers with at least one axis and one entry."""
     numbers(name, value)
     if not jnp.issubdtype(_dtype(value), jnp.floating):
         raise TypeError(f"{name} must hold floating-point numbers; got {told(value)}")
 
 
 def numbers(name: str, value: Any) -> None:
-    """An array of real numbers with an axis or more, and an entry."""
+    """An array of real numbers with at least one axis and one entry."""
     _require_real(name, value)
     if not _is_array(value) or value.ndim == 0 or 0 in value.shape:
         raise TypeError(
@@ -171,7 +171,7 @@ def timed(name: str, value: Any) -> None:
 
 
 def arrays(name: str, value: Any) -> None:
-    """A pytree with an array or more; what else is in it are numbers or None."""
+    """A pytree with at least one array; its other leaves are numbers or None."""
     leaves = jax.tree.leaves(value)
     if not leaves or any(_dtype(leaf) is None for leaf in leaves):
         raise TypeError(f"{name} must be an array, or a pytree of arrays; got {told(value)}")
@@ -205,7 +205,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _dtype(value: Any) -> Any:
-    """The dtype of a number, an array or a list of numbers; None for what is none."""
+    """The dtype of a number, an array or a list of numbers; None for anything else."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
     asarray = jnp.asarray if traced else np.asarray  # of a list with traced numbers in it
     try:

@@ -24,7 +24,7 @@ from jax import Array
 
 @dataclass(frozen=True, init=False)
 class Given:
-    """`Given(f, a, b)(x)` is f(a, b, x). The arguments that are given have a hash."""
+    """`Given(f, a, b)(x)` is f(a, b, x). The given arguments must have a hash."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -34,7 +34,7 @@ class Given:
         object.__setattr__(self, "arguments", arguments)
 
     def __call__(self, *rest: Any, **options: Any) -> Any:
-        """The function of all its arguments."""
+        """Call the function with all arguments."""
         return self.function(*self.arguments, *rest, **options)
 
     def __repr__(self) -> str:
@@ -42,12 +42,12 @@ class Given:
 
 
 def named(value: Any) -> str:
-    """A function by its name, without an address; of others what Python prints."""
+    """The name of a function, without an address; for other objects, what Python prints."""
     return getattr(value, "__name__", None) or repr(value)
 
 
 def modules(function: Any) -> Iterator[ModuleType]:
-    """Those in which a function, and the functions it is given, are written."""
+    """The modules of a function and of the functions among its arguments."""
     if isinstance(function, Given):
         for part in (*function.arguments, function.function):
             yield from modules(part)
@@ -56,7 +56,7 @@ def modules(function: Any) -> Iterator[ModuleType]:
 
 
 def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method as `Given`: it equals that of an equal object. Other functions as they are."""
+    """A method as `Given`, which equals that of an equal object. Other functions do not change."""
     return Given(function.__func__, function.__self__) if ismethod(function) else function
 
 
@@ -79,7 +79,7 @@ class Constant:
 
 
 def _by_name(function: Any) -> Any:
-    """What `copyreg` asks for: the name under which the function's module has it, if it has."""
+    """For `copyreg`: the name of the function in its module, if the module has it."""
     name = function.__qualname__ if hasattr(function, "__qualname__") else function.__name__
     module = sys.modules.get(function.__module__)
     held = reduce(lambda part, name: getattr(part, name, None), name.split("."), module)

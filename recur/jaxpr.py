@@ -16,9 +16,9 @@ def inner(equation: Any) -> tuple[Any, list]:
 
 
 def evaluate(program: Any, consts: list, arguments: list, rule: Rule) -> list:
-    """The results of a jaxpr. Where the rule returns None, an equation does what it says.
+    """The results of a jaxpr. If the rule returns None, an equation runs unchanged.
 
-    The rule sees the equations of inner programs, too, but for those of loops and conditionals.
+    The rule also sees the equations of inner programs, except those of loops and conditionals.
     """
     from jax.extend.core import Literal  # here, as it would be a sixth of what importing recur adds
 

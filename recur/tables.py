@@ -24,7 +24,8 @@ FEW = 4  # numbers in a text
 def tabled(**columns: Column) -> Callable[[type[T]], type[T]]:
     """The NamedTuple with a short repr, `_repr_html_` and `_repr_markdown_`.
 
-    `columns` names the fields with an entry a row on their first axis, and says what is above them.
+    `columns` maps fields with one entry per row on their first axis to the headers of their
+    columns.
     """
 
     def decorate(kind: type[T]) -> type[T]:
@@ -44,7 +45,7 @@ Table = tuple[list[str], list[list[str]]]  # headers, rows of cells
 
 
 def short(value: Any) -> str:
-    """The fields of a NamedTuple in a few words each, but for those that are None by default."""
+    """The fields of a NamedTuple in a few words each, except those that are None by default."""
     left_out = [name for name, usual in value._field_defaults.items() if usual is None]
     parts = [
         f"{name}={told(part)}"
@@ -55,7 +56,7 @@ def short(value: Any) -> str:
 
 
 def tables(value: Any, columns: dict[str, Column]) -> list[Table]:
-    """Of a NamedTuple: that of the columns, then that of the other fields."""
+    """The tables of a NamedTuple: the columns, then the other fields."""
     fields = {name: part for name, part in value._asdict().items() if part is not None}
     inside = {name: a for name in columns if (a := _numbers(fields.get(name))) is not None}
     inside = {name: a for name, a in inside.items() if a.ndim > 0}
@@ -127,7 +128,7 @@ def told(value: Any) -> str:
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """The value as an array of NumPy; None where it is not one, or is not available."""
+    """The value as a NumPy array; None if it is not an array, or not available."""
     if isinstance(value, float | np.ndarray | np.generic):
         array = np.asarray(value)
     elif isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):

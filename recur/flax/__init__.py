@@ -1,6 +1,6 @@
-"""The bridge to Flax, both ways; the only folder that imports flax.
+"""The bridge to Flax, in both directions; the only folder that imports flax.
 
-    cells    cells of Flax here, and cells from here in Flax
+    cells    Flax cells in recur, and recur cells in Flax
     models   models around a recurrence, as nnx modules
     weights  trained weights of Flax and PyTorch
 

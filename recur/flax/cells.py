@@ -28,19 +28,20 @@ from recur.functions import Given
 def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -> Cell:
     """The recur Cell of an nnx cell: of its class, such as nnx.LSTMCell, or of a module.
 
-    Its parameters are the module itself, which is a pytree, so a trained module is analysed by
-    `scan.tied(from_nnx(module), module)`. An nnx.RNN stands for the cell in it, in both places; its
-    flags, such as reverse, are not of the step. The prior is ignored: the module draws its own.
+    Its parameters are the module itself, which is a pytree. So the body of a trained module is
+    `scan.tied(from_nnx(module), module)`. In both places, an nnx.RNN means the cell in it. Its
+    flags, such as reverse, do not belong to the step. The prior is ignored: the module draws its
+    own parameters.
 
     Args:
-        make: (d, n, rngs=...) -> an nnx cell, or a module, of which the class with its defaults
-            draws.
+        make: (d, n, rngs=...) -> an nnx cell; or a module, whose class with its defaults then draws
+            parameters.
 
     Returns:
         The cell.
 
     Raises:
-        TypeError: It makes no cell, or is a larger model; the error names the cells in it.
+        TypeError: make does not make a cell, or is a larger model; the error names the cells in it.
 
     Example:
         >>> from flax import nnx
@@ -71,7 +72,7 @@ def from_nnx(make: Callable[..., nnx.RNNCellBase] | nnx.RNNCellBase | nnx.RNN) -
 
 
 def _nnx_cell(params: Any) -> nnx.RNNCellBase:
-    """The cell, or that in an nnx.RNN. Raises TypeError for others, with the cells in them."""
+    """The cell, or the cell in an nnx.RNN. Raises TypeError for others, with the cells in them."""
     if isinstance(params, nnx.RNN):
         return params.cell
     if hasattr(params, "initialize_carry"):
@@ -109,17 +110,17 @@ def _nnx_step(params: nnx.RNNCellBase, state: Tree, x: Tree) -> tuple[Tree, Arra
 
 
 def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
-    """The recur Cell of a linen cell of n features, or of that in an nn.RNN.
+    """The recur Cell of a linen cell with n features, or of the cell in an nn.RNN.
 
-    Its parameters are the variables of the cell, {"params": ...}, what is within them, or those of
-    an RNN around the cell; of a larger model's variables the error says which part is meant. The
-    prior is ignored: the module draws its own.
+    Its parameters are the variables of the cell, {"params": ...}, or what is within them, or those
+    of an RNN around the cell. For the variables of a larger model, the error says which part to
+    pass. The prior is ignored: the module draws its own parameters.
 
     Args:
         module: A linen cell, such as nn.GRUCell(n), or an nn.RNN around one.
 
     Returns:
-        The cell. Its `init` raises ValueError for another n than the module's.
+        The cell. Its `init` raises ValueError for an n that differs from that of the module.
 
     Raises:
         TypeError: The module is not a cell.
@@ -154,9 +155,9 @@ def from_linen(module: nn.RNNCellBase | nn.RNN) -> Cell:
 
 @dataclass(frozen=True)
 class Linen:
-    """A linen module that is pickled as its class and the fields that are not its defaults.
+    """A linen module that is pickled as its class and the fields that differ from the defaults.
 
-    The initialisers among the defaults are closures, which cannot be pickled.
+    Some defaults are initialisers, which are closures and cannot be pickled.
 
     Example:
         >>> import pickle
@@ -216,7 +217,7 @@ def _linen_step(made: Linen, params: Tree, state: Tree, x: Tree) -> tuple[Tree, 
 
 
 def _variables(module: nn.RNNCellBase, params: Tree) -> Tree:
-    """Variables of the cell, given as these, as its parameters alone or as those of an RNN."""
+    """The variables of the cell, given as such, as parameters only, or as those of an RNN."""
     variables = params if "params" in params else {"params": params}
     own = variables["params"]
     around = set(own) == {"cell"} and isinstance(own["cell"], Mapping)
@@ -226,7 +227,7 @@ def _variables(module: nn.RNNCellBase, params: Tree) -> Tree:
 
 
 def _parts(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """All mappings within a mapping, with the way to them."""
+    """All mappings within a mapping, with their paths."""
     for name, part in tree.items():
         if isinstance(part, Mapping):
             yield f"{path}[{name!r}]", part
@@ -250,7 +251,7 @@ class NnxCell(nnx.RNNCellBase):
         cell: A recurrence.
         d: Inputs.
         n: Units.
-        prior: What the parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:
@@ -292,7 +293,7 @@ class NnxCell(nnx.RNNCellBase):
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
     ) -> Tree:
-        """The cell's own start for inputs (..., d); a recur start draws nothing at random."""
+        """The start of the cell for inputs (..., d). It is not random, so it needs no rngs."""
         del rngs, carry_init
         return self.cell.start(self.values, input_shape[:-1])
 
@@ -313,8 +314,8 @@ def _param(p: Any) -> nnx.Param:
 class LinenCell(nn.RNNCellBase):
     """A recur cell as a linen cell; usable in nn.RNN.
 
-    Linen draws the carry before there are parameters, so a learned start is not learned here: take
-    `NnxCell`, or pass `initial_carry`.
+    Linen draws the carry before there are parameters, so a learned start would not be trained here:
+    use `NnxCell`, or pass `initial_carry`.
 
     Example:
         >>> from flax import linen as nn
@@ -326,7 +327,7 @@ class LinenCell(nn.RNNCellBase):
 
     cell: Recurrence  #: the recurrence
     features: int  #: n, its units
-    prior: Prior = Prior()  #: what its parameters are drawn from
+    prior: Prior = Prior()  #: the prior of its parameters
 
     @nn.compact
     def __call__(self, carry: Tree, inputs: Array) -> tuple[Tree, Array]:
@@ -336,9 +337,9 @@ class LinenCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Tree:
-        """The cell's start for inputs (..., d), read off parameters drawn with `rng`.
+        """The start of the cell for inputs (..., d), from parameters drawn with `rng`.
 
-        Raises ValueError for a start that is learned.
+        Raises ValueError if the start is learned.
         """
         params = self.cell.init(rng, self.prior, input_shape[-1], self.features)
         if isinstance(params, Learned):

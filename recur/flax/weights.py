@@ -31,22 +31,22 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 @expect.arguments(model=expect.instance(nnx.Module), params=expect.tree)
 def with_params(model: Model, params: Tree) -> Model:
-    """The model with these parameters in its recurrence; the one that is given stays as it is.
+    """A copy of the model with these parameters in its recurrence.
 
-    Of a model with several recurrences take the part that is meant: model.encoder =
+    If a model has several recurrences, pass the part that you mean: model.encoder =
     with_params(model.encoder, params).
 
     Args:
         model: A model with one `NnxCell`, or one itself.
-        params: What `init` of the model's cell gives: of a weight converter here, of training or of
-            a draw; for a `Stacked` a tuple, one entry a layer. They keep their dtype.
+        params: Parameters of the cell of the model, from `init`, from training or from a reader of
+            weights; for a `Stacked`, a tuple with one entry per layer. They keep their dtype.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: The model has no recurrence or several, the parameters are those of another
-            cell, or of other shapes than the model's.
+        ValueError: The model has no recurrence or several, or the parameters belong to another cell
+            or have other shapes.
         TypeError: It is not an nnx module, or params hold something other than arrays.
 
     Example:

@@ -14,7 +14,7 @@
     trainability          which priors can be trained at which length?
     band                  where do most of several curves lie?
 
-Each takes an optional `ax` and makes a figure of its own without one. Vertical axes of logarithms
+Each takes an optional `ax`, and makes a new figure without one. Vertical axes of logarithms
 hold nats, as the analyses do, and are labelled with powers of ten. NaN and -inf leave gaps, and a
 note in the axes counts both. `dt`, the seconds per step, converts steps to seconds. `COLOURS` can
 be distinguished by colour-blind readers and in grey.

@@ -24,22 +24,22 @@ def band(
 ) -> Axes:
     """Where do most of several curves lie? Their median, and a band about it.
 
-    NaN are left out of the quantiles.
+    The quantiles leave out NaN.
 
     Args:
         x: (L,).
         curves: (..., L), with leading axes over which the quantiles go.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the line and the band.
         label: In the legend; None for none.
         q: The quantiles (low, middle, high).
-        **line: For the middle's `ax.plot`, such as `ls="--"`.
+        **line: For `ax.plot` of the median, such as `ls="--"`.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: x and curves do not fit, or q does not rise within 0 .. 1.
+        ValueError: x and curves do not fit, or q does not increase within 0 .. 1.
 
     Example:
         >>> curves = np.arange(12.0).reshape(3, 4)
@@ -73,7 +73,7 @@ def draw(
     q: Sequence[float] = MOST,
     **line: Any,
 ) -> None:
-    """`band` of what has been checked, without its note."""
+    """`band` for arguments that have been checked, without its note."""
     low, middle, high = finite(quantiles(curves, method, q))
     if curves.ndim > 1:
         ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
@@ -86,7 +86,7 @@ def draw(
 
 
 def quantiles(curves: np.ndarray, method: Method, q: Sequence[float]) -> np.ndarray:
-    """The quantiles over the leading axes, (len(q), L), of what is not NaN; NaN where all is."""
+    """The quantiles over the leading axes, (len(q), L), without NaN; NaN where all are NaN."""
     flat = curves.reshape(-1, curves.shape[-1])
     known = ~np.isnan(flat).all(axis=0)
     found = np.full((len(q), flat.shape[1]), np.nan)
@@ -96,6 +96,6 @@ def quantiles(curves: np.ndarray, method: Method, q: Sequence[float]) -> np.ndar
 
 
 def _beside(values: np.ndarray) -> np.ndarray:
-    """The values before and after each, (2, L): a point between two gaps would be no line."""
+    """The values before and after each, (2, L), to find points between two gaps."""
     padded = np.pad(values, 1, constant_values=np.nan)
     return np.stack([padded[:-2], padded[2:]])

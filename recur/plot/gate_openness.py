@@ -25,13 +25,13 @@ def gates(
     ax: Axes | None = None,
     dt: float | None = None,
 ) -> Axes:
-    """When is each gate open? The median over units and batch, and 10-90 % of them, along time.
+    """When is each gate open? The median over units and batch, and 10-90 % of them, over time.
 
     Args:
         openness: From `analysis.openness`, an array (T, ..., n) for each gate; 0 is closed, 1 open.
-        names: What each gate is called.
-        ax: Axes to draw in; those of a new figure if None.
-        dt: The seconds of a step: time is in seconds; in steps if None.
+        names: The name of each gate.
+        ax: Axes to draw in; a new figure if None.
+        dt: Seconds per step: time is in seconds; in steps if None.
 
     Returns:
         The axes.

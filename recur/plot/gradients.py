@@ -33,14 +33,14 @@ def gradient_norms(
 ) -> Axes:
     """How much gradient reaches each step? |dloss/dh_t| against t = 1 .. T.
 
-    The median over the batch axes, and 10-90 % of it.
+    It shows the median over the batch axes, and 10-90 % of the batch.
 
     Args:
         logs: From `analysis.gradient_norms`, (..., T), nats, any batch axes first.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the line and the band.
         label: In the legend; None for none.
-        dt: The seconds of a step: time is in seconds; in steps if None.
+        dt: Seconds per step: time is in seconds; in steps if None.
         **line: For `ax.plot`.
 
     Returns:
@@ -67,13 +67,13 @@ def gradient_norms(
 def gradient_map(logs: Any, ax: Axes | None = None, dt: float | None = None) -> Axes:
     """How much gradient crosses which lag, at which step? |dloss_t/dh_{t-lag}| over t and lag.
 
-    Where t < lag there is no such step, and nothing is drawn; exact zeros are grey, what is not
-    known is hatched.
+    Where t < lag there is no such step, and nothing is drawn. Exact zeros are grey, and unknown
+    values are hatched.
 
     Args:
         logs: From `analysis.gradient_map`, (T, lags + 1), nats, or a batch of them, (B, T, lags +
             1), whose median is drawn.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         dt: The seconds of a step: t and lag are in seconds; in steps if None.
 
     Returns:
@@ -105,7 +105,7 @@ def gradient_map(logs: Any, ax: Axes | None = None, dt: float | None = None) -> 
 
 
 def _median(logs: np.ndarray) -> np.ndarray:
-    """That of a batch (B, T, L); NaN at a step where one of it has overflowed, NaN at every lag."""
+    """The median of a batch (B, T, L); NaN at a step where a member is NaN at every lag."""
     median = bands.quantiles(logs.reshape(len(logs), -1), "nearest", [0.5]).reshape(logs.shape[1:])
     overflow = np.isnan(logs).all(axis=-1, keepdims=True).any(axis=0)
     return np.where(overflow, np.nan, median)

@@ -18,7 +18,7 @@ from recur.plot.style import (
     require,
 )
 
-VISIBLE = 0.01  # of the span of the values: bars that are longer are named in the legend
+VISIBLE = 0.01  # of the span of the values: the legend explains longer bars
 
 
 def singular_values(
@@ -30,13 +30,13 @@ def singular_values(
 ) -> Axes:
     """How much of each direction is left? The singular values of d state_T / d state_0.
 
-    Largest first, with what one rounding moves (wide). On the line across, at 1, a perturbation
-    neither grows nor fades.
+    They are drawn largest first. Wide bars are the effect of one rounding. On the horizontal line,
+    at 1, a perturbation neither grows nor fades.
 
     Args:
-        found: From `analysis.singular_value_details`; with any batch axis first, each of the batch
-            is a line.
-        ax: Axes to draw in; those of a new figure if None.
+        found: From `analysis.singular_value_details`. With a batch axis first, each member is a
+            line.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         **line: For `ax.plot`.
@@ -45,7 +45,7 @@ def singular_values(
         The axes.
 
     Raises:
-        ValueError: It is not what `analysis.singular_value_details` returned.
+        ValueError: found is not a result of `analysis.singular_value_details`.
 
     Example:
         >>> found = analysis.SingularValues(np.array([0.0, -2.0]), np.array([1e-6, 0.5]))

@@ -17,7 +17,7 @@ from recur.plot.style import (
     require,
 )
 
-VISIBLE = 0.01  # of the largest exponent: bars that are longer are named in the legend
+VISIBLE = 0.01  # of the largest exponent: the legend explains longer bars
 
 
 def lyapunov(
@@ -30,12 +30,12 @@ def lyapunov(
 ) -> Axes:
     """Which directions grow, which fade? The exponents, largest first.
 
-    With two standard errors, and what one rounding moves (wide).
+    Bars are two standard errors. Wide bars are the effect of one rounding.
 
     Args:
-        found: From `analysis.lyapunov_details`; with any batch axis first, each of the batch is a
-            line. Fields that are None are left out.
-        ax: Axes to draw in; those of a new figure if None.
+        found: From `analysis.lyapunov_details`. With a batch axis first, each member is a line.
+            Fields that are None are left out.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the line and its bars.
         label: In the legend; None for no legend.
         ls: The style of the line.
@@ -45,7 +45,7 @@ def lyapunov(
         The axes.
 
     Raises:
-        ValueError: It is not what `analysis.lyapunov_details` returned, or dt is not positive.
+        ValueError: found is not a result of `analysis.lyapunov_details`, or dt is not positive.
 
     Example:
         >>> exponents = np.array([0.1, -0.2, -0.9])
@@ -91,23 +91,23 @@ def lyapunov_convergence(
 ) -> Axes:
     """Was the trajectory long enough? The estimate of each exponent after each step.
 
-    The largest is in colour, and the band is two standard errors about it: where the line has long
-    been within it, more steps only narrow it. What comes before the first factorisation has no
-    estimate, and is left out without a note.
+    The largest is in colour, and the band is two standard errors about its last value. Once the
+    line stays within the band, more steps only narrow it. Steps before the first factorisation have
+    no estimate, and are left out without a note.
 
     Args:
         found: From `analysis.lyapunov_details`, one trajectory.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the largest.
-        discard: The number of steps that it did not count, with which time begins here.
+        discard: The `discard` of the analysis: time begins after these steps.
         dt: The seconds of a step, if the analysis was given them: time is in seconds, too.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: It is not what `analysis.lyapunov_details` returned of one trajectory, or dt is
-            not positive.
+        ValueError: found is not a result of `analysis.lyapunov_details` for one trajectory, or dt
+            is not positive.
 
     Example:
         >>> history = np.array([[0.3, -1.0], [0.2, -0.9], [0.1, -0.9]])

@@ -13,15 +13,15 @@ SHOWN = 0.3, 300.0  # steps, the ends of the colours
 def phase_diagram(xi: Any, x: Any, y: Any, ax: Axes | None = None, bar: bool = True) -> Axes:
     """Which priors remember, and where is the edge? The timescale over two parameters of a prior.
 
-    The critical line, chi = 1, is black, where 1/xi changes its sign; the white ones are at 10 and
-    100 steps. Where perturbations grow it is grey. NaN is left white, with a note.
+    The critical line, chi = 1, where 1/xi changes its sign, is black. White lines are at 10 and 100
+    steps. Where perturbations grow, the picture is grey. NaN is left white, with a note.
 
     Args:
         xi: The `xi` of a `theory.MeanField`, (Y, X), steps; negative where perturbations grow.
         x: Values of one parameter, (X,).
         y: Values of the other, (Y,).
-        ax: Axes to draw in; those of a new figure if None.
-        bar: Whether a colour bar stands beside it.
+        ax: Axes to draw in; a new figure if None.
+        bar: Whether to draw a colour bar.
 
     Returns:
         The axes.

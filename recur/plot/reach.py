@@ -29,15 +29,16 @@ def input_output(
 ) -> Axes:
     """How far back does the output see? The singular values of dh_T/dx_{T-lag} against the lag.
 
-    In colour the largest, its median over the batch and 10-90 % of it; in grey the same of all k.
+    The largest is in colour, with its median over the batch and 10-90 % of the batch. The same for
+    all k values is in grey.
 
     Args:
         logs: From `analysis.input_output`, (..., L, k), nats, any batch axes first.
         lags: The lags that it was given, (L,), steps.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the largest value.
         label: The name of the largest value in the legend; None draws no legend.
-        dt: The seconds of a step: lags are in seconds; in steps if None.
+        dt: Seconds per step: lags are in seconds; in steps if None.
 
     Returns:
         The axes.

@@ -17,23 +17,23 @@ def one_step_spectra(
     label: str | None = "largest",
     dt: float | None = None,
 ) -> Axes:
-    """What does each step do? The singular values of d state_t / d state_{t-1} along time.
+    """What does each step do? The singular values of d state_t / d state_{t-1} over time.
 
-    In colour the largest, its median over the batch and 10-90 % of it; in grey the same of all m.
-    Above the line across, at 1, a perturbation grows in that step.
+    The largest is in colour, with its median over the batch and 10-90 % of the batch. The same for
+    all m values is in grey. Above the horizontal line, at 1, a perturbation grows in that step.
 
     Args:
         values: From `analysis.one_step_spectra`, (..., T, m), any batch axes first.
-        ax: Axes to draw in; those of a new figure if None.
+        ax: Axes to draw in; a new figure if None.
         colour: The colour of the largest value.
         label: The name of the largest value in the legend; None draws no legend.
-        dt: The seconds of a step: time is in seconds; in steps if None.
+        dt: Seconds per step: time is in seconds; in steps if None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The values are not numbers of two axes or more, a value is below 0, or dt is
+        ValueError: The values are not numbers with at least two axes, a value is below 0, or dt is
             not positive.
 
     Example:

@@ -16,26 +16,26 @@ LENGTH = 0.12  # of an unstable direction's line, as a share of the picture
 def fixed_points(
     points: Points, about: Stability | None = None, paths: Any = None, ax: Axes | None = None
 ) -> Axes:
-    """Where does the network stand still, and where does it leave? Points in principal components.
+    """Where are the fixed points, and which directions are unstable? In principal components.
 
-    The components are those of the trajectories, or of the points themselves without any; the axes
-    say which share of the variance each has. Full discs are stable fixed points, open circles
-    saddles and others that are not, diamonds slow points. A line through a point is a direction in
-    which the network leaves it. Points whose state is not finite are left out, with a note.
+    The components are those of the trajectories, or without trajectories, of the points. The axes
+    say what share of the variance each component has. Full discs are stable fixed points, open
+    circles are unstable ones, such as saddles, and diamonds are slow points. A line through a point
+    is a direction in which the network leaves it. Points that are not finite are left out, with a
+    note.
 
     Args:
         points: P points, of `analysis.fixed_points` or `distinct`.
         about: From `analysis.modes` (with unstable directions) or `stability` (without); None:
             neither.
         paths: States along trajectories, arrays (..., T, *shape); None for none.
-        ax: Axes to draw in; those of a new figure if None. In projection "3d" there is a third
-            component.
+        ax: Axes to draw in; a new figure if None. With projection "3d" there is a third component.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The sizes do not fit, or nothing is finite.
+        ValueError: The sizes do not fit, or no point and no path is finite.
 
     Example:
         >>> states = np.array([[0.0, 0.0], [1.0, 1.0]])
@@ -83,7 +83,7 @@ def fixed_points(
 
 
 def _points(ax: Axes, points: Points, about: Any, finite: np.ndarray, shown: Any) -> None:
-    """A mark for each point, by what it is."""
+    """A mark for each point, by its kind."""
     s = _flat(points.states, 1)
     fixed = finite if points.distance is None else finite & np.asarray(points.fixed)
     stable = np.zeros(len(s), bool) if about is None else np.asarray(about.stable)
@@ -132,7 +132,7 @@ def _flat(states: Any, lead: int | None) -> Any:
 
 
 def _leading(states: Any, paths: Any) -> int:
-    """How many axes of the paths come before those of a state."""
+    """The number of axes of the paths that come before those of a state."""
     one, many = jax.tree.leaves(states), jax.tree.leaves(paths)
     lead = {np.ndim(b) - np.ndim(a) + 1 for a, b in zip(one, many, strict=False)}
     require(

@@ -11,12 +11,12 @@ from matplotlib.axis import Axis
 COLOURS = ("#1874B5", "#DD6A22", "#26185F", "#4DBBA0", "#9C1F5B", "#E8C13B")
 STYLES = ("-", "--", "-.", ":")
 MAP = "viridis"  # its lightness rises with the value, so that it is readable in grey
-SMALL = 8  # points, of legends and notes
+SMALL = 8  # font size of legends and notes, in points
 NOTE = "recur-gaps"  # the mark of the note among the texts of the axes
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new figure."""
+    """The given axes, or those of a new figure."""
     if ax is None:
         from matplotlib import pyplot  # here: scripts that give axes need no window system
 
@@ -25,9 +25,9 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def numbers(name: str, values: Any, shape: str) -> np.ndarray:
-    """The values as float64, of as many axes as the shape names; "..., L, k" has two or more.
+    """The values as float64, with as many axes as the shape names; "..., L, k" has two or more.
 
-    Raises ValueError with the shape that was expected.
+    Otherwise raises ValueError with the expected shape.
     """
     try:
         array = np.asarray(values, float)
@@ -49,7 +49,7 @@ def require(fits: bool, sentence: str) -> None:
 
 
 def clock(dt: float | None) -> tuple[float, str, str]:
-    """The length of a step, its unit, and that of a rate: in seconds where dt says how many.
+    """The length of a step, its unit, and the unit of a rate: in seconds if dt is given.
 
     Raises ValueError for a dt that is not positive.
     """
@@ -63,7 +63,7 @@ def clock(dt: float | None) -> tuple[float, str, str]:
 
 
 class Decades(ticker.MaxNLocator):
-    """Ticks at whole powers of ten of an axis in nats."""
+    """Ticks at whole powers of ten, for an axis in nats."""
 
     def __init__(self) -> None:
         super().__init__(nbins=6, integer=True, min_n_ticks=1)
@@ -74,9 +74,9 @@ class Decades(ticker.MaxNLocator):
 
 
 def decades(axis: Axis) -> None:
-    """Label an axis of natural logarithms with the powers of ten that they are the logarithms of.
+    """Label an axis of natural logarithms with powers of ten.
 
-    So nothing overflows or vanishes: the data stay in nats.
+    The data stay in nats, so nothing overflows or vanishes.
 
     Args:
         axis: A matplotlib axis, such as `ax.yaxis`.
@@ -102,7 +102,7 @@ def finite(values: np.ndarray) -> np.ndarray:
 
 
 def note_gaps(ax: Axes, values: np.ndarray, what: str = "values") -> None:
-    """Count what is left out of a picture, in a note at its upper edge, if anything is."""
+    """Note at the upper edge of a picture how many values are left out, if any are."""
     counts = (
         (np.isnan(values).sum(), "NaN (not known)"),
         (np.isneginf(values).sum(), "-inf (exactly 0)"),
@@ -135,6 +135,6 @@ def note(ax: Axes, text: str) -> None:
 
 
 def legend(ax: Axes, **place: Any) -> None:
-    """A small legend of what has a label, if anything has."""
+    """A small legend, if anything has a label."""
     if ax.get_legend_handles_labels()[1]:
         ax.legend(fontsize=SMALL, **place)

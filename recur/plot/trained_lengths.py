@@ -18,21 +18,21 @@ def trainability(
 ) -> Axes:
     """Which priors can be trained at which length? The accuracy over both, T on a log scale.
 
-    The vertical axis is in steps: draw a timescale into it by `ax.plot(priors, xi)`.
+    The vertical axis is in steps, so `ax.plot(priors, xi)` adds a timescale.
 
     Args:
         accuracies: Shares of right answers after training, (P, K).
-        priors: A line of priors, (P,), rising.
-        T: Lengths, (K,), steps, rising.
-        ax: Axes to draw in; those of a new figure if None.
+        priors: Values of a field of the prior, (P,), increasing.
+        T: Lengths, (K,), steps, increasing.
+        ax: Axes to draw in; a new figure if None.
         chance: The accuracy at which the colours begin; they end at 1.
-        bar: Whether a colour bar stands beside it.
+        bar: Whether to draw a colour bar.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The sizes do not fit, priors or T do not rise, or T is not positive.
+        ValueError: The sizes do not fit, priors or T do not increase, or T is not positive.
 
     Example:
         >>> accuracies = np.array([[1.0, 0.5], [1.0, 0.9], [0.6, 0.5]])
@@ -68,6 +68,6 @@ def trainability(
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Borders between cells of these centres, one more than there are."""
+    """Borders between cells with these centres: one more than there are centres."""
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])

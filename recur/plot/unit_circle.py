@@ -14,18 +14,19 @@ LASTING = (1, 3, 10)  # steps of the circles; more would lie on the unit circle
 def eigenvalues(about: Stability, ax: Axes | None = None, dt: float | None = None) -> Axes:
     """Which modes of a fixed point last, and for how long? Eigenvalues of the Jacobian at P points.
 
-    With the unit circle and circles of timescales. Full discs fade, open triangles grow.
+    It also shows the unit circle and circles of constant timescale. Full discs are modes that
+    fade, and open triangles are modes that grow.
 
     Args:
         about: From `analysis.stability` or `analysis.modes`.
-        ax: Axes to draw in; those of a new figure if None.
-        dt: The seconds of a step that it was given; None: steps.
+        ax: Axes to draw in; a new figure if None.
+        dt: Seconds per step, as given to the analysis; None: steps.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: It is not what these returned, or they were given another dt.
+        ValueError: about is not a result of these functions, or they had another dt.
 
     Example:
         >>> values = np.array([[0.9, 1.2]])

@@ -1,10 +1,10 @@
-"""Tangents that are absent, not zero: what has none is not differentiated, and costs nothing.
+"""Tangents that are absent, not zero: without a tangent, nothing is differentiated or computed.
 
 Most passes have no tangent for the inputs, which are data, and none for the first state. With
-arrays of zeros in their place the engine's derivative would take products of whole sequences with
+arrays of zeros in their place, the derivative of the engine would multiply whole sequences by
 zeros. JAX says which tangents are zero (`SymbolicZero`, in a `custom_jvp`), but `jax.jvp` takes
-arrays alone. So a tangent is an array or None here, and None is an empty tree: `lax.scan`, slices
-and reshapes pass over it.
+only arrays. So a tangent here is an array or None. None is an empty tree, so `lax.scan`, slices and
+reshapes skip it.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def filled(primal: Tree, tangent: Tree) -> Tree:
 
 
 def along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:
-    """f(*primals) and its derivative along the tangents that are present; None if none is."""
+    """f(*primals) and its derivative along the tangents that are present; None if all are absent."""
     fixed, structure = jax.tree.flatten(primals)
     moves = jax.tree.map(lambda _, d: d is not None, primals, tangents)
     moving = [i for i, move in enumerate(jax.tree.leaves(moves)) if move]

@@ -1,4 +1,4 @@
-"""Weights of networks that were trained elsewhere, as the parameters of our cells.
+"""Weights of networks that were trained elsewhere, as parameters of recur cells.
 
     torch_lstm, torch_gru, torch_rnn       one layer of a PyTorch state dict
     torch_projected_lstm                   the same of an LSTM with a proj_size
@@ -10,7 +10,7 @@
     flax_lstm, flax_gru, flax_simple       an nnx module or a dict of linen
 
 Each returns parameters for the cell named in this table. With them `scan.run` gives the outputs of
-the original network. For activations other than tanh take `lstm.long_short(phi)` and
+the original network. For activations other than tanh use `lstm.long_short(phi)` and
 `vanilla.elman(phi)`.
 
                 LSTM                             GRU                           simple
@@ -21,7 +21,7 @@ the original network. For activations other than tanh take `lstm.long_short(phi)
     Haiku       lstm.cell                        gru.reset_before              vanilla.relu
     Flax        lstm.cell                        gru.cudnn                     vanilla.cell
 
-None of these libraries is imported: arrays are passed by name. Where names or shapes belong to
+This module imports none of these libraries: pass arrays by name. If names or shapes belong to
 another library or another network, the error says which. Shapes do not reveal the order of gates,
 or whether a square matrix is transposed. `recur.flax.weights.with_params` puts the parameters into
 a model.

@@ -24,7 +24,7 @@ SHOWN = 8  # names in an error
 def by_path(weights: Any) -> Named:
     """All arrays by path, as in "encoder/cell/kernel", without the parts that all paths begin with.
 
-    Takes mappings within mappings, and any pytree whose parts have names, such as a module.
+    Accepts nested mappings, and any pytree whose parts have names, such as a module.
     """
     flat = dict(_paths(weights))
     while len(flat) > 1 and len({path.partition("/")[0] for path in flat}) == 1:
@@ -72,7 +72,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _places(named: Named, names: Sequence[str]) -> str:
-    """Where in a larger model arrays of all these names are."""
+    """Where a larger model has arrays with all these names."""
     first = f"/{names[0]}"
     parts = [path.removesuffix(first) for path in named if path.endswith(first)]
     parts = [part for part in parts if all(f"{part}/{name}" in named for name in names)]
@@ -80,7 +80,7 @@ def _places(named: Named, names: Sequence[str]) -> str:
     return f"Such weights are at {' and '.join(parts)}: pass {which}." if parts else ""
 
 
-_WHOSE = (  # a name that one library alone has at the end of a path
+_WHOSE = (  # names at the end of a path that only one library has
     (("weight_ih_l0", "weight_hh_l0", "bias_ih", "bias_hh"), "PyTorch", "torch"),
     (("bias_n",), "Equinox", "equinox"),
     (("weight_ih", "weight_hh"), "PyTorch or Equinox", "torch or equinox"),

@@ -96,7 +96,7 @@ def _columns(named: Named, what: str, gates: int, biases: list[str]) -> tuple[Ar
 
 
 def _bias(named: Named, what: str, name: str, size: int, like: Array) -> Array:
-    """The bias of that name and size; zeros where there is none."""
+    """The bias with this name and size; zeros if there is none."""
     if name not in named:
         return jnp.zeros(size, like.dtype)
     (b,) = taken(named, [name])

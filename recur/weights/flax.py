@@ -1,7 +1,8 @@
-"""Weights of Flax: an nnx module, or a dict of linen. An LSTM's state is (h, c) here, (c, h) there.
+"""Weights of Flax: an nnx module, or a linen dict.
 
-A module stores its activations, and raises ValueError where they differ from those of the cell; a
-dict of weights does not. A module that wraps one cell, such as an RNN, may be passed in its place.
+The state of an LSTM is (c, h) in Flax, and (h, c) here. A module stores its activations, so they
+are compared with those of the cell, and a difference raises ValueError. A dict of weights does not
+store them. A module that wraps one cell, such as an RNN, may be passed in its place.
 """
 
 from collections.abc import Callable, Mapping
@@ -125,7 +126,7 @@ def flax_simple(weights: Weights, phi: Activation = jnp.tanh) -> vanilla.Params:
 
 
 def _named(weights: Weights) -> Named:
-    """The weights by path, as in "if/kernel". Raises TypeError for what holds no arrays by name."""
+    """The weights by path, as in "if/kernel". Raises TypeError if there are no arrays by name."""
     if isinstance(weights, Mapping):
         named = by_path(weights.get("params", weights))
     else:
@@ -139,12 +140,12 @@ def _named(weights: Weights) -> Named:
 
 
 def _dense(named: Named) -> bool:
-    """Whether the gates are side by side."""
+    """Whether one array holds all gates side by side."""
     return any(f"/{name}".endswith("/dense_h/kernel") for name in named)
 
 
 def _cell(weights: Weights) -> Any:
-    """The cell of an RNN around one."""
+    """The cell, also if an RNN wraps it."""
     return weights if isinstance(weights, Mapping) else getattr(weights, "cell", weights)
 
 
@@ -188,7 +189,7 @@ def _side_by_side(
 def _gates(named: Named, what: str, gates: str, biased: str, *more: str) -> list[Array]:
     """W, V, b of weights kept gate by gate, as in "hi/kernel"; b is on the side `biased`.
 
-    `more` names further vectors (n,) that are there.
+    `more` names further vectors (n,).
     """
     Vs, Ws = ([f"{side}{g}/kernel" for g in gates] for side in "ih")
     bs = [f"{biased}{g}/bias" for g in gates]

@@ -28,7 +28,7 @@ def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
     """Weights of a Haiku hk.VanillaRNN, for `vanilla.relu`.
 
     Args:
-        params: The parameters of the module: linear, of the input, and linear_1.
+        params: The parameters of the module: linear (of the input) and linear_1.
 
     Returns:
         Parameters.
@@ -58,7 +58,7 @@ def haiku_vanilla(params: Mapping[str, Any]) -> vanilla.Params:
 def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
     """Weights of a Haiku hk.LSTM, for `lstm.cell`.
 
-    Haiku adds 1 to the forget gate as it runs; here that 1 is in the bias.
+    Haiku adds 1 to the forget gate when it runs; here this 1 is part of the bias.
 
     Args:
         params: The parameters of the module.
@@ -97,7 +97,7 @@ def haiku_lstm(params: Mapping[str, Any]) -> lstm.Params:
 def haiku_gru(params: Mapping[str, Any]) -> gru.ResetBefore:
     """Weights of a Haiku hk.GRU, for `gru.reset_before`.
 
-    Haiku's update gate writes, ours keeps: 1 - sigmoid(a) = sigmoid(-a).
+    The update gate of Haiku writes, and ours keeps: 1 - sigmoid(a) = sigmoid(-a).
 
     Args:
         params: The parameters of the module.

@@ -1,14 +1,14 @@
 """Weights of Keras: layer.get_weights(), or arrays by the names kernel, recurrent_kernel, bias.
 
-Gates are in columns, as here. The first half of a Bidirectional's weights is the forward layer:
+Gates are in columns, as here. The first half of the weights in a Bidirectional is the forward pass:
 
     w = layer.get_weights()
     params = BothWays(keras_lstm(w[:3]), keras_lstm(w[3:]))
 
 The group "layers/gru/cell/vars" of a .weights.h5 file is such a mapping, with names 0, 1 and 2.
-Weights do not reveal the activation: these readers assume Keras's defaults, tanh and, for gates,
-the sigmoid; `vanilla.elman(phi)` and `lstm.long_short(phi)` take another activation. Keras has the
-batch first: transpose inputs by xs.swapaxes(0, 1), and outputs back.
+Weights do not reveal the activation. These readers assume the defaults of Keras: tanh, and sigmoids
+for gates. Use `vanilla.elman(phi)` and `lstm.long_short(phi)` for another activation. Keras has the
+batch first: transpose inputs with xs.swapaxes(0, 1), and outputs back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def keras_gru(weights: Weights) -> gru.Cudnn:
 def keras_gru_reset_before(weights: Weights) -> gru.ResetBefore:
     """Weights of a Keras GRU with reset_after=False, for `gru.reset_before`.
 
-    Without a bias both forms of a GRU have the same shapes: the layer says which it is.
+    Without a bias, both forms of a GRU have the same shapes. Look at the layer to see which it is.
 
     Args:
         weights: layer.get_weights(), or arrays by name; without a bias, zeros.
@@ -136,7 +136,7 @@ def keras_gru_reset_before(weights: Weights) -> gru.ResetBefore:
 
 
 def _columns(weights: Weights, what: str, gates: int) -> tuple[Array, Array, Array | None]:
-    """V (d, gates*n), W (n, gates*n) and the bias, if any. Raises ValueError for others."""
+    """V (d, gates*n), W (n, gates*n) and the bias, if any. Raises ValueError for other shapes."""
     named = _named(weights)
     names = NAMES[: 3 if "bias" in named else 2]
     require_names(named, what, names, "Keras")
@@ -146,7 +146,7 @@ def _columns(weights: Weights, what: str, gates: int) -> tuple[Array, Array, Arr
 
 
 def _named(weights: Weights) -> dict[str, Any]:
-    """Arrays by name, of a list in Keras's order or of a mapping."""
+    """Arrays by name, from a list in the order of Keras or from a mapping."""
     if isinstance(weights, Mapping):
         named = by_path(weights)
         if set(named) <= {"0", "1", "2"}:  # of an h5 file
@@ -169,7 +169,7 @@ def _named(weights: Weights) -> dict[str, Any]:
 
 
 def _one_bias(what: str, b: Array | None, W: Array, advice: str = "") -> Array:
-    """The bias (gates*n,), zeros where there is none."""
+    """The bias (gates*n,), or zeros if there is none."""
     if b is None:
         return jnp.zeros(W.shape[1], W.dtype)
     require_shape(what, "bias", b, (W.shape[1],), advice)

@@ -32,7 +32,7 @@ def torch_lstm(state: Mapping[str, ArrayLike]) -> lstm.Params:
         Parameters.
 
     Raises:
-        ValueError: Weights are missing, unknown, of other layers or a wrong shape.
+        ValueError: Weights are missing or unknown, belong to other layers, or have a wrong shape.
         TypeError: It is not a dict, or holds something other than numbers.
 
     Example:
@@ -152,7 +152,7 @@ def torch_layers(
         state: The state dict of the network, arrays by name.
 
     Returns:
-        One entry a layer. Of a bidirectional network they are BothWays, for
+        One entry per layer. For a bidirectional network the entries are BothWays, for
         `Stacked(Bidirectional(cell), ...)`.
 
     Raises:
@@ -183,7 +183,7 @@ def torch_layers(
 
 
 def _one_layer(state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """The state by names without the number of the layer. Raises ValueError for several layers."""
+    """The state, by name without the layer number. Raises ValueError for several layers."""
     suffixes = sorted({_LAYER.sub("", name, count=1) for name in state})
     if len(suffixes) > 1 and all(suffix.startswith("_l") for suffix in suffixes):
         raise ValueError(f"this function reads one layer; got {suffixes}: use torch_layers for all")

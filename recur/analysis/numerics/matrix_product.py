@@ -46,9 +46,10 @@ def times(factor: Array, product: Graded) -> Graded:
 def log_singular_values(product: Graded) -> Array:
     """Logs of the k singular values, descending; -inf for zero. k <= n.
 
-    The triangular factor of the rows has the same, is smaller, and the nearer to diagonal the
-    farther its scales lie apart: a half of the sweeps (Drmac and Veselic 2008, SIAM J. Matrix Anal.
-    Appl. 29:1322). Scales so close that rounding relative to the largest is affordable need none.
+    The triangular factor of the rows has the same singular values, is smaller, and is closer to
+    diagonal if its scales are far apart. This saves half of the sweeps (Drmac and Veselic 2008,
+    SIAM J. Matrix Anal. Appl. 29:1322). If the scales are so close that rounding relative to the
+    largest is acceptable, no sweep is needed.
     """
     order = jnp.argsort(-product.log)
     log, rows = product.log[order], product.rows[order]
@@ -65,8 +66,8 @@ def log_singular_values(product: Graded) -> Array:
 def orthogonalised(product: Graded) -> Graded:
     """The logs of the k singular values, descending, and the right singular vectors, as rows.
 
-    The row of a value that is exactly zero is zero. All are NaN where an entry of the product is,
-    or where the rotations do not come to an end. k <= n.
+    The row of a value that is exactly zero is zero. All are NaN if an entry of the product is NaN,
+    or if the rotations do not converge. k <= n.
     """
     k, n = product.rows.shape
     pad = k % 2  # pairs need an even number of rows
@@ -75,13 +76,13 @@ def orthogonalised(product: Graded) -> Graded:
     tolerance = 4 * float(jnp.finfo(rows.dtype).eps) * n**0.5  # rounding of a dot product
 
     def cosine(product: Graded) -> Array:
-        """The largest between two rows."""
+        """The largest cosine between two rows."""
         rows = product.rows
         return jnp.abs(jnp.fill_diagonal(rows @ rows.T, 0, inplace=False)).max()
 
     def sweep(state: tuple[Graded, Array, Array]) -> tuple[Graded, Array, Array]:
         product, _, sweeps = state
-        rounds = k + pad - 1  # in which all pairs meet
+        rounds = k + pad - 1  # rounds in which each pair meets once
         product, _ = lax.scan(_rotate, product, None, length=rounds, unroll=UNROLL)
         return product, cosine(product), sweeps + 1
 
@@ -98,11 +99,11 @@ def orthogonalised(product: Graded) -> Graded:
 
 
 def _rotate(product: Graded, _: None) -> tuple[Graded, None]:
-    """Rotate each row of the first half with one of the second until orthogonal; then next pairs.
+    """Make each row of the first half orthogonal to one of the second; then form the next pairs.
 
-    With r <= 1 the ratio of the scales and g the cosine, the rotation that annihilates g is, in
-    units of each row's own scale, i <- i + r^2 t j and j <- j - t i (up to their norm), i the
-    larger, where t = 2 g / ((1 - r^2) + sqrt((1 - r^2)^2 + 4 r^2 g^2)): nothing can overflow.
+    Let r <= 1 be the ratio of the scales and g the cosine. In units of the scale of each row, the
+    rotation that makes g zero is i <- i + r^2 t j and j <- j - t i (up to their norm), where i is
+    the larger row and t = 2 g / ((1 - r^2) + sqrt((1 - r^2)^2 + 4 r^2 g^2)). Nothing can overflow.
     """
     (a, b), (p, q) = jnp.split(product.log, 2), jnp.split(product.rows, 2)
     g = jnp.sum(p * q, axis=1)
@@ -117,14 +118,14 @@ def _rotate(product: Graded, _: None) -> tuple[Graded, None]:
 
 
 def _turn(p: Array, q: Array) -> Array:
-    """The next round of a tournament: p_0 sits still, all others move on by one chair."""
+    """The pairs of the next round, as in a round-robin tournament: p_0 stays, the others rotate."""
     return jnp.concatenate([p[:1], q[:1], p[1:-1], q[1:], p[-1:]]) if len(p) > 1 else jnp.r_[p, q]
 
 
 def orthogonal(n: int, dtype: jnp.dtype) -> Array:
     """A fixed generic rotation (n, n) to start from.
 
-    Generic, so that the first columns of a long product catch its largest singular values, and the
-    scaled rows stay far from parallel.
+    It is generic so that the first columns of a long product contain its largest singular values,
+    and so that the scaled rows stay far from parallel.
     """
     return jnp.linalg.qr(jax.random.normal(jax.random.key(0), (n, n), dtype))[0]

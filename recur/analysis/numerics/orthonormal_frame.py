@@ -5,7 +5,7 @@ toward the one that grows most, and rounding destroys the differences between th
 this loss. It is one more direction, the sum of the frame's directions with random signs, pushed
 separately and from a state moved by one rounding. In exact arithmetic it remains that sum. Its
 departure from the sum, along each new direction, is the rounding error of that direction's growth.
-The QR adds an error of its own: sqrt(m) roundings of the length that the direction has before the
+The QR adds another error: sqrt(m) roundings of the length that the direction has before the
 components along faster-growing directions are removed.
 """
 
@@ -23,12 +23,12 @@ from recur.analysis.numerics.qr import lq, qr
 from recur.analysis.numerics.step_jacobian import Push
 from recur.core import Tree
 
-STRETCH = 8  # steps that share a QR where that is safe
+STRETCH = 8  # steps that share a QR where this is safe
 LOST = 0.25  # relative rounding above which only an upper bound of a growth is known
 
 
 class Growth(NamedTuple):
-    """What each step does to k directions. A step without a QR has zeros; the next QR has its."""
+    """Growth of k directions per step. A step without a QR has zeros; the next QR has its growth."""
 
     logs: Array  # (T, k) log |R_ii|; NaN once the state or the frame is not finite
     rounding: Array  # (T, k) nats by which one rounding of state and directions moves them
@@ -36,7 +36,7 @@ class Growth(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What is carried from step to step."""
+    """The carry from step to step."""
 
     state: Array  # (m,)
     Q: Array  # (k, m), a direction a row
@@ -58,8 +58,8 @@ def transport(
 ) -> Growth:
     """The growth of k random directions. There is a QR after step `discard` and after the last.
 
-    Between those there is one after every `every` steps; None: after STRETCH steps where the probe
-    shows that rounding stays below eps^(3/5), after each step elsewhere.
+    In between there is one after every `every` steps. If None, it comes after STRETCH steps where
+    the probe shows that rounding stays below eps^(3/5), and after each step elsewhere.
     """
     T = scan.length(xs)
     b = min(STRETCH if every is None else every, T)
@@ -133,7 +133,7 @@ def stretch(push: Push, step: Step, key: Array, start: Array, k: int) -> Stretch
         active = now[1]
         (frame, probe), _ = lax.scan(one, (frame, signs @ frame.Q), now)
         L, Q = lq(frame.Q)
-        moved = jnp.any(frame.Q != 0, axis=0).sum()  # more directions than this are dead
+        moved = jnp.any(frame.Q != 0, axis=0).sum()  # directions beyond this rank are zero
         alive = jnp.arange(k) < moved
         length = eps * jnp.linalg.norm(frame.Q, axis=1)  # one rounding of it
         size = jnp.where(alive, jnp.maximum(jnp.abs(jnp.diagonal(L)), length), 0)
@@ -153,7 +153,7 @@ def stretch(push: Push, step: Step, key: Array, start: Array, k: int) -> Stretch
 
 
 def safe(growth: Growth) -> Array:
-    """Whether a stretch rounded little, and stayed far from the end of the floats."""
+    """Whether a stretch had little rounding, and stayed far from the limits of floats."""
     info = jnp.finfo(growth.logs.dtype)
     within = (growth.logs > jnp.log(info.tiny / info.eps)) & (growth.rounding < info.eps**0.6)
     return jnp.all(within)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-PANEL = 16  # rows that LAPACK takes in one piece; and no more than so many pieces
+PANEL = 16  # rows that LAPACK takes in one piece; and the largest number of pieces
 
 
 @jax.custom_jvp
@@ -39,10 +39,10 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Any, Any]:
 def lq(a: Array) -> tuple[Array, Array]:
     """L (k, k) and Q (k, m) of a = L Q, k <= m, for links of a long chain; differentiable.
 
-    By halves, the second freed of the first, so that most of it is matrix products: twice as fast
-    as LAPACK's QR. As in all of Gram-Schmidt's ways L Q = a is exact up to rounding, while the rows
-    of Q are orthonormal only up to rounding times the condition of a. Rows that depend on others
-    exactly give zeros in L and anything in Q.
+    It works by halves, and orthogonalises the second against the first, so most of the work is
+    matrix products. This is twice as fast as the QR of LAPACK. As in every Gram-Schmidt method,
+    L Q = a is exact up to rounding, while the rows of Q are orthonormal only up to rounding times
+    the condition of a. Rows that depend exactly on others give zeros in L and anything in Q.
     """
     k, m = a.shape
     if k <= max(PANEL, m // PANEL):
@@ -57,7 +57,7 @@ def lq(a: Array) -> tuple[Array, Array]:
 
 
 def one_by_one(factor: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Factor a batch one after the other on a CPU, for the reason told above."""
+    """Factor a batch one after the other on a CPU, for the reason given above."""
     alone = custom_vmap(factor)
 
     @alone.def_vmap
@@ -82,7 +82,7 @@ def _factor(a: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def singular_values(a: Array) -> Array:
-    """All of a (m, n), descending; differentiable once, in both modes, where they differ."""
+    """Singular values of a (m, n), descending; differentiable once, in both modes, if distinct."""
     return _values(a)
 
 

@@ -15,23 +15,23 @@ from jax import Array, lax
 from recur.core import Tree
 
 COARSE = 16.0
-SWAMPED = 1.0  # nats by which COARSE roundings move a value that rounding swamps,
+SWAMPED = 1.0  # nats by which COARSE roundings move a value that is lost to rounding,
 FRACTION = 1e-4  # or this much of the value, if that is more: after 1e5 steps a nat is little
 
 Round = Callable[[Array, Array], Array]  # an array, and the size of its entries
 
 
 def compare(spectrum: Callable[[Round], Array], dtype: jnp.dtype) -> tuple[Array, Array]:
-    """The logs that `spectrum(round)` returns, NaN where rounding swamps them, and their rounding.
+    """The logs that `spectrum(round)` returns, NaN where lost to rounding, and their rounding.
 
     `round` moves a state before its Jacobian is taken, or a frame after it. The rounding, in nats,
-    is what eps of these moves each value by; zero for a value that is exactly zero, of log -inf.
+    is how much eps of these moves each value. It is zero for a value that is exactly zero.
     """
     return judge(twice(spectrum, dtype))
 
 
 def twice(spectrum: Callable[[Round], Tree], dtype: jnp.dtype) -> Tree:
-    """What `spectrum(round)` returns, without rounding and with COARSE of it: leaves (2, ...)."""
+    """`spectrum(round)` without rounding, and with COARSE roundings: leaves (2, ...)."""
 
     def run(size: Array) -> Tree:
         def round(array: Array, scale: Array) -> Array:
@@ -45,7 +45,7 @@ def twice(spectrum: Callable[[Round], Tree], dtype: jnp.dtype) -> Tree:
 
 
 def judge(logs: Array) -> tuple[Array, Array]:
-    """Logs (2, ...) of `twice`: the first, NaN where rounding swamps them, and their rounding."""
+    """From logs (2, ...) of `twice`: the first, NaN where lost to rounding, and their rounding."""
     fine, coarse = logs
     moved = jnp.where(fine == coarse, 0, jnp.abs(fine - coarse))
     allowed = jnp.maximum(SWAMPED, FRACTION * jnp.abs(fine))
@@ -58,5 +58,5 @@ def exact(array: Array, _: Array) -> Array:
 
 
 def rms(frame: Array) -> Array:
-    """The size of a frame's entries."""
+    """The typical size of the entries of a frame."""
     return jnp.sqrt(jnp.mean(frame**2))

@@ -42,7 +42,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def accurate(function: Callable) -> Callable:
-    """The function of pytrees of arrays with these derivatives, but for those inside its loops."""
+    """The function with these derivatives, except for functions inside its loops."""
 
     def replaced(*args: Any) -> Any:
         program, shape = jax.make_jaxpr(function, return_shape=True)(*args)

@@ -28,7 +28,7 @@ Factor = Callable[[Tree, Array], Array]  # (now, W (k, D)) -> W F^T
 
 
 class Chain(NamedTuple):
-    """Factors in the order of time: one function for all but the last, and what each takes."""
+    """Factors in the order of time: one function for all but the last, and the inputs of each."""
 
     factor: Factor
     last: Factor
@@ -54,8 +54,8 @@ def differentiable(
     """find(body, state, xs) = (logs (..., k), rounding), with derivatives of the logs.
 
     change(body, state, xs) returns a function whose derivatives are those of the logs. They are NaN
-    for values that lie within rounding of the next one, and in forward mode for those that are not
-    finite; reverse mode takes these for constants, so that a loss can leave them out.
+    for values that lie within rounding of the next one, and in forward mode for values that are not
+    finite. Reverse mode treats the latter as constants, so that a loss can leave them out.
     """
     build, params = parametrised(body, state, xs)
 
@@ -99,7 +99,7 @@ def from_left(chain: Chain, U: Array, D: int) -> Weights:
 
 
 def total_change(chain: Chain, weights: Weights) -> Array:
-    """The sum over t of b_i' F_t a_i over its present value, (k,): as log s_i, it changes."""
+    """The sum over t of b_i' F_t a_i, divided by its present value, (k,): it changes as log s_i."""
     A, B, b = lax.stop_gradient(weights)
 
     def ratio(b: Array, Fa: Array) -> Array:
@@ -121,7 +121,7 @@ def _weights(chain: Chain, Q: Array, P: Array, U: Array) -> Weights:
 
 
 def _forward(chain: Chain, V: Array) -> Array:
-    """The frame before each factor, the last too, (S + 1, k, D)."""
+    """The frame before each factor, including the last, (S + 1, k, D)."""
 
     def one(W: Array, now: Tree) -> tuple[Array, Array]:
         return _orthonormal(chain.factor(now, W)), W

@@ -20,7 +20,7 @@ WORTH = 32  # directions above which the sum over the gates is cheaper than one 
 
 
 def push_forward(body: Body, state: Tree, step: Step, k: int) -> Push:
-    """Push k directions, one a row: by the structure of a tied Unitwise cell, or by forward mode.
+    """Push k directions, one per row: by the structure of a tied Unitwise cell, or by forward mode.
 
     The structure needs the state of one sequence, without batch axes. Both give the same numbers.
     """

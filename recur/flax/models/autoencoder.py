@@ -18,18 +18,18 @@ from recur.flax.models.symbols import embedded, present_symbols
 
 
 class Autoencoder(nnx.Module):
-    """A sequence through one vector and back; the code is the encoder's last h.
+    """A sequence through one vector and back; the code is the last h of the encoder.
 
     A call is teacher forcing: symbols (T, ...) and optionally lengths (...) give logits (T, ...,
     vocabulary) of the same. Dai and Le 2015, arXiv:1511.01432; Srivastava et al. 2015,
     arXiv:1502.04681.
 
     Args:
-        cell: A recurrence that reads the past alone.
+        cell: A recurrence that reads only the past.
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units, 1 or more.
-        prior: What the cells' parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cells; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -70,7 +70,7 @@ class Autoencoder(nnx.Module):
     def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
         """Teacher forcing: symbols (T, ...) -> logits (T, ..., vocabulary) of the same.
 
-        Symbols out of range raise ValueError where known, and give NaN where traced.
+        Known symbols out of range raise ValueError; traced ones give NaN.
         """
         return self.decoder(self.encode(symbols, lengths), present_symbols(symbols, lengths))
 
@@ -81,5 +81,5 @@ class Autoencoder(nnx.Module):
         return last(hs, lengths)
 
     def decode(self, code: Array, steps: int) -> Array:
-        """The likeliest symbols (steps, ...) of a code, each given those before it."""
+        """The likeliest symbols (steps, ...) for a code, each given those before it."""
         return self.decoder.generate(jax.random.key(0), code, steps, greedy)

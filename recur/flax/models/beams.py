@@ -19,14 +19,14 @@ from recur.core import Body, Tree
 
 
 class Found(NamedTuple):
-    """What a beam search found. Where a logit is NaN the symbols are -1, and log p is NaN."""
+    """The result of a beam search. Where a logit is NaN, symbols are -1 and log p is NaN."""
 
-    symbols: Array  #: (steps, ...), `end` from their end on
-    log_p: Array  #: (...) of all of them, nats
+    symbols: Array  #: (steps, ...), filled with `end` after the end
+    log_p: Array  #: (...) the log probability of the whole sequence, nats
 
 
 class _Kept(NamedTuple):
-    """B beginnings of each sequence; every array is (B, *batch, ...)."""
+    """B prefixes of each sequence; every array is (B, *batch, ...)."""
 
     state: Tree
     symbol: Array  # the last of each, (B, *batch, 1)
@@ -56,9 +56,10 @@ def beam_search(
 
         log p(y) = sum_t log p(y_t | y_1 .. y_{t-1}),   up to the first `end`, or to the last step
 
-    Of all beginnings that lengthen a kept one by a symbol, each step keeps the likeliest; one that
-    has ended stays as it is. Exact where beams hold all beginnings, K^(steps - 1); one beam is
-    greedy. Graves 2012, arXiv:1211.3711; Sutskever et al. 2014, arXiv:1409.3215.
+    Each step lengthens every kept prefix by every symbol, and keeps the likeliest. A prefix that
+    has ended does not change. The search is exact if the beams hold all prefixes, K^(steps - 1).
+    With one beam it is greedy. Graves 2012, arXiv:1211.3711; Sutskever et al. 2014,
+    arXiv:1409.3215.
 
     Args:
         body: (state, symbol (*batch, 1)) -> (state, h).
@@ -66,7 +67,7 @@ def beam_search(
         state: The state before the first symbol.
         first: Integers (*batch, 1).
         steps: Symbols at most, 1 or more.
-        beams: Beginnings that are kept, 1 or more.
+        beams: Prefixes to keep, 1 or more.
         end: The symbol that ends a sequence, 0 .. K - 1.
 
     Returns:

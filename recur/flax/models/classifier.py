@@ -11,18 +11,18 @@ from recur.flax.models.pooling import Pool, last
 
 
 class Classifier(nnx.Module):
-    """One label a sequence: a linear readout of the pooled h, by default the last.
+    """One label per sequence: a linear readout of the pooled h, by default the last.
 
     A call takes xs (T, ..., d) and optionally lengths (...), and gives logits (..., classes).
     `scan.tied(model.rnn.cell, model.rnn.values)` is the trained recurrence, for every analysis.
 
     Args:
-        cell: A recurrence, a `Bidirectional` too.
+        cell: A recurrence, which may be `Bidirectional`.
         d: Inputs.
         n: Units.
         classes: Labels, 1 or more.
         pool: `last`, `ends`, `mean` or an `AttentionPool`.
-        prior: What the cell's parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cell; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:

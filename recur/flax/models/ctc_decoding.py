@@ -26,11 +26,11 @@ from recur.flax.models.ctc_loss import NEVER, counted, require_blank
 
 
 class Decoded(NamedTuple):
-    """What was read off; log_p is NaN where a logit is NaN or a length out of range."""
+    """Decoded labels; log_p is NaN where a logit is NaN or a length out of range."""
 
     labels: Array  #: (T, ...), -1 beyond the counts
     counts: Array  #: (...) how many labels there are, or -1 where there is no answer
-    log_p: Array  #: (...) of what was summed, nats
+    log_p: Array  #: (...) log probability of the path, or of the sum over paths, nats
 
 
 @expect.arguments(
@@ -61,7 +61,7 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
     path = log_p.argmax(axis=-1).astype(int)
     before = jnp.concatenate([jnp.full_like(path[:1], blank), path[:-1]])
     said = there & (path != blank) & (path != before)
-    order = jnp.argsort(~said, axis=0, stable=True)  # those that are said come first
+    order = jnp.argsort(~said, axis=0, stable=True)  # the labels come first
     labels = jnp.where(jnp.sort(~said, axis=0), -1, jnp.take_along_axis(path, order, axis=0))
     total = jnp.sum(log_p.max(axis=-1), axis=0, where=there)
     return _answer(valid, labels, said.sum(axis=0, dtype=int), total)
@@ -76,18 +76,18 @@ def ctc_greedy(logits: Array, lengths: Any = None, blank: int = 0) -> Decoded:
 def ctc_decode(logits: Array, lengths: Any = None, blank: int = 0, beams: int = 16) -> Decoded:
     """The likeliest labels that a prefix beam search finds, each the sum over its paths.
 
-    It costs beams (K + beams T) a step. Graves et al. 2006, ICML; Hannun et al. 2014,
+    It costs beams (K + beams T) per step. Graves et al. 2006, ICML; Hannun et al. 2014,
     arXiv:1408.2873 (without a language model).
 
     Args:
         logits: (T, ..., K), with a class for the blank.
         lengths: Steps of each sequence, integers (...); None: all T.
         blank: The class of the blank.
-        beams: Prefixes that are kept, 1 or more.
+        beams: Prefixes to keep, 1 or more.
 
     Returns:
         The labels and the log of their summed probability, at most -ctc(logits, labels), and equal
-        to it where the beams hold every prefix of these labels all the time.
+        to it if the beams hold every prefix of these labels at every step.
 
     Raises:
         ValueError: beams < 1, or as in `ctc_greedy`.
@@ -129,7 +129,7 @@ class _Beams(NamedTuple):
 
     @staticmethod
     def start(steps: int, beams: int, dtype: Any) -> "_Beams":
-        """The empty prefix is certain."""
+        """At first the empty prefix has probability 1."""
         never = jnp.full(beams, NEVER, dtype)
         return _Beams(
             jnp.full((beams, steps), -1), jnp.zeros(beams, int), never.at[0].set(0), never
@@ -172,7 +172,7 @@ def _step(beams: _Beams, log_p: Array, there: Array, blank: int) -> _Beams:
 
 
 def _read(logits: Array, lengths: Any, blank: int) -> tuple[Array, Array, Array]:
-    """Log probabilities (T, ..., K), which steps are there (T, ...), and which sequences count."""
+    """Log probabilities (T, ..., K), which steps are valid (T, ...), and which sequences count."""
     logits = jnp.asarray(logits)
     if logits.ndim < 2:
         raise ValueError(f"logits must be (T, ..., K), with time first; got {expect.told(logits)}")
@@ -186,7 +186,7 @@ def _read(logits: Array, lengths: Any, blank: int) -> tuple[Array, Array, Array]
 
 
 def _answer(valid: Array, labels: Array, counts: Array, log_p: Array) -> Decoded:
-    """What was found, or nothing."""
+    """The labels, or no answer where a sequence does not count."""
     return Decoded(
         jnp.where(valid, labels, -1), jnp.where(valid, counts, -1), scan.or_nan(valid, log_p)
     )

@@ -16,7 +16,7 @@ from jax import Array, lax
 from recur import expect, scan
 from recur.scan.indices import known
 
-NEVER = -1e30  # log of no probability: finite, so that derivatives are
+NEVER = -1e30  # the log of zero: finite, so that derivatives are finite
 
 
 @expect.arguments(
@@ -33,8 +33,9 @@ def ctc(
 
         p(labels) = sum over all paths of labels and blanks that say them, of prod_t p_t(path_t)
 
-    A label takes a step, and a repeated one a blank before it. No labels at all, by length or by L
-    = 0, are blanks alone. What lies beyond lengths is never read. Graves et al. 2006, ICML.
+    A label takes a step, and a repeated label also takes a blank before it. A sequence without
+    labels, by length or because L = 0, is all blanks. Values beyond the lengths are never read.
+    Graves et al. 2006, ICML.
 
     Args:
         logits: (T, ..., K), with a class for the blank.
@@ -44,8 +45,8 @@ def ctc(
         blank: The class of the blank.
 
     Returns:
-        The loss of each sequence, (...), nats. Traced labels that do not fit into the inputs cost
-        inf, with a derivative of zero; where traced labels or lengths are out of range it is NaN.
+        The loss of each sequence, (...), nats. Traced labels that do not fit into the inputs give
+        inf, with a derivative of zero. Traced labels or lengths out of range give NaN.
 
     Raises:
         ValueError: Known labels do not fit into the inputs, are not classes or are the blank, a
@@ -100,7 +101,7 @@ def ctc(
 
 
 def counted(steps: int, batch: list[int], lengths: Any) -> tuple[Array, Array]:
-    """Which of so many steps are there, (T, ...), and which sequences have a possible length."""
+    """Which of T steps are valid, (T, ...), and which sequences have a possible length."""
     if lengths is None:
         return jnp.ones((steps, *batch), bool), jnp.ones(batch, bool)
     lengths, valid = scan.require_lengths(lengths, steps, tuple(batch))
@@ -108,7 +109,7 @@ def counted(steps: int, batch: list[int], lengths: Any) -> tuple[Array, Array]:
 
 
 def require_blank(blank: int, classes: int) -> None:
-    """Raise ValueError for a blank that is no class."""
+    """Raise ValueError for a blank that is not a class."""
     if not 0 <= blank < classes:
         raise ValueError(
             f"blank must be one of the {classes} classes of the logits, 0 .. {classes - 1}; got "
@@ -117,7 +118,7 @@ def require_blank(blank: int, classes: int) -> None:
 
 
 def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -> None:
-    """Raise ValueError for labels that are no classes, or the blank, as far as they are known."""
+    """Raise ValueError for known labels that are not classes, or are the blank."""
     there = scan.known_present(labels.shape, label_lengths)
     scan.require_index("labels", labels, classes, "classes", there)
     values = known(labels)
@@ -131,7 +132,7 @@ def _require_labels(labels: Any, label_lengths: Any, classes: int, blank: int) -
 def _require_room(steps: int, lengths: Any, labels: Any, label_lengths: Any) -> None:
     """Raise ValueError if labels need more steps than their sequence has.
 
-    By NumPy alone: what jnp makes under jit is traced, even of values that are known.
+    It uses only NumPy, since jnp under jit returns traced arrays even for known values.
     """
     counts = known(len(labels) if label_lengths is None else label_lengths)
     if counts is None:

@@ -1,7 +1,7 @@
 """Many to many of a different length: read a sequence, then write one.
 
     EncoderDecoder      the decoder sees one vector of the encoder, at every step
-    AttentiveDecoder    the decoder attends to all of them: sum_t softmax_t(m_t . Q h) m_t
+    AttentiveDecoder    the decoder attends to all of its steps: sum_t softmax_t(m_t . Q h) m_t
 
 Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078; attention, Bahdanau et
 al. 2015, arXiv:1409.0473, with the score of Luong et al. 2015, arXiv:1508.04025 ("general").
@@ -24,7 +24,7 @@ from recur.flax.models.symbols import embedded
 
 
 class EncoderDecoder(nnx.Module):
-    """Symbols to symbols by one vector, a pool of what the encoder made of the source.
+    """Symbols to symbols through one vector, the pooled output of the encoder.
 
     A call is teacher forcing: source (T, ...), targets (L, ...) and optionally lengths (...) of the
     source give logits (L, ..., K). Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014,
@@ -32,12 +32,12 @@ class EncoderDecoder(nnx.Module):
 
     Args:
         encoder: A recurrence; it may be `Bidirectional`, with `ends` as its pool.
-        decoder: A recurrence that reads the past alone.
+        decoder: A recurrence that reads only the past.
         vocabularies: Symbols of source and target.
         d: Features of a symbol, 1 or more.
         n: Units of both sides, 1 or more.
         pool: `last`, `ends`, `mean` or an `AttentionPool`.
-        prior: What the cells' parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cells; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -116,31 +116,31 @@ class EncoderDecoder(nnx.Module):
     def read(self, source: Array, lengths: Array | None = None) -> Array:
         """The encoder's output at every step, (T, ..., k).
 
-        Symbols out of range raise ValueError where known, and give NaN where traced.
+        Known symbols out of range raise ValueError; traced ones give NaN.
         """
         xs = embedded(self.embed, "source", source, lengths)
         return scan.run(self.encoder.cell, self.encoder.values, xs, lengths=lengths)[1]
 
     def look(self, memory: Array, lengths: Array | None) -> Look:
-        """What the decoder sees, as a function of its h: here one vector, whatever h is."""
+        """What the decoder sees, as a function of its h: here one vector, the same for every h."""
         return shown(self.pool(memory, lengths))
 
 
 class AttentiveDecoder(EncoderDecoder):
-    """The encoder-decoder that looks at every step of the source anew.
+    """The encoder-decoder that attends to the source at every step.
 
         sum_t softmax_t(m_t . Q h) m_t
 
-    Called as an `EncoderDecoder`. Bahdanau et al. 2015, arXiv:1409.0473, with the score of Luong et
-    al. 2015, arXiv:1508.04025.
+    It is called like an `EncoderDecoder`. Bahdanau et al. 2015, arXiv:1409.0473, with the score of
+    Luong et al. 2015, arXiv:1508.04025.
 
     Args:
         encoder: A recurrence; it may be `Bidirectional`.
-        decoder: A recurrence that reads the past alone.
+        decoder: A recurrence that reads only the past.
         vocabularies: Symbols of source and target.
         d: Features of a symbol, 1 or more.
         n: Units of both sides, 1 or more.
-        prior: What the cells' parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cells; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -174,7 +174,7 @@ class AttentiveDecoder(EncoderDecoder):
         self.query = nnx.Linear(units, width(encoder, n), use_bias=False, rngs=rngs)
 
     def look(self, memory: Array, lengths: Array | None) -> Look:
-        """The mean of the source's steps, weighted by how well they answer h."""
+        """The mean over the steps of the source, weighted by their score with h."""
 
         def look(h: Array) -> Array:
             return attend(jnp.einsum("t...n,...n->t...", memory, self.query(h)), memory, lengths)

@@ -44,16 +44,16 @@ class Generator(nnx.Module):
         p(y_t | y_1 .. y_{t-1}, context) = softmax(A h_t + b)
 
     A call is teacher forcing: a context (..., k) and targets (L, ...) give logits (L, ...,
-    vocabulary). Keep one symbol to end a sequence with. For scheduled sampling,
+    vocabulary). Reserve one symbol for the end of a sequence. For scheduled sampling,
     `generate.scheduled` takes `body` and `feed`. Cho et al. 2014, arXiv:1406.1078.
 
     Args:
-        cell: A recurrence that reads the past alone.
+        cell: A recurrence that reads only the past.
         k: Features of the context, 1 or more.
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units, 1 or more.
-        prior: What the cell's parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cell; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -101,19 +101,19 @@ class Generator(nnx.Module):
     ) -> Array:
         """Free running: context (..., k) -> symbols (steps, ...), drawn, `greedy` or `sampled`.
 
-        From the step on at which a logit is NaN the symbols are -1.
+        Once a logit is NaN, the symbols are -1.
         """
         return self.write(key, shown(context), context.shape[:-1], steps, pick)
 
     def beam_search(self, context: Array, steps: int, beams: int, end: int) -> Found:
-        """The likeliest symbols of a context (..., k) up to `end`: see `beams.beam_search`."""
+        """The likeliest symbols for a context (..., k) up to `end`; see `beams.beam_search`."""
         return self.search(shown(context), context.shape[:-1], steps, beams, end)
 
     def follow(self, look: Look, targets: Array) -> Array:
         """Teacher forcing where the context is looked up: logits (L, ..., vocabulary).
 
-        Targets out of range raise ValueError where known, and give NaN from there on where traced;
-        so pad them with a symbol of the vocabulary.
+        Known targets out of range raise ValueError; traced ones give NaN from there on. So pad
+        targets with a symbol of the vocabulary.
         """
         scan.require_index("targets", targets, self.embed.num_embeddings - 1, "symbols")
         state, inputs = self.start(targets.shape[1:]), self.inputs(targets)
@@ -155,7 +155,7 @@ class Generator(nnx.Module):
         return jnp.full((*batch, 1), self.embed.num_embeddings - 1)
 
     def inputs(self, targets: Array) -> Array:
-        """The start symbol and all targets but the last, (L, ..., 1); -1 for one that is none."""
+        """The start symbol and all targets but the last, (L, ..., 1); -1 for an invalid target."""
         beginning = self.embed.num_embeddings - 1
         targets = jnp.where(scan.inside(targets, beginning), targets.astype(int), -1)
         return jnp.concatenate([jnp.full_like(targets[:1], beginning), targets[:-1]])[..., None]

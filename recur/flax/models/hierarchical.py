@@ -7,8 +7,8 @@
     the words of sentence i are written from p_i
 
 A sum does not depend on the order of the sentences: documents that differ only in their order have
-the same code. After Li, Luong and Jurafsky 2015, arXiv:1506.01057; here the plan p does not depend
-on the sentences written so far, so that all sentences are written in parallel.
+the same code. After Li, Luong and Jurafsky 2015, arXiv:1506.01057. Here the plan p does not depend
+on the sentences written so far, so all sentences are written in parallel.
 """
 
 from typing import Literal
@@ -32,22 +32,22 @@ class HierarchicalAutoencoder(nnx.Module):
     """A document through one vector and back: words -> sentences -> a code -> sentences -> words.
 
     A call is teacher forcing: words (S, W, ...) of S sentences of at most W words, and optionally
-    lengths (S, ...), the words of each sentence, give logits (S, W, ..., vocabulary) of those
-    words. A document ends with its last sentence that has any words; a sentence without words is
-    zero in a sum. A sum does not know the order of its sentences. After Li, Luong and Jurafsky
+    lengths (S, ...), the words of each sentence, give logits (S, W, ..., vocabulary) of these
+    words. A document ends with its last sentence that has any words. A sentence without words is
+    zero in a sum. A sum does not depend on the order of the sentences. After Li, Luong and Jurafsky
     2015, arXiv:1506.01057.
 
     Args:
-        cell: A recurrence that reads the past alone.
+        cell: A recurrence that reads only the past.
         vocabulary: Words, 1 or more.
         d: Features of a word, 1 or more.
         n: Units.
         combine: "recurrence", the last h over the sentences, or "sum", their sum.
-        prior: What the cells' parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cells; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
-        ValueError: The cell is `Bidirectional` or not a recurrence, combine is another word, or a
+        ValueError: The cell is `Bidirectional` or not a recurrence, combine is neither word, or a
             number is below 1.
         TypeError: A number is not an integer, or rngs is not an nnx.Rngs.
 
@@ -91,7 +91,7 @@ class HierarchicalAutoencoder(nnx.Module):
     def encode(self, words: Array, lengths: Array | None = None) -> Array:
         """The code of each document, (..., n).
 
-        Words and lengths out of range raise ValueError where known, and give NaN where traced.
+        Known words and lengths out of range raise ValueError; traced ones give NaN.
         """
         if words.ndim < 2:
             raise ValueError(
@@ -111,12 +111,12 @@ class HierarchicalAutoencoder(nnx.Module):
         return scan.or_nan(scan.inside(lengths, words.shape[1] + 1).all(axis=0), code)
 
     def plan(self, code: Array, sentences: int) -> Array:
-        """What each sentence is written from, (sentences, ..., n)."""
+        """The vector from which each sentence is written, (sentences, ..., n)."""
         shown = jnp.broadcast_to(code, (sentences, *code.shape))
         return scan.run(self.planner.cell, self.planner.values, shown)[1]
 
     def decode(self, code: Array, sentences: int, steps: int) -> Array:
-        """The likeliest words (sentences, steps, ...) of a code."""
+        """The likeliest words (sentences, steps, ...) for a code."""
         plan = self.plan(code, sentences)
         return self.decoder.generate(jax.random.key(0), plan, steps, greedy).swapaxes(0, 1)
 

@@ -21,7 +21,7 @@ from recur.flax.models.ctc_loss import counted
 def edit_distance(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
-    """The least number of labels left out, added and exchanged that make one sequence of the other.
+    """The least number of deletions, insertions and substitutions between two label sequences.
 
         d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])
 
@@ -30,13 +30,13 @@ def edit_distance(
     Args:
         answers: (M, ...) integers.
         labels: (L, ...) integers.
-        answer_lengths: How many in each sequence, integers (...); the others are not read. None:
+        answer_lengths: Labels in each sequence, integers (...); entries beyond are not read. None:
             all M.
         label_lengths: How many in each sequence, integers (...); None: all L.
 
     Returns:
-        d of each sequence, (...), float; NaN where a traced length is out of range, as that of a
-        `Decoded` without an answer.
+        d of each sequence, (...), float; NaN where a traced length is out of range, such as that of
+        a `Decoded` without an answer.
 
     Raises:
         ValueError: A known length is out of range, the batch axes differ, or labels are not
@@ -78,7 +78,7 @@ def edit_distance(
 def label_error_rate(
     answers: Array, labels: Array, answer_lengths: Any = None, label_lengths: Any = None
 ) -> Array:
-    """The sum of `edit_distance` over all sequences, by the number of labels.
+    """The sum of `edit_distance` over all sequences, divided by the number of labels.
 
     Graves et al. 2006, ICML.
 
@@ -89,8 +89,8 @@ def label_error_rate(
         label_lengths: How many in each sequence, integers (...); None: all L.
 
     Returns:
-        The rate, (); 0 is right, above 1 possible. NaN where a sequence has no answer, and where
-        there is neither a label nor an answer.
+        The rate, (); 0 is perfect, and values above 1 are possible. NaN if a sequence has no
+        answer, or if there are no labels and no answers.
 
     Raises:
         ValueError: As in `edit_distance`.
@@ -107,7 +107,7 @@ def label_error_rate(
 
 
 def _integers(name: str, labels: Any) -> Array:
-    """The labels as int. Raises ValueError for what is none."""
+    """The labels as int. Raises ValueError if they are not integers."""
     expect.numeric(name, labels)
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):

@@ -2,8 +2,8 @@
 
     logits_t = E (A h_t + a),   x_t = E[symbol_t]
 
-Tied embeddings: Press and Wolf 2017, arXiv:1608.05859. Where the vocabulary is large, training
-estimates the softmax's sum from a sample: Bengio and Senecal 2008; Jean et al. 2015,
+Tied embeddings: Press and Wolf 2017, arXiv:1608.05859. For a large vocabulary, training can
+estimate the sum of the softmax from a sample: Bengio and Senecal 2008; Jean et al. 2015,
 arXiv:1412.2007.
 """
 
@@ -27,7 +27,7 @@ from recur.generate import free_running
 
 
 class LanguageModel(nnx.Module):
-    """Logits of the next symbol at every step; its input and output embeddings are one.
+    """Logits of the next symbol at every step; input and output share one embedding.
 
         logits_t = E (A h_t + a),   x_t = E[symbol_t]
 
@@ -35,11 +35,11 @@ class LanguageModel(nnx.Module):
     vocabulary) of the symbol that follows. Press and Wolf 2017, arXiv:1608.05859.
 
     Args:
-        cell: A recurrence that reads the past alone.
+        cell: A recurrence that reads only the past.
         vocabulary: Symbols, 1 or more.
         d: Features of a symbol, 1 or more.
         n: Units.
-        prior: What the cell's parameters are drawn from; `Prior()` if None.
+        prior: The prior of the parameters of the cell; `Prior()` if None.
         rngs: Its `params` draws all parameters.
 
     Raises:
@@ -94,21 +94,21 @@ class LanguageModel(nnx.Module):
         temperature: ArrayLike = 1.0,
         top_k: int | None = None,
     ) -> Array:
-        """How the text goes on after a prompt. The prompt is read once, and its state carried on.
+        """Continue a text after a prompt. The prompt is read once, and its state is carried on.
 
         Args:
             key: Draws the symbols.
             prompt: Integers (T, ...), one step or more.
             steps: Symbols to write, 1 or more.
-            temperature: Each is drawn from p^(1 / temperature), > 0.
+            temperature: Symbols are drawn from p^(1 / temperature), > 0.
             top_k: Draw from this many of the likeliest symbols; None draws from all, 1 is greedy.
 
         Returns:
-            Symbols (steps, ...). From the step on at which a logit is NaN they are -1.
+            Symbols (steps, ...). Once a logit is NaN, they are -1.
 
         Raises:
-            ValueError: The prompt is empty, a symbol of it that is known is out of range, steps <
-                1, or as in `picks.sampled`.
+            ValueError: The prompt is empty, a known symbol in it is out of range, steps < 1, or as
+                in `picks.sampled`.
             TypeError: The key is not a PRNG key, the prompt is not an array, or steps is not an
                 integer.
         """
@@ -147,24 +147,24 @@ def sampled_cross_entropy(
     lengths: Any = None,
     mask: Any = None,
 ) -> Array:
-    """`cross_entropy` of logits = features @ table.T without computing them all.
+    """`cross_entropy` of logits = features @ table.T without computing all of them.
 
-    The softmax's sum is e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that miss y, one draw for
-    the whole batch. That sum is unbiased, so the loss tends to the exact one from below, as samples
-    grow. Jean et al. 2015, arXiv:1412.2007.
+    The sum of the softmax is estimated as e^{s_y} plus the mean of e^{s_k} / q_k over k ~ q that
+    miss y, with one draw for the whole batch. The estimate is unbiased, so the loss approaches the
+    exact loss from below as samples grow. Jean et al. 2015, arXiv:1412.2007.
 
     Args:
         key: Draws the samples.
         features: (T, ..., d).
         table: (K, d), such as model.embed.embedding.
         labels: (T, ...) integers 0 .. K - 1.
-        log_q: (K,) logs of the proposal, for example of the symbols' frequencies.
+        log_q: (K,) logs of the proposal, for example of the frequencies of symbols.
         samples: Draws, 1 or more.
         lengths: Steps of each sequence, integers (...); None: all T.
         mask: Booleans (T, ...), True where a step counts; None: everywhere.
 
     Returns:
-        The mean over all steps that are there, (), nats; NaN where `cross_entropy` is.
+        The mean over all unmasked steps, (), nats; NaN where `cross_entropy` is NaN.
 
     Raises:
         ValueError: samples < 1, log_q is not (K,), the shapes differ, or as in `cross_entropy`.
@@ -205,7 +205,7 @@ def sampled_cross_entropy(
         return jax.nn.logsumexp(every, axis=-1) - own[..., 0]
 
     mean = mean_present(loss, features, labels, len(table), lengths, mask)
-    return scan.or_nan(~jnp.isnan(log_q).any(), mean)  # else what is drawn may be y alone
+    return scan.or_nan(~jnp.isnan(log_q).any(), mean)  # otherwise the draw may hold only y
 
 
 def require_causal(cell: Recurrence) -> None:

@@ -12,10 +12,10 @@ from recur import expect, scan
 
 @expect.arguments(logits=expect.floats, labels=expect.numbers)
 def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any = None) -> Array:
-    """The mean of -log p(label) over all steps that are there.
+    """The mean of -log p(label) over all unmasked steps.
 
-    What lengths and mask leave out is never read, so `mask=labels >= 0` passes over labels that say
-    "none".
+    Steps that lengths and mask leave out are never read, so `mask=labels >= 0` skips labels that
+    mean "none".
 
     Args:
         logits: (T, ..., K).
@@ -24,11 +24,11 @@ def cross_entropy(logits: Array, labels: Array, lengths: Any = None, mask: Any =
         mask: Booleans (T, ...), True where a step counts; None: everywhere.
 
     Returns:
-        The mean, (), nats; 0 where no step is there. Where traced labels or lengths are out of
-        range, it and its derivative are NaN.
+        The mean, (), nats; 0 if all steps are masked. If traced labels or lengths are out of range,
+        it and its derivative are NaN.
 
     Raises:
-        ValueError: Labels are not integers of the logits' shape, or known labels or lengths are out
+        ValueError: Labels are not integers that fit the logits, or known labels or lengths are out
             of range.
         TypeError: The logits are not an array of floats, or the labels are not an array of numbers.
 
@@ -55,7 +55,7 @@ def mean_present(
     lengths: Any,
     mask: Any,
 ) -> Array:
-    """The mean of loss(features, labels) over the steps that are there; 0 where none is.
+    """The mean of loss(features, labels) over unmasked steps; 0 if there are none.
 
     NaN where a label or a length is out of range. Raises ValueError if that is known.
     """

@@ -50,15 +50,15 @@ def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
     """The pick that draws from p^(1 / temperature) of the likeliest symbols.
 
     Args:
-        temperature: Above 0; below 1 the likely ones gain.
-        top_k: How many of the likeliest; all if None.
+        temperature: Above 0; below 1, likely symbols become more likely.
+        top_k: Draw from this many of the likeliest symbols; from all if None.
 
     Returns:
         (key, logits (..., K)) -> symbols (...); -1 where a traced temperature is not above 0. It
-        raises ValueError where top_k is above K.
+        raises ValueError if top_k is above K.
 
     Raises:
-        ValueError: The temperature is known and not above 0, or top_k < 1. `greedy` is the limit.
+        ValueError: The temperature is known and not above 0 (the limit is `greedy`), or top_k < 1.
         TypeError: The temperature is not a number, or top_k is not an integer.
 
     Example:
@@ -92,13 +92,13 @@ def sampled(temperature: Any = 1.0, top_k: int | None = None) -> Pick:
 
 
 def _heated(logits: Array, temperature: Array) -> Array:
-    """Logits over the temperature, the largest 0, so that a small temperature makes no infinity."""
+    """Logits over the temperature, shifted so that the largest is 0 and none becomes infinite."""
     below = logits - logits.max(axis=-1, keepdims=True)
     return jnp.where(below == 0, 0, below / jnp.where(temperature > 0, temperature, 1))
 
 
 def saying(readout: Callable[[Array], Array], pick: Pick) -> Feed:
-    """(key, h) -> the next symbol (..., 1), or -1 where a logit is NaN: there is none."""
+    """(key, h) -> the next symbol (..., 1), or -1 if a logit is NaN."""
 
     def feed(key: Array, h: Array) -> Array:
         logits = readout(h)

@@ -1,12 +1,12 @@
 """One vector from a sequence: a pool is (hs (T, ..., n), lengths (...) or None) -> (..., n).
 
-    last             h at each sequence's own end
-    ends             of a Bidirectional: each pass at its own end
-    mean             of all steps
+    last             h at the end of each sequence
+    ends             for a Bidirectional: each pass at its own end
+    mean             the mean over all steps
     AttentionPool    sum_t a_t h_t,  a = softmax_t(v . tanh(A h_t + b))
 
 A sequence of length 0 gives zeros. Steps beyond a length are not read. hs may also be logits.
-Lengths outside 0 .. T raise ValueError where they are known, and give NaN where they are traced.
+Known lengths outside 0 .. T raise ValueError; traced ones give NaN.
 Feed-forward attention: Raffel and Ellis 2015, arXiv:1512.08756.
 """
 
@@ -52,7 +52,7 @@ def last(hs: Array, lengths: Array | None = None) -> Array:
 
 @expect.arguments(hs=expect.floats)
 def ends(hs: Array, lengths: Array | None = None) -> Array:
-    """Of a `Bidirectional` of two cells of one size: where each pass has seen the whole sequence.
+    """For a `Bidirectional` of two cells of one size: each pass after the whole sequence.
 
     Args:
         hs: (T, ..., 2n).
@@ -152,14 +152,14 @@ def attend(scores: Array, hs: Array, lengths: Array | None = None) -> Array:
 
 
 def _there(hs: Array, lengths: Array) -> Array:
-    """Which steps of hs (T, ..., n) are there, (T, ..., 1)."""
+    """Which steps of hs (T, ..., n) are valid, (T, ..., 1)."""
     there = scan.present(hs, lengths)
     assert there is not None
     return there[..., None]
 
 
 def _of_steps(pooled: Array, hs: Array, lengths: Array) -> Array:
-    """What was pooled, (..., n): zeros where there is no step, NaN where the length cannot be."""
+    """The pooled vector, (..., n): zeros for length 0, NaN for a length out of range."""
     counts, valid = _lengths(hs, lengths)
     return scan.or_nan(valid, jnp.where(counts[..., None] != 0, pooled, 0))
 

@@ -12,8 +12,8 @@ from recur import scan
 def embedded(embed: nnx.Embed, name: str, symbols: Array, lengths: Any = None) -> Array:
     """The vector of each symbol, (T, ...) -> (T, ..., d).
 
-    NaN for one that the embedding does not have. Raises ValueError if that is known, and for
-    symbols that are not integers; those beyond a length are not looked at.
+    A traced symbol out of range gives NaN. Raises ValueError for a known one, and for symbols that
+    are not integers. Symbols beyond a length are not checked.
     """
     read = present_symbols(symbols, lengths)
     there = scan.known_present(jnp.shape(symbols), lengths)
@@ -28,6 +28,6 @@ def present_symbols(symbols: Array, lengths: Any = None) -> Array:
 
 
 def vectors(embed: nnx.Embed, symbols: Array) -> Array:
-    """`embedded` where no value is known, as in a loop."""
+    """`embedded` for traced symbols, as in a loop."""
     valid = scan.inside(symbols, embed.num_embeddings)
     return scan.or_nan(valid, embed(jnp.where(valid, symbols, 0)))

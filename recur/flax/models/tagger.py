@@ -15,20 +15,20 @@ from recur.flax.models.symbols import embedded
 
 
 class Tagger(nnx.Module):
-    """One label a step: a linear readout of every h, or what the cell itself says.
+    """One label per step: a linear readout of every h, or the readout of the cell itself.
 
     A call takes xs (T, ..., d) and optionally lengths (...), and gives logits (T, ..., tags).
-    Trained by `cross_entropy` its tags are aligned with the inputs; by `ctc`, with one more tag for
-    the blank, they are a shorter sequence of unknown alignment, which `ctc_decode` reads off.
+    Trained with `cross_entropy`, its tags are aligned with the inputs. Trained with `ctc`, with one
+    more tag for the blank, they are a shorter sequence of unknown alignment, for `ctc_decode`.
 
     Args:
-        cell: A recurrence, a `Bidirectional` too.
+        cell: A recurrence, which may be `Bidirectional`.
         d: Inputs.
         n: Units.
         tags: Labels, 1 or more.
-        read: (params of the cell, hs (..., n)) -> logits (..., tags) of a cell that has its own
-            read-out, such as `jordan.logits`; a linear readout if None.
-        prior: What the cell's parameters are drawn from; `Prior()` if None.
+        read: (params of the cell, hs (..., n)) -> logits (..., tags), for a cell that has its own
+            readout, such as `jordan.logits`; a linear readout if None.
+        prior: The prior of the parameters of the cell; `Prior()` if None.
         rngs: Its `params` draws them.
 
     Raises:
@@ -79,10 +79,10 @@ class Tagger(nnx.Module):
 
 
 class Embedded(nnx.Module):
-    """A model of vectors (d,) as a model of symbols.
+    """A model of symbols, from a model of vectors (d,).
 
-    A call takes symbols (T, ...) and optionally lengths (...), and gives what the model makes of
-    their embeddings. Symbols out of range raise ValueError where known, and give NaN where traced.
+    A call takes symbols (T, ...) and optionally lengths (...), and returns the output of the model
+    for their embeddings. Known symbols out of range raise ValueError; traced ones give NaN.
 
     Args:
         model: (xs (T, ..., d), lengths) -> anything, such as a `Tagger`.
@@ -115,8 +115,8 @@ class Embedded(nnx.Module):
         self.model = model
 
     def __call__(self, symbols: Array, lengths: Array | None = None) -> Array:
-        """symbols (T, ...) integers, lengths (...) -> what the model makes of their embeddings.
+        """symbols (T, ...) integers, lengths (...) -> the output of the model for their embeddings.
 
-        Symbols out of range raise ValueError where known, and give NaN where traced.
+        Known symbols out of range raise ValueError; traced ones give NaN.
         """
         return self.model(embedded(self.embed, "symbols", symbols, lengths), lengths)
