@@ -31,7 +31,7 @@ def filled(primal: Tree, tangent: Tree) -> Tree:
 
 
 def along(f: Callable[..., Tree], primals: tuple, tangents: tuple) -> tuple[Tree, Tree]:
-    """f(*primals) and its derivative along the tangents that are present; None if all are absent."""
+    """f(*primals) and its derivative along the tangents that are present; None if none are."""
     fixed, structure = jax.tree.flatten(primals)
     moves = jax.tree.map(lambda _, d: d is not None, primals, tangents)
     moving = [i for i, move in enumerate(jax.tree.leaves(moves)) if move]

@@ -28,7 +28,7 @@ LOST = 0.25  # relative rounding above which only an upper bound of a growth is 
 
 
 class Growth(NamedTuple):
-    """Growth of k directions per step. A step without a QR has zeros; the next QR has its growth."""
+    """Growth of k directions per step. A step without a QR has zeros; the next QR has it."""
 
     logs: Array  # (T, k) log |R_ii|; NaN once the state or the frame is not finite
     rounding: Array  # (T, k) nats by which one rounding of state and directions moves them
