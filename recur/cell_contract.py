@@ -148,9 +148,9 @@ def _constant(cell: Recurrence) -> tuple[bool, str]:
     try:
         hash(cell)
     except TypeError as error:
-        return False, f"{error}: jit takes a cell as static argument, so make it a frozen dataclass"
+        return False, f"{error}: jit needs a cell as static argument, so make it a frozen dataclass"
     if cell != cell:
-        return False, "is not equal to itself, so jit would compile it anew at each call"
+        return False, "is not equal to itself, so jit would compile it again at each call"
     return True, "hashable and equal to itself"
 
 
@@ -163,9 +163,12 @@ def _state(cell: Recurrence, sample: _Sample, n: int) -> tuple[bool, str]:
     if h.shape != (n,):
         return False, f"the output h has shape {h.shape}, expected (n,) = ({n},)"
     if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(after)):
-        return False, "a step makes NaN or infinities of small numbers"
+        return False, "a step makes NaN or infinities from small numbers"
     if isinstance(cell, Unitwise) and isinstance(after, tuple) and not hasattr(after, "_fields"):
-        return False, "several arrays are a NamedTuple, h first: of a tuple, h is the last"
+        return (
+            False,
+            "a state of several arrays must be a NamedTuple with h first; in a tuple, h is last",
+        )
     if isinstance(cell, Cell | Unitwise) and not jnp.array_equal(h, hidden(after)):
         return False, "the output is not the h of the new state: return (state, hidden(state))"
     return True, before
@@ -247,11 +250,11 @@ def _unitwise(cell: Unitwise, sample: _Sample, n: int) -> tuple[bool, str]:
     jacobians = jax.jit(jax.jacfwd(cell.update, (1, 2, 3)))(sample.params, sample.state, r, z)
     for J in jax.tree.leaves(jacobians):
         if J.shape != (n, n):
-            return False, f"state, r and z have features (..., n) last; a block is {J.shape}"
+            return False, f"state, r and z must have features (..., n) last; a block is {J.shape}"
         across = np.argwhere(np.asarray(J) * (1 - np.eye(n)) != 0)
         if len(across):
             i, j = across[0]
-            return False, f"unit {i} reads unit {j}: couple units in mix alone, or build a Cell"
+            return False, f"unit {i} reads unit {j}: couple units only in mix, or build a Cell"
     return True, "no unit reads another's state, r or z"
 
 
@@ -261,7 +264,7 @@ def _sums(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:
     r, z = cell.mix(params, hidden(state)), cell.drive(params, sample.x)
     moved = summed(cell.sums, r, z), remaining(cell.sums, z)
     ours, other = (cell.update(params, state, *parts) for parts in ((r, z), moved))
-    return _compare(ours, other, "where the declared sums are given for r, and 0 for z", 1)
+    return _compare(ours, other, "if r is replaced by the declared sums, and z by 0", 1)
 
 
 def _engine(cell: Unitwise, sample: _Sample) -> tuple[bool, str]:

@@ -128,7 +128,7 @@ BROKEN = {
                 SIMPLE.mix,
                 lambda p, s, r, z: (SIMPLE.update(p, s[0], r, z), s[0]),
             ),
-            "NamedTuple, h first: of a tuple, h is the last",
+            "NamedTuple with h first; in a tuple, h is last",
         ),
     ],
     "batch axes": [
@@ -137,13 +137,13 @@ BROKEN = {
     "derivative": [(THREE_FAULTS, "of jvp from finite differences")],
     "mix is linear": [(THREE_FAULTS, "from linearity")],
     "update is unitwise": [
-        (THREE_FAULTS, "unit 0 reads unit 4: couple units in mix alone, or build a Cell"),
+        (THREE_FAULTS, "unit 0 reads unit 4: couple units only in mix, or build a Cell"),
     ],
     "engine": [(replaced(SIMPLE, drive=one_axis_is_another), "from a plain scan")],
     "sums": [
         (
             replaced(SIMPLE, update=lambda p, h, r, z: jnp.tanh(r + z) + r),
-            "where the declared sums",
+            "the declared sums",
         ),
     ],
     "init and start": [(replaced(SIMPLE, init=lambda *a: 1 / 0), "raised ZeroDivisionError")],

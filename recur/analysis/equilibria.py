@@ -53,7 +53,7 @@ class Points(NamedTuple):
     def fixed(self) -> Array:
         """Whether a fixed point is at most NEAR away, (P,); others are slow, moving or lost."""
         if self.distance is None:
-            raise ValueError("these points have no distance: take them from analysis.fixed_points")
+            raise ValueError("these points have no distance: use points from analysis.fixed_points")
         return self.distance <= NEAR  # false for NaN
 
 
@@ -275,10 +275,10 @@ def _rows(tree: Tree) -> np.ndarray:
 
 ADVICE = (
     "",
-    " (no step makes it much smaller: run the network first, forward=1000 or more, start "
-    "elsewhere, or take these as slow points by a larger `speed`)",
-    " (the steps ran out: take more, such as descent=500, newton=50)",
-    " (the state is not finite: start nearer to where the network goes)",
+    " (no step makes it much smaller: run the network first with forward=1000 or more, start "
+    "elsewhere, or accept these as slow points with a larger `speed`)",
+    " (the steps ran out: use more, such as descent=500, newton=50)",
+    " (the state is not finite: start closer to states that the network visits)",
 )
 
 

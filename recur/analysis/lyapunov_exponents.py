@@ -29,7 +29,7 @@ BLOCKS = 20  # of time, from which the standard error is taken: two errors then 
 @tabled(
     exponents="exponents, nats per step or s",
     error="standard error",
-    rounding="moved by rounding",
+    rounding="effect of rounding",
 )
 class Lyapunov(NamedTuple):
     """The exponents of one trajectory, from S = T - discard steps and k of m directions."""

@@ -37,7 +37,7 @@ from recur.tables import tabled
 Pull = Callable[[Array, int, Array], tuple[Array, Array]]
 
 
-@tabled(logs="logs, nats", rounding="moved by rounding, nats")
+@tabled(logs="logs, nats", rounding="effect of rounding, nats")
 class SingularValues(NamedTuple):
     """The singular values of a long product, as natural logarithms."""
 

@@ -51,7 +51,7 @@ def singular_values(
         >>> found = analysis.SingularValues(np.array([0.0, -2.0]), np.array([1e-6, 0.5]))
         >>> ax = plot.singular_values(found, label="GRU")
         >>> print(ax.get_xlabel(), ax.get_legend_handles_labels()[1])
-        direction ['moved by rounding', 'GRU']
+        direction ['effect of rounding', 'GRU']
     """
     require(
         isinstance(found, SingularValues),
@@ -71,7 +71,7 @@ def singular_values(
     known = np.isfinite(rows + sizes)
     span = np.ptp(rows[known]) if known.any() else 0
     if label is not None and sizes[known].max(initial=0) > VISIBLE * span:
-        ax.plot([], [], color=colour, lw=4, alpha=0.35, label="moved by rounding")
+        ax.plot([], [], color=colour, lw=4, alpha=0.35, label="effect of rounding")
     style = {"lw": 1, "marker": "." if logs.ndim == 1 else None, **line}
     for i, row in enumerate(rows):
         ax.plot(direction, row, color=colour, label=None if i else label, **style)

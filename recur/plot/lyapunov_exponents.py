@@ -58,7 +58,10 @@ def lyapunov(
     values, ax = numbers("exponents", found.exponents, "..., k"), axes_or_new(ax)
     k = values.shape[-1]
     rows, direction = finite(values).reshape(-1, k), np.arange(1, k + 1)
-    bars = (("moved by rounding", found.rounding, 4, 1), ("2 standard errors", found.error, 1.2, 2))
+    bars = (
+        ("effect of rounding", found.rounding, 4, 1),
+        ("2 standard errors", found.error, 1.2, 2),
+    )
     for name, field, width, factor in bars:
         if field is None:
             continue
@@ -124,7 +127,7 @@ def lyapunov_convergence(
     others = np.delete(history, first, axis=1)
     if others.size:
         lines = ax.plot(steps, finite(others), color="0.6", lw=0.7)
-        lines[0].set_label("the others")
+        lines[0].set_label("others")
     top, error = float(last[first]), float(np.asarray(found.error)[0])
     known = bool(np.isfinite([top, error]).all())
     label = f"largest: {top:.4f} +- {error:.4f}" if known else "largest"
@@ -135,7 +138,8 @@ def lyapunov_convergence(
     begun = np.maximum.accumulate(~np.isnan(history).all(axis=1))
     note_gaps(ax, history[begun] if begun.any() else history[-1])
     ax.set(
-        xlabel="steps" if dt is None else f"t ({unit})", ylabel=f"exponent so far (nats per {per})"
+        xlabel="steps" if dt is None else f"t ({unit})",
+        ylabel=f"estimated exponent (nats per {per})",
     )
     legend(ax, loc="lower right")  # the note is above
     return ax

@@ -260,7 +260,7 @@ def test_bad_starts_are_refused():
     for dt in (0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="dt must be the length of a step"):
             analysis.stability(body, np.zeros((1, 2)), np.zeros(1), dt)
-    with pytest.raises(ValueError, match=r"no distance: take them from analysis\.fixed_points"):
+    with pytest.raises(ValueError, match=r"no distance: use points from analysis\.fixed_points"):
         _ = analysis.Points(np.zeros((1, 2)), np.zeros(1)).fixed
 
 

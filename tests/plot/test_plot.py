@@ -105,7 +105,7 @@ def test_singular_values_show_what_rounding_does_to_each(ax):
     np.testing.assert_array_equal(y, logs)
     ends = np.array([segment[:, 1] for segment in ax.collections[0].get_segments()[:3]])
     np.testing.assert_allclose(ends.T, [(logs - rounding)[:3], (logs + rounding)[:3]])
-    assert ax.get_legend_handles_labels()[1] == ["moved by rounding", "ours"]
+    assert ax.get_legend_handles_labels()[1] == ["effect of rounding", "ours"]
     assert notes(ax) == ["left out of 4 values:\n1 NaN (not known)"]
     assert style.power(ax.yaxis.get_major_locator()()[0]).startswith("$10^{-")
 
@@ -248,7 +248,7 @@ def test_a_spectrum_with_its_errors_and_its_rounding(ax):
     assert "1 NaN" in notes(ax)[1]
     assert notes(ax)[0] == "Kaplan-Yorke dimension 1.20"
     assert ax.get_ylabel() == "exponent (nats per step)"
-    assert {"moved by rounding", "2 standard errors"} <= {line.get_label() for line in ax.lines}
+    assert {"effect of rounding", "2 standard errors"} <= {line.get_label() for line in ax.lines}
     seeds = spectrum(exponents=np.zeros((4, 3)), error=None, rounding=None)
     ax.clear()
     plot.lyapunov(seeds, ax, label="seeds")
