@@ -31,9 +31,9 @@ class Config(harness.Config):
     """The flags."""
 
     shapes: tuple[int, int, int, int] = (8, 100, 32, 16)
-    """Batch, steps T, units n, inputs d; compiling hardly depends on them."""
+    """Batch, steps T, units n, inputs d; compile times hardly depend on them."""
     cells: tuple[str, ...] = ("vanilla", "gru", "lstm", "lstm.peephole", "minimal", "cfn", "ugrnn")
-    """Cells by name."""
+    """Names of cells."""
 
 
 def main(config: Config, folder: Path) -> None:

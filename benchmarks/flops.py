@@ -35,7 +35,7 @@ def _is_jaxpr(value: Any) -> bool:
 
 
 def step_flops(cell: str, params: Any, xs: Array) -> tuple[float, float]:
-    """Of the products of one step: forward, and with the gradient of parameters and state."""
+    """Operations of the products of one step: forward, and with the gradient."""
     made = cells.named(cell)
     state = made.start(params, xs.shape[1:-1])
 

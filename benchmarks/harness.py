@@ -41,15 +41,15 @@ class Config:
     """The flags that every benchmark has."""
 
     device: Literal["cpu", "gpu"] | None = None
-    """Where to compute; JAX's own choice unless given."""
+    """Where to compute; JAX chooses unless given."""
     cpu_devices: int = 2
-    """How many devices the cores of a CPU are made into, for the batch to be spread over."""
+    """How many devices to make of the cores of a CPU, to spread the batch over."""
     rounds: int = 5
     """Rounds in which every contestant has its turn."""
     seed: int = 0
     """Seed of weights and inputs."""
     results: Path = Path("results/benchmarks")
-    """Folder that gets a subfolder named after the benchmark."""
+    """Folder for a subfolder named after the benchmark."""
 
 
 class Contestant(NamedTuple):

@@ -29,7 +29,7 @@ class Config(harness.Config):
     shapes: tuple[tuple[int, int, int, int], ...] = SHAPES
     """Batch, steps T, units n, inputs d; several shapes one after another."""
     cells: tuple[str, ...] = tuple(peers.STEPS)
-    """Cells: vanilla, gru and lstm race all peers, others the scan by hand."""
+    """Cells: vanilla, gru and lstm race all peers; others race the scan by hand."""
     peers: tuple[str, ...] = (*peers.PEERS, "torch")
     """Packages that take part if they are installed."""
 

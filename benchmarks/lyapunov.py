@@ -36,13 +36,13 @@ class Config(harness.Config):
     """The flags."""
 
     n: int = 256
-    """Units; a fourth as many inputs."""
+    """Units; there are a quarter as many inputs."""
     T: int = 1000
     """Steps."""
     cell: str = "gru"
     """A Unitwise cell whose state is one array: vanilla, gru, minimal and others."""
     bits: Literal[32, 64] = 32
-    """Of a number."""
+    """Bits of a floating-point number."""
 
 
 def main(config: Config, folder: Path) -> None:

@@ -58,7 +58,7 @@ class Config(harness.Config):
     reads: tuple[Literal["final state", "every output", "every output, by pieces"], ...] = (
         "final state",
     )
-    """What the losses read whose steps are run: all of them are compiled."""
+    """Which losses to run; all of them are compiled."""
 
 
 def final(cell: Recurrence, how: dict, params: Any, xs: Array) -> Array:

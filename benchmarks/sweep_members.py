@@ -25,7 +25,7 @@ class Config(harness.Config):
     """The flags of the sweep."""
 
     rounds: int = 2
-    """Rounds in which every contestant compiles and trains anew."""
+    """Rounds, in each of which every contestant compiles and trains again."""
     members: int = 32
     """Networks."""
     steps: int = 200
@@ -35,7 +35,7 @@ class Config(harness.Config):
     T: int = 50
     """Steps of a sequence."""
     batch: int = 20
-    """Sequences of an update."""
+    """Sequences per update."""
 
 
 def grid(members: int) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ def attend(config: argparse.Namespace, folder: Path) -> str:
                 worker.kill()
                 worker.wait()
         if code == NO_DEVICE:
-            return "no accelerator is here, so nothing was measured: --rehearse runs on a CPU"
+            return "there is no accelerator, so nothing was measured: --rehearse runs on a CPU"
         if code == 0:
             return "finished"
         files.sweep_up(folder)

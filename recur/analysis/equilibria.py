@@ -91,7 +91,7 @@ def fixed_points(
     Args:
         body: One step, (state, x) -> (state, h).
         states: B starts, arrays (B, ...), m numbers each.
-        x: One input, (d,); None for a network that runs by itself.
+        x: One input, (d,); None for a network without inputs.
         descent: Steps of gradient descent.
         newton: Newton steps at most.
         rate: First rate of the descent, > 0.

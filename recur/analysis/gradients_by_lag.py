@@ -89,7 +89,7 @@ def gradient_map(losses: Losses, body: Body, state: Tree, xs: Tree, lags: int) -
     if there is None:
         at = np.arange(scan.length(xs))[:, None] - np.arange(lags + 1)  # the row of t and lag
         return jnp.where(at >= 0, rows[at, np.arange(lags + 1)], jnp.nan)
-    number = jnp.cumsum(there)[:, None] - 1 - np.arange(lags + 1)  # of the steps that are there
+    number = jnp.cumsum(there)[:, None] - 1 - np.arange(lags + 1)  # of unmasked steps
     row = jnp.argsort(~there, stable=True)[number]
     return jnp.where(there[:, None] & (number >= 0), rows[row, np.arange(lags + 1)], jnp.nan)
 

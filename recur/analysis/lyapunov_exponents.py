@@ -352,7 +352,7 @@ def _per_second(found: Lyapunov, dt: ArrayLike) -> Lyapunov:
 
 
 def happening(body: Body, state: Tree, xs: Tree) -> Array:
-    """Which steps are there, (T,) integers 0 or 1; all where the body has no mask."""
+    """Which steps are unmasked, (T,) integers 0 or 1; all if the body has no mask."""
     there = present(body, state, xs)
     return jnp.ones(scan.length(xs), int) if there is None else there.astype(int)
 

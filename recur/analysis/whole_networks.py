@@ -205,7 +205,7 @@ def _require(network: Network, xs: Any, t: int) -> tuple[int, int]:
     if not floating or hs.ndim < 2 or 0 in hs.shape:
         raise ValueError(
             "the network must return its outputs hs (S, ..., n), one floating-point array with "
-            f"time first; it returned {expect.told(hs)}. Of the result of scan.run, take [1]"
+            f"time first; it returned {expect.told(hs)}. For scan.run, this is its result [1]"
         )
     if not isinstance(t, jax.core.Tracer) and not 0 <= t < hs.shape[0]:
         raise ValueError(f"t must be the number of an output, 0 .. {hs.shape[0] - 1}; got {t}")

@@ -114,7 +114,7 @@ def note_gaps(ax: Axes, values: np.ndarray, what: str = "values") -> None:
 
 
 def note(ax: Axes, text: str) -> None:
-    """A small text at the upper edge of the axes, below those that are there."""
+    """A small text at the upper edge of the axes, below earlier ones."""
     notes = [old.get_text() for old in ax.texts if old.get_gid() == NOTE]
     above = sum(1 + text.count("\n") for text in notes)
     down = -3 - (SMALL + 4) * above

@@ -50,7 +50,7 @@ def run(
         state: The state before the first step; `cell.start` if None. States (S, ..., n) share the
             inputs.
         lengths: Steps of each sequence, integers (...); None: all T.
-        mask: Booleans (T, ...), True where a step is there; None: everywhere.
+        mask: Booleans (T, ...), True where a step is valid; None: everywhere.
         reset: Booleans (T, ...), True where a new sequence begins: the state becomes `cell.start`,
             and nothing passes from the previous step, in either direction.
         reverse: Scan from the last input of each sequence to its first; hs[t] still belongs to

@@ -15,7 +15,7 @@ Memory = Literal["mix", "states", "chunks", "sqrt"]
 CHUNK = 8  # steps, to a quarter, whose gates fit into a core's cache; see docs/performance.md
 ROWS = 64  # steps times examples below which a chunk does not repay the cost of starting it
 SHORT = 32  # steps up to which a plain scan costs as little and compiles faster
-SEGMENT = 64  # steps of which "chunks" keeps one state
+SEGMENT = 64  # "chunks" keeps one state in this many steps
 
 
 class Plan(NamedTuple):

@@ -1,4 +1,4 @@
-"""Declared sums: parts of r = mix(h) and z = drive(x) of which `update` reads only r + z.
+"""Declared sums: parts of r = mix(h) and z = drive(x) that `update` reads only as r + z.
 
 For these, update(params, state, r, z) = update(params, state, r + z, 0), and the derivatives agree
 as well. So the sum is stored in place of r, and `drive` is not computed again.

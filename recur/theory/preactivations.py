@@ -28,7 +28,7 @@ LOST = {"cond", "dot_general", "dynamic_slice", "gather", "pad", "rev", "scan", 
 LOST |= {"cumsum", "dynamic_update_slice", "scatter", "scatter-add", "scatter_add"}
 
 
-Rows = np.ndarray | None  # coefficients of an array, (labels, *shape); None where there are none
+Rows = np.ndarray | None  # coefficients of an array, (labels, *shape), or None
 
 
 class Roles(NamedTuple):
@@ -94,7 +94,7 @@ def roles(
 
 
 def _is_preactivation(row: np.ndarray, r: int, reach: np.ndarray) -> bool:
-    """Whether a sum has a part of r; where there is none, a part that a product reaches."""
+    """Whether a sum has a part of r; if there is no r, a part that a product reaches."""
     return bool(np.any(row[:r])) if r else bool(np.any(reach[:, row != 0]))
 
 

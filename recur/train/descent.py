@@ -248,7 +248,7 @@ def _require_counts(steps: int, every: int) -> None:
         raise ValueError(f"steps must be 1 or more; got steps={steps}")
     if every < 1 or steps % every:
         raise ValueError(
-            f"every={every} must divide steps={steps}, since so many losses become one"
+            f"every={every} must divide steps={steps}, since this many losses become one mean"
         )
 
 

@@ -114,7 +114,7 @@ def as_inputs(state: Tree, xs: Tree) -> Tree:
 
 
 def present(body: Body, state: Tree, xs: Tree) -> Array | None:
-    """Which steps of one sequence are there, (T,) boolean; None for a body without a mask.
+    """Which steps of one sequence are unmasked, (T,) boolean; None for a body without a mask.
 
     Raises ValueError if sequences side by side have different masks.
     """

@@ -133,6 +133,6 @@ def beam_search(
 
 
 def _of(beam: Array, a: Array) -> Array:
-    """Of a (B, *batch, ...) the beams (C, *batch)."""
+    """The beams (C, *batch) of an array (B, *batch, ...)."""
     index = beam.reshape(*beam.shape, *(1 for _ in range(a.ndim - beam.ndim)))
     return jnp.take_along_axis(a, index, axis=0)

@@ -3,9 +3,9 @@
     ctc_greedy     the labels of the likeliest path: argmax at each step, repeats and blanks removed
     ctc_decode     the likeliest labels, each the sum over its paths, by prefix beam search
 
-Of the paths that spell a prefix l, those that end with a blank have probability b, those that end
-with l's last label k have probability e, and s = b + e. A step with probabilities p keeps or
-lengthens l:
+Among the paths that spell a prefix l, those that end with a blank have probability b, those that
+end with the last label k of l have probability e, and s = b + e. A step with probabilities p keeps
+or lengthens l:
 
     b(l) = p(blank) s(l)
     e(l) = p(k) e(l) + p(k) (b(m) if m ends with k, else s(m))        l = m k
