@@ -14,10 +14,14 @@ from conftest import normal
 
 import recur
 from recur import Prior, analysis, cells, scan
+from recur.atomic_files import replace
 from recur.core import Cell
-from recur.reporting import command_line, findings, make_report, measurements, page, tables
+from recur.reporting import command_line, findings, measurements, measuring, page, tables
+from recur.reporting.arguments import Asked, constant_input
 from recur.reporting.phases import phase
+from recur.reporting.questions import questions
 from recur.reporting.sizes import plan
+from recur.reporting.words import Finding
 
 N, D, T = 2, 1, 60
 KEY = jax.random.key(0)
@@ -116,18 +120,16 @@ def measured():
             return known[name]
         params, xs = NETWORKS[name]
         described = measurements.Network(N, N, D, T, "float32")
-        path, _ = make_report._followed(described, run, params, START, xs, LONG)
+        path, _ = measuring.followed(described, run, params, START, xs, LONG)
         sizes = plan(T, N, N, LONG, 1e-5, 1e-5)
         results = measurements.Results(described, sizes, path)
         if not path.overflow:
-            questions = make_report._questions(
-                KEY, results, START, xs, np.zeros(D, "f"), None, None, None
-            )
-            for q in questions:
+            asked = Asked(None, START, xs, None, np.zeros(D, "f"), (), None, None, KEY)
+            for q in questions(asked, results):
                 program = programs.setdefault(q.field, as_in_a_report(q.program))
                 found = q.settle(program(params, q.args))
                 results = results._replace(**{q.field: found})
-        known[name] = jax.tree.map(make_report._host, results)
+        known[name] = jax.tree.map(measuring.host, results)
         return known[name]
 
     return measure
@@ -412,7 +414,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_net():
 
 
 def findings_of(word):
-    return make_report.Finding("q?", word, "s")
+    return Finding("q?", word, "s")
 
 
 def figure_of(name):
@@ -445,7 +447,7 @@ def test_sizes_grow_with_the_time_there_is():
 def test_what_is_held_lets_masked_steps_be():
     """A mask that is false would make every state a fixed point."""
     flags, xs = np.zeros(T, bool), (np.ones(T, int), XS)
-    held, (whole, x) = make_report._held(None, flags), make_report._held(None, xs)
+    held, (whole, x) = constant_input(None, flags), constant_input(None, xs)
     assert held.dtype == bool
     assert held
     assert (whole, *x) == (0, 0.0)
@@ -492,14 +494,14 @@ def test_a_phase_says_how_long_it_has_taken(monkeypatch):
 
 def test_a_file_is_whole_or_the_old_one(tmp_path):
     place = tmp_path / "page.html"
-    make_report.replace(place, lambda new: new.write_text("old"))
+    replace(place, lambda new: new.write_text("old"))
 
     def broken(new):
         new.write_text("ne")
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
-        make_report.replace(place, broken)
+        replace(place, broken)
     assert place.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
