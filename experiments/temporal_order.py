@@ -6,7 +6,7 @@ both in order at the end. It is trained by plain gradient descent, with the grad
 solved when less than 1 % of fresh sequences are answered wrong.
 
 Claim (arXiv:1211.5063): the longest T that most seeds solve is shortest for plain descent (16
-steps), longer with the clip (25) and longest with Omega as well (45, the longest that was tried).
+steps), longer with the clip (35) and longest with Omega as well (45, the longest that was tried).
 
 The network, its first weights, the batch, the clip and alpha = 4 are the paper's. The budget is
 not: 5,000 updates at rate 0.1 instead of its 5 million at 0.01, so our lengths are shorter. The
