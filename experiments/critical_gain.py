@@ -97,7 +97,7 @@ def run(config: Config, record: harness.Record) -> Result:
     with record.progress("networks", 2 * S * C) as bar:
         for c, name in enumerate(config.cells):
             cell, prior = cells.named(name), critical(name)
-            sigma_w[c], theories[c] = np.mean(prior.sigma_w), predicted(cell, prior, n)
+            sigma_w[c], theories[c] = np.mean(np.asarray(prior.sigma_w)), predicted(cell, prior, n)
             d = n if name == "minimal.bare" else config.d
             for kind, s in np.ndindex(2, S):
                 gain[c, kind, s] = gains(

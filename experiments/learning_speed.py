@@ -127,7 +127,7 @@ def start(name: str, task: tasks.Task, config: Config) -> last_state.Members:
     xs, S = task.sample(probe, 64).xs, config.seeds
     keys = jnp.tile(jax.random.split(draws, S), 2)
     critical = CRITICAL[name]
-    off = critical._replace(sigma_w=config.off * critical.sigma_w)
+    off = critical._replace(sigma_w=config.off * np.asarray(critical.sigma_w))
     priors = jax.tree.map(lambda *values: jnp.repeat(jnp.array(values), S), critical, off)
 
     def draw(cell: Unitwise) -> last_state.Members:

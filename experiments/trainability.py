@@ -162,7 +162,7 @@ def fit(
         return last_state.draw(key, CELLS[name], prior, config.n, xs)
 
     S = config.seeds
-    keys = jnp.tile(jax.random.split(draws, S), np.size(priors.mu_b))
+    keys = jnp.tile(jax.random.split(draws, S), np.asarray(priors.mu_b).size)
     repeated = jax.tree.map(lambda a: jnp.repeat(jnp.asarray(a, jnp.float32), S), priors)
     members = jax.jit(jax.vmap(begin))(keys, repeated)
     label = f"{name}, T = {T}"

@@ -1,6 +1,6 @@
 """The types that all other modules use: a prior over parameters and two kinds of recurrence."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -305,6 +305,9 @@ def hidden(state: Tree) -> Array:
     return state[0] if hasattr(state, "_fields") else hidden(state[-1])
 
 
+PerGate = ArrayLike | Sequence[ArrayLike]  # a number, or one for each gate
+
+
 @tabled()
 class Prior(NamedTuple):
     """The Gaussian distribution from which parameters are drawn.
@@ -321,10 +324,10 @@ class Prior(NamedTuple):
         (2, 4) (3, 4) [2. 2. 0. 0.]
     """
 
-    sigma_w: ArrayLike = 1.0  #: scale of the recurrent weights W
-    sigma_v: ArrayLike = 1.0  #: scale of the input weights V
-    mu_b: ArrayLike = 0.0  #: mean of the biases
-    sigma_b: ArrayLike = 0.0  #: standard deviation of the biases
+    sigma_w: PerGate = 1.0  #: scale of the recurrent weights W
+    sigma_v: PerGate = 1.0  #: scale of the input weights V
+    mu_b: PerGate = 0.0  #: mean of the biases
+    sigma_b: PerGate = 0.0  #: standard deviation of the biases
 
     @expect.arguments(key=expect.key, d=expect.integer, n=expect.integer, gates=expect.count(1))
     def draw(self, key: Array, d: int, n: int, gates: int = 1) -> tuple[Array, Array, Array]:
@@ -362,7 +365,7 @@ class Prior(NamedTuple):
         )
 
 
-def _per_column(name: str, value: ArrayLike, n: int, gates: int, dtype: Any) -> Array:
+def _per_column(name: str, value: PerGate, n: int, gates: int, dtype: Any) -> Array:
     """The value of each gate, repeated for its n columns: (gates*n,)."""
     value = jnp.asarray(value, dtype)
     if value.shape not in ((), (1,), (gates,)):

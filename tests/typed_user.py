@@ -35,8 +35,8 @@ deep: recur.Recurrence = compose.Stacked(cell, compose.Residual(cell))
 
 
 def draw(key: Array, d: int, n: int, outputs: int) -> Model:
-    """A network of two layers. Fields of the prior may be numbers or arrays."""
-    prior = recur.Prior(sigma_w=np.float32(1.2), mu_b=jnp.array([2.0, 0.0]))
+    """A network of two layers. Fields of the prior may be numbers, arrays, or one for each gate."""
+    prior = recur.Prior(sigma_w=np.float32(1.2), sigma_b=jnp.array([0.1, 0.0]), mu_b=(2.0, 0.0))
     return Model(deep.init(key, prior, d, n), jnp.zeros((n, outputs)))
 
 

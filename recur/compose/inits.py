@@ -19,11 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from recur import expect
 from recur.compose.gates import keeping, writing
-from recur.core import Cell, Prior, Tree, Unitwise, recurrence
+from recur.core import Cell, PerGate, Prior, Tree, Unitwise, recurrence
 from recur.eigenvalues import eigenvalues
 from recur.functions import Given
 
@@ -320,7 +319,7 @@ def _count(params: Tree, n: int) -> int:
     return W.shape[1] // n
 
 
-def _each(sigma: ArrayLike, blocks: Array) -> Array:
+def _each(sigma: PerGate, blocks: Array) -> Array:
     """A scalar, or the values of the first gates, for blocks (gates, ...)."""
     values = jnp.asarray(sigma, blocks.dtype).reshape(-1)
     return values[: len(blocks)].reshape(-1, 1, 1)
