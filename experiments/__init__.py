@@ -1,1 +1,1 @@
-"""One file a question: Config, Result, run, plot. Each is run as `python -m experiments.<name>`."""
+"""Experiments. Each file answers one question, and is run by `python -m experiments.<name>`."""

@@ -1,4 +1,4 @@
-"""What there is to run: `python -m experiments`."""
+"""List all experiments: `python -m experiments`."""
 
 import ast
 from pathlib import Path

@@ -61,30 +61,30 @@ class Config(harness.Sized):
     )
     """Letters into a word, or letters into syllables into a word, by a recurrence or by a sum."""
     cell: str = "gru"
-    """The recurrence of all of them, by name."""
+    """Name of the cell of all recurrences."""
     d: int = 16
     """Features of a letter."""
     n: int = 64
     """Units of each recurrence, so many as the vector has."""
     seeds: int = 2
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 2000
-    """Of each network."""
+    """Updates of each network."""
     every: int = 250
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 128
-    """Words an update."""
+    """Words per update."""
     learning_rate: float = 3e-3
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     longest: int = 12
     """Letters of a word, at most; the shortest has 3. Only words of a-z are read."""
     test: int = 3000
     """Words that are kept from training, written back, and compared with each other."""
     dictionary: Path | None = None
-    """A file of lines "word phone phone ..." instead of the CMU dictionary."""
+    """A file with lines "word phone phone ..." to read instead of the CMU dictionary."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         cells.named(self.cell)
         self.require_counts("seeds", "batch", "longest")
         if self.test < 2:
@@ -96,16 +96,16 @@ class Result(NamedTuple):
     """C kinds, S seeds, K measurements, N test words, R = 3 + C S rankings, P probes."""
 
     networks: np.ndarray  # (C,) names
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats a letter, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats per letter, mean since the last measurement
     rebuilt: np.ndarray  # (C, S, K) share of test words written back without a mistake
     words: np.ndarray  # (N,) spellings
     rankings: np.ndarray  # (R,) names: three without a network, then the kinds, seed by seed
     neighbours: np.ndarray  # (R, N) the nearest word of each, as its number
     probes: np.ndarray  # (R, P) means over the words and their neighbours
     codes: np.ndarray  # (C, N, n) vectors of the first seed
-    seconds: np.ndarray  # (C, K) of training, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Documents(NamedTuple):
@@ -144,7 +144,7 @@ def nested(words: list[str], sentences: int, longest: int) -> Documents:
 
 
 def loss(model: Autoencoder | HierarchicalAutoencoder, batch: Documents) -> Array:
-    """Mean cross-entropy, nats a letter."""
+    """Mean cross-entropy, nats per letter."""
     logits, symbols = model(batch.symbols, batch.lengths), batch.symbols
     if symbols.ndim == 3:  # time first: letters, then syllables
         logits, symbols = logits.swapaxes(0, 1), symbols.swapaxes(0, 1)
@@ -161,7 +161,7 @@ def rebuilt(model: Autoencoder | HierarchicalAutoencoder, part: Documents) -> tu
 
 
 class Fitted(NamedTuple):
-    """What is kept of one kind of network: fields as in Result."""
+    """The results of one kind of network; fields as in Result."""
 
     losses: np.ndarray
     rebuilt: np.ndarray
@@ -318,7 +318,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a ranking, seeds together."""
+    """One row per ranking, seeds together."""
     rows = []
     for name in dict.fromkeys(result.rankings.tolist()):
         *shares, sounds, letters = result.probes[result.rankings == name].mean(axis=0)

@@ -49,7 +49,7 @@ class Config(harness.Sized):
     networks: tuple[str, ...] = writers.KINDS
     """What the writer sees of the strip: a bag of columns, one vector, or all by attention."""
     cell: str = "gru"
-    """The recurrence of reader and writer, by name."""
+    """Name of the cell of the reader and of the writer."""
     columns: int = 3
     """Columns of pixels that are read at once."""
     gap: int = 8
@@ -57,24 +57,24 @@ class Config(harness.Sized):
     d: int = 48
     """Features of the columns, and of a word."""
     n: int = 64
-    """Units: of each direction of the reader, and of the writer."""
+    """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 800
-    """Of each network."""
+    """Updates of each network."""
     every: int = 100
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 64
-    """Strips an update."""
+    """Strips per update."""
     learning_rate: float = 5e-3
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     test: int = 1000
     """Strips to test on."""
     data_dir: Path | None = None
     """A folder with the four IDX files of MNIST or Fashion-MNIST, instead of 5,000 MNIST digits."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         cells.named(self.cell)
         writers.require_kinds(self.networks)
         self.require_counts("columns", "seeds", "batch", "test", "updates")
@@ -87,8 +87,8 @@ class Result(NamedTuple):
     """C networks, S seeds, K measurements, N test strips, E examples."""
 
     networks: np.ndarray  # (C,) names
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats a word, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats per word, mean since the last measurement
     watched: np.ndarray  # (C, S, K, 1) word errors on the test strips
     targets: np.ndarray  # (N, MOST + 1) what is to be written
     written: np.ndarray  # (C, S, N, MOST + 1) and what was
@@ -98,8 +98,8 @@ class Result(NamedTuple):
     images: np.ndarray  # (E, rows, T) these
     widths: np.ndarray  # (E,) columns of them that are read
     looks: np.ndarray  # (E, MOST + 1, T) where the first attentive network looks, pixel by pixel
-    seconds: np.ndarray  # (C, K) of training, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Digits(NamedTuple):
@@ -157,7 +157,7 @@ def strips(key: Array, found: Digits, number: int, T: int, config: Config) -> tu
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network."""
+    """Train and measure every network."""
     found = data.digits(config.data_dir)
     learnt, asked = digits(found.train_x, found.train_y), digits(found.test_x, found.test_y)
     key = jax.random.key(config.seed)
@@ -261,7 +261,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network."""
+    """One row per network."""
     rows = []
     for c, name in enumerate(result.networks):
         errors = result.errors[c]

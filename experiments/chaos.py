@@ -219,7 +219,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Exponents in nats a step: of two units, and of networks drawn."""
+    """Exponents in nats per step: of two units, and of networks drawn."""
     of = {"starts within 1e-7, largest exponent -log 2": np.log(2)}
     for i, name in enumerate(result.names):
         of[f"{name}: largest exponent"] = result.exponents[i, 0]
@@ -232,7 +232,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a recurrence."""
+    """One row per recurrence."""
     rows = []
     for i, name in enumerate(result.names):
         found = result.exponents[i][np.isfinite(result.exponents[i])]
@@ -300,7 +300,7 @@ def _drawn(ax: Axes, result: Result, colours: dict) -> None:
     ax.set_xticks(range(len(result.sigmas)), [f"{sigma:g}" for sigma in result.sigmas])
     ax.set(
         xlabel=r"$\sigma_w$",
-        ylabel="largest exponent (nats a step)",
+        ylabel="largest exponent (nats per step)",
         title=f"Networks drawn, {result.times[-1]:,} steps",
     )
     ax.legend(fontsize=8, ncols=2)

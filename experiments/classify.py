@@ -40,30 +40,30 @@ class Config(harness.Sized):
     """The speakers of short utterances, or the classes of any signals of different lengths."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name."""
+    """Names of the cells to compare."""
     n: int = 64
-    """Units of each."""
+    """Units of each network."""
     pool: Literal["last", "mean"] = "mean"
     """What is read out: h at an utterance's own end, or its mean over the utterance."""
     seeds: int = 5
-    """Networks of each cell, trained as one vmapped program."""
+    """Networks of each cell, with different seeds, trained as one vmapped program."""
     updates: int = 300
-    """Of each network."""
+    """Updates of each network."""
     every: int = 25
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 54
-    """Utterances an update."""
+    """Utterances per update."""
     learning_rate: float = 3e-3
-    """Of AdamW, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """AdamW's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     weight_decay: float = 1e-2
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     noise: float = 0.3
-    """Standard deviation of what is added to the training inputs, which have 1 themselves."""
+    """Standard deviation of the noise added to the training inputs, whose own is 1."""
     data_dir: Path | None = None
     """Folder of <name>_TRAIN.ts and <name>_TEST.ts instead of JapaneseVowels."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             cells.named(name)
         self.require_divides("every", "updates")
@@ -75,12 +75,12 @@ class Result(NamedTuple):
     cells: np.ndarray  # (C,) names
     classes: np.ndarray  # (Y,) names
     lengths: np.ndarray  # (test utterances,)
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats, mean since the last measurement
     accuracies: np.ndarray  # (C, S, K) on the test utterances
     heard: np.ndarray  # (C, S, T) the same at the end, had they ended after 1 .. T steps
     confusion: np.ndarray  # (C, Y, Y) test utterances of all seeds by class and answer
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     linear: np.ndarray  # () accuracy of the linear discriminant
 
 
@@ -123,7 +123,7 @@ def accuracy(model: Classifier, part: Ragged) -> Array:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one cell: fields as in Result."""
+    """The results of one cell; fields as in Result."""
 
     losses: np.ndarray
     accuracies: np.ndarray
@@ -135,7 +135,7 @@ class Fitted(NamedTuple):
 def fit(
     name: str, training: Ragged, test: Ragged, Y: int, config: Config, record: harness.Record
 ) -> Fitted:
-    """Train all seeds of a cell as one program; checkpointed after every measurement."""
+    """Train all seeds of a cell as one program; a checkpoint follows each measurement."""
     S, K = config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(
@@ -237,7 +237,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell, and one for the linear discriminant."""
+    """One row per cell, and one for the linear discriminant."""
     rows = [("linear discriminant", f"{100 * result.linear:.1f}", "", "", "", "")]
     for c, name in enumerate(result.cells):
         final = result.accuracies[c, :, -1]

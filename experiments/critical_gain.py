@@ -135,7 +135,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell: growth per step, theory and networks."""
+    """One row per cell: growth per step, theory and networks."""
     mean, error = per_step(result)
     rows = []
     for c, name in enumerate(result.cells):
@@ -151,7 +151,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One panel a cell: log-gain of each network, and both theories as dashed lines."""
+    """One panel per cell: log-gain of each network, and both theories as dashed lines."""
     C, T = len(result.cells), result.gain.shape[-1]
     figure = Figure(figsize=(4 * C, 3.8), layout="constrained")
     axes = figure.subplots(1, C, squeeze=False)[0]

@@ -148,7 +148,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a descent."""
+    """One row per descent."""
     rows = [
         (
             name,

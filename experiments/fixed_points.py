@@ -51,11 +51,11 @@ class Config(harness.Config):
     T: int = 50
     """Steps of a sequence."""
     updates: int = 2000
-    """Of each network."""
+    """Updates of each network."""
     every: int = 500
     """Updates between two checkpoints."""
     batch: int = 64
-    """Sequences an update."""
+    """Sequences per update."""
     learning_rate: float = 2e-3
     """Of Adam, at the first update; it falls to 0 along a cosine. The gradient is clipped to 1."""
     starts: int = 300
@@ -66,7 +66,7 @@ class Config(harness.Config):
     """Steps in which its drift is seen."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         self.require_divides("every", "updates")
         self.require_counts("n", "starts", "forward", "drift")
         tasks.flip_flop(self.T, self.bits)

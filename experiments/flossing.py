@@ -60,18 +60,18 @@ class Config(harness.Config):
     flossings: int = 200
     """Updates that floss, before training."""
     seeds: int = 4
-    """Networks of each method, trained as one vmapped program."""
+    """Networks of each method, with different seeds, trained as one vmapped program."""
     updates: int = 1500
     """Updates of the training."""
     every: int = 100
-    """Updates between two measurements of the accuracy, and two checkpoints."""
+    """Updates between two measurements of the accuracy; a checkpoint follows each."""
     batch: int = 32
-    """Sequences an update."""
+    """Sequences per update."""
     learning_rate: float = 1e-3
     """Of Adam, after clipping the gradient to norm 1; of both kinds of updates."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         self.require_divides("every", "updates")
         if not 1 <= self.k <= self.n:
             raise ValueError(f"k ({self.k}) exponents of n ({self.n}) units: 1 <= k <= n")
@@ -82,9 +82,9 @@ class Result(NamedTuple):
 
     delays: np.ndarray  # (D,)
     methods: np.ndarray  # (M,) names
-    updates: np.ndarray  # (K,) made at each measurement
+    updates: np.ndarray  # (K,) updates before each measurement
     accuracies: np.ndarray  # (D, M, S, K)
-    exponents: np.ndarray  # (D, M, 3, S, k) nats a step: drawn, at start and end of training
+    exponents: np.ndarray  # (D, M, 3, S, k) nats per step: drawn, at start and end of training
     seconds: np.ndarray  # (D, M, 2) of all seeds in flossing and in training, without compilation
     flossings: np.ndarray  # () updates that floss
 
@@ -98,7 +98,7 @@ class Network(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What training leaves of itself; fields as in Result."""
+    """The curves of training; fields as in Result."""
 
     accuracies: np.ndarray  # (S, K)
     seconds: np.ndarray  # (2,)
@@ -236,7 +236,7 @@ def run(config: Config, record: harness.Record) -> Result:
 def fit(
     delay: int, method: str, programs: Sequence[Callable], config: Config, record: harness.Record
 ) -> Curves:
-    """Draw, floss or not, and train; checkpointed after every measurement."""
+    """Draw, floss or not, and train; a checkpoint follows each measurement."""
     K, S = config.updates // config.every, config.seeds
     test, probe = jax.random.split(jax.random.key(config.seed + 1))
     states = begin(method, config)
@@ -290,7 +290,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a delay and method."""
+    """One row per delay and method."""
     first, costs, rows = solved(result), cost(result), []
     for i, delay in enumerate(result.delays):
         for j, method in enumerate(result.methods):

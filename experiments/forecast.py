@@ -44,11 +44,11 @@ class Config(harness.Sized):
     """Yearly sunspots, one step ahead and free-running."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name."""
+    """Names of the cells to compare."""
     n: int = 16
-    """Units of each."""
+    """Units of each network."""
     seeds: int = 10
-    """Networks of each cell, trained as one vmapped program."""
+    """Networks of each cell, with different seeds, trained as one vmapped program."""
     test: int = 88
     """Last years, for the test."""
     validation: int = 44
@@ -60,18 +60,18 @@ class Config(harness.Sized):
     updates: int = 1000
     """Of each network, each with the whole training series."""
     every: int = 25
-    """Updates between two validations, and two checkpoints."""
+    """Updates between two validations; a checkpoint follows each."""
     learning_rate: float = 3e-3
-    """Of AdamW, after clipping the gradient to norm 1."""
+    """Learning rate of AdamW. Gradients are clipped to norm 1."""
     weight_decay: float = 1e-2
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     noise: float = 0.2
-    """Standard deviation of what is added to the training inputs, which have 1 themselves."""
+    """Standard deviation of the noise added to the training inputs, whose own is 1."""
     series: Path | None = None
     """A CSV file of time and value under one line of names instead of the sunspots; values >= 0."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             cells.named(name)
         self.require_divides("every", "updates")
@@ -87,14 +87,14 @@ class Result(NamedTuple):
     values: np.ndarray  # (T,)
     test: np.ndarray  # () years of the test
     order: np.ndarray  # () of the autoregression
-    updates: np.ndarray  # (K,) made at each validation
+    updates: np.ndarray  # (K,) updates before each validation
     losses: np.ndarray  # (C, S, K) of training: mean square error, standardised roots
     validation: np.ndarray  # (C, S, K) the same one year ahead on the validation years
     chosen: np.ndarray  # (C, S) updates of the network that is taken
     forecasts: np.ndarray  # (C, S, H, O) free-running; first axis of H is one year ahead
     baselines: np.ndarray  # (3, H, O) of BASELINES
     truth: np.ndarray  # (H, O)
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Scale(NamedTuple):
@@ -172,7 +172,7 @@ class Fitted(NamedTuple):
 
 
 def fit(name: str, xs: np.ndarray, config: Config, record: harness.Record) -> Fitted:
-    """Train all seeds of a cell as one program on xs (T, 1); checkpointed at every validation."""
+    """Train all seeds of a cell on xs (T, 1) as one program; checkpoints follow validations."""
     S, K = config.seeds, config.updates // config.every
     known = len(xs) - config.test
     learned = known - config.validation
@@ -301,7 +301,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a baseline and a cell: mean +- standard error over the seeds, and of their mean."""
+    """One row per baseline and a cell: mean +- standard error over the seeds, and of their mean."""
     horizons = [h for h in (1, 2, 5, 11, 22) if h <= len(result.truth)]
     rows = []
     for name, forecasts in zip(BASELINES, result.baselines, strict=True):

@@ -1,11 +1,11 @@
-"""The gallery of the docs: for each experiment its picture, question, claim, command and table.
+"""Makes the gallery of the docs, with each experiment's picture, question, claim and table.
 
     python -m experiments.gallery results
 
-takes every experiment whose default command has left its result there. It keeps the picture and
-the table in docs/gallery, and the numbers of the claim in experiments/claims. Without a folder it
-writes the pages anew, with the pictures and tables that they have. A test compares each page with
-the docstring of its experiment.
+reads the results that default commands have written to that folder. It stores their pictures and
+tables in docs/gallery, and the numbers of their claims in experiments/claims. Without a folder it
+rewrites the pages, and keeps their pictures and tables. A test compares each page with the
+docstring of its experiment.
 """
 
 import ast
@@ -27,7 +27,7 @@ TABLE = "\n## Table\n\n"
 
 
 class Shown(NamedTuple):
-    """What the gallery says of an experiment, but for its picture and table."""
+    """What the gallery says about an experiment, apart from its picture and table."""
 
     name: str
     title: str  # the question that its docstring begins with
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
     minutes: str  # of its default command, from docs/experiments.md
 
     def page(self, table: str) -> str:
-        """The experiment's page, whole."""
+        """The whole page of the experiment."""
         return (
             f"# {self.title}\n\n![{self.name}]({self.name}.webp)\n\n{self.text}\n\n"
             f"```\npython -m experiments.{self.name}\n```\n\n"
@@ -54,19 +54,19 @@ def every() -> Iterator[Shown]:
 
 
 def markdown(text: str) -> str:
-    """A docstring in Markdown: what would be a tag or an emphasis there is meant as it stands."""
+    """A docstring in Markdown, with the characters escaped that would make a tag or emphasis."""
     parts = re.split(r"(`[^`]*`)", text)
     parts[::2] = [re.sub(r"<(?=\w)|[*$]", r"\\\g<0>", part) for part in parts[::2]]
     return "".join(parts).replace("\nClaim", "\n**Claim**")
 
 
 def table_of(page: Path) -> str:
-    """The table that a page has."""
+    """The table of a page."""
     return page.read_text().partition(TABLE)[2]
 
 
 def index(shown: list[Shown]) -> str:
-    """The page of all pictures."""
+    """The page with all pictures."""
     entries = (
         f"[![{one.name}]({one.name}.webp){{width=320px}}]({one.name}.md)\n"
         f"[{one.title}]({one.name}.md)\n"
@@ -82,7 +82,7 @@ def index(shown: list[Shown]) -> str:
 
 
 def keep_picture(source: Path, path: Path) -> None:
-    """The figure of a run, smaller."""
+    """Store a smaller copy of a run's figure."""
     with Image.open(source) as picture:
         width = min(WIDTH, picture.width)
         small = picture.convert("RGB").resize((width, picture.height * width // picture.width))
@@ -90,7 +90,7 @@ def keep_picture(source: Path, path: Path) -> None:
 
 
 def main(results: Path | None) -> None:
-    """Keep what the runs left, and write the pages of all that has been kept."""
+    """Store the results of the runs, and write the pages of all experiments that have results."""
     kept = []
     for one in every():
         page, run = PAGES / f"{one.name}.md", results and results / one.name

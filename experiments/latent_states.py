@@ -63,20 +63,20 @@ class Config(harness.Sized):
     n: int = 64
     """Units of each, and features of a row."""
     seeds: int = 3
-    """Networks of each cell, trained as one vmapped program."""
+    """Networks of each cell, with different seeds, trained as one vmapped program."""
     updates: int = 600
-    """Of each network."""
+    """Updates of each network."""
     every: int = 50
-    """Updates between two measurements of the test accuracy, and two checkpoints."""
+    """Updates between two measurements of the test accuracy; a checkpoint follows each."""
     batch: int = 100
-    """Digits an update."""
+    """Digits per update."""
     learning_rate: float = 3e-3
-    """Of Adam, after clipping the gradient to norm 1."""
+    """Learning rate of Adam. Gradients are clipped to norm 1."""
     examples: int = 100
     """Test digits whose gradients are measured; correlations are over all of them."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             cells.named(name)
         self.require_divides("every", "updates")
@@ -99,10 +99,10 @@ class Result(NamedTuple):
     """C cells, S seeds, K measurements; before and after training, own and rotated: (2, 2)."""
 
     cells: np.ndarray  # (C,) names
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats, mean since the last measurement
     accuracies: np.ndarray  # (C, S, K) on the test digits
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     pooled: np.ndarray  # (C, S, 2, 2) D, gradients of all lags together
     lags: np.ndarray  # (C, S, 2, 2, T) D of each lag
     pixels: np.ndarray  # (C, S, 2, 2) D with respect to the pixels of a row
@@ -284,7 +284,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def table(result: Result) -> harness.Table:
-    """Two rows a cell, before and after training: own coordinates, then rotated ones."""
+    """Two rows per cell, before and after training: own coordinates, then rotated ones."""
     rows = []
     for c, name in enumerate(result.cells):
         for when, label in enumerate(WHEN):

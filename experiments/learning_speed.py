@@ -76,7 +76,7 @@ class Result(NamedTuple):
     rates: np.ndarray  # (L,)
     updates: np.ndarray  # (K,)
     accuracies: np.ndarray  # (C, L, 4, S, K) on the test digits
-    diverged: np.ndarray  # (C, L, 4, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, L, 4, S) update at which the loss first was not finite, or -1
 
 
 def run(config: Config, record: harness.Record) -> Result:
@@ -165,7 +165,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell and start."""
+    """One row per cell and start."""
     rates, curves = best(result)
     rows = []
     for c, name in enumerate(result.cells):
@@ -195,7 +195,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One panel a cell, each start at its best rate; a line is a mean, a band all seeds."""
+    """One panel per cell, each start at its best rate; a line is a mean, a band all seeds."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, len(result.cells), sharey=True, squeeze=False)[0]
     for name, starts, ax in zip(result.cells, best(result)[1], axes, strict=True):

@@ -1,8 +1,9 @@
-"""One run in a folder: a lock of plain files, whose names say who holds it; on network disks too.
+"""A lock that admits one run to a folder. It consists of plain files, and works on network disks.
 
-Every process first makes a file of its own, then looks for those of others. Nobody replaces the
-file of another, so two that begin at once see each other, and both step back. The files are empty:
-a name is there whole or not at all.
+Each process first creates a lock file of its own, then looks for the files of others. No process
+replaces the file of another. So if two processes start at once, each sees the other, both back off,
+and both try again. The files are empty. A file's name says who holds the lock, and a name cannot be
+half written.
 """
 
 import _thread
@@ -20,37 +21,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-BEAT = 10.0  # seconds between two signs of life of a holder
-PATIENCE = 120.0  # seconds without one: it is dead. A network disk may show them a minute late
-LOOK = 1.0  # seconds between two looks for one
-TRIES = 3  # of two that step back at once, one soon finds the folder free
+BEAT = 10.0  # seconds between two heartbeats of a holder
+PATIENCE = 120.0  # a holder without heartbeat for so many seconds is dead; disks may lag a minute
+LOOK = 1.0  # seconds between two checks for a heartbeat
+TRIES = 3  # if two processes back off at once, one of them soon finds the folder free
 
 
 class Holder(NamedTuple):
-    """A process, as the name of its lock has it."""
+    """A process, as described by the name of its lock file."""
 
     pid: int
-    start: str  # when it began, in the words of its system
-    place: str  # where its number means it
+    start: str  # when it started, in its system's own format
+    place: str  # the system within which its number identifies it
     host: str
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """The holder of a lock, or None where its name says nothing."""
+        """The holder of a lock, or None if the file's name does not say."""
         *_, tail = path.name.split(".", 3)
         parts = tail.split(".", 3)
         return cls(int(parts[0]), *parts[1:]) if len(parts) == 4 and parts[0].isdigit() else None
 
     def lock(self, folder: Path) -> Path:
-        """A lock of this process."""
+        """The path of a lock file for this process."""
         return folder / ".".join((".lock", uuid.uuid4().hex[:8], *map(str, self)))
 
 
 def take(folder: Path) -> Path:
-    """The file by which this process holds a folder. Leaves, naming the holder, if another does.
+    """Lock a folder for this process, and return the lock file. Exits if another process holds it.
 
-    The lock of a process that is gone is taken over: one of this machine by its number and the
-    time when it began, one of another machine by its silence.
+    A lock whose holder is dead is taken over. On this machine, the holder's number and start time
+    tell whether it is alive. On other machines, its heartbeat does.
     """
     for wait in (0.0, *(random.uniform(0.1, 0.5) for _ in range(TRIES - 1))):
         time.sleep(wait)
@@ -67,21 +68,22 @@ def take(folder: Path) -> Path:
         mine.unlink(missing_ok=True)
     raise SystemExit(
         f"error: {name} is at work in {folder}. Wait for it or stop it, or name another folder "
-        f"with --results. If you know that it is gone, remove {holder}"
+        f"with --results. If you are sure that it has ended, delete {holder}"
     )
 
 
 @contextmanager
 def held(mine: Path) -> Iterator[None]:
-    """Show signs of life while the block runs, then give the lock back.
+    """Update the lock's heartbeat while the block runs, then release the lock.
 
-    A holder that was silent for too long, and was taken over, is interrupted when it wakes; one
-    that ignores interrupts, as a shell's job in the background does, ends at once.
+    If the heartbeat stops for too long, another process may take the lock over. This process is
+    then interrupted as soon as it notices. If it ignores interrupts, as a background job of a shell
+    does, it exits at once.
     """
     over, lost = threading.Event(), threading.Event()
     told = (
         f"error: this run was silent for over {PATIENCE:.0f} s, and another process took "
-        f"{mine.parent} over; look there before you go on with --resume"
+        f"over {mine.parent}; look there before you continue with --resume"
     )
 
     def beat() -> None:
@@ -95,7 +97,7 @@ def held(mine: Path) -> Iterator[None]:
                     print(told, file=sys.stderr, flush=True)
                     os._exit(1)
                 _thread.interrupt_main()
-            except OSError:  # the disk is away for a moment
+            except OSError:  # the disk is unreachable for a moment
                 pass
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -113,19 +115,19 @@ def held(mine: Path) -> Iterator[None]:
 
 
 def _other(folder: Path, mine: Path) -> Path | None:
-    """The lock of another process that lives; those of the dead are removed."""
+    """The lock of another live process, if there is one. Locks of dead processes are removed."""
     for path in sorted(folder.glob(".lock.*")):
         if path == mine:
             continue
         if _lives(path, mine):
             return path
-        print(f"{_name(path)} is gone: its lock of {folder} is removed", flush=True)
+        print(f"{_name(path)} has ended; its lock on {folder} is removed", flush=True)
         path.unlink(missing_ok=True)
     return None
 
 
 def _lives(path: Path, mine: Path) -> bool:
-    """Whether the holder of a lock lives; waits for a sign of life where only that can tell."""
+    """Whether the holder of a lock is alive. If only its heartbeat can tell, wait for one."""
     holder = Holder.of(path)
     if holder and holder.place and holder.place == _place():
         return holder.start == _start(holder.pid)
@@ -134,19 +136,19 @@ def _lives(path: Path, mine: Path) -> bool:
         silence = mine.stat().st_mtime - last
         if silence < PATIENCE:
             most = f"{PATIENCE - silence:.0f} s at most"
-            print(f"waiting for a sign of life of {_name(path)}, {most}", flush=True)
+            print(f"waiting for a heartbeat of {_name(path)}, {most}", flush=True)
         while mine.stat().st_mtime - last < PATIENCE:
             if path.stat().st_mtime != last:
                 return True
             time.sleep(LOOK)
-            os.utime(mine)  # by the clock of the disk, as the other's
+            os.utime(mine)  # so that both times come from the clock of the disk
     except FileNotFoundError:  # it has just ended
         return False
     return False
 
 
 def this_process() -> Holder:
-    """The process that asks."""
+    """The current process."""
     pid = os.getpid()
     return Holder(pid, _start(pid) or "", _place(), socket.gethostname())
 
@@ -157,8 +159,8 @@ def _name(path: Path) -> str:
 
 
 def _place() -> str:
-    """Where process numbers mean the same: a host since it was booted, or a container in it."""
-    if os.name != "posix":  # to ask for a process by its number would end it there
+    """Identifies the system within which process numbers are unique: a booted host or container."""
+    if os.name != "posix":  # on other systems, `os.kill(pid, 0)` would end the process
         return ""
     place = socket.gethostname()
     with suppress(OSError):
@@ -168,12 +170,12 @@ def _place() -> str:
 
 
 def _start(pid: int) -> str | None:
-    """When a process began, in the system's own words, "" where it has none; None if it is gone."""
+    """When a process started, in the system's format; "" if unknown, None if it has ended."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return None
-    except PermissionError:  # that of another user
+    except PermissionError:  # it belongs to another user
         pass
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

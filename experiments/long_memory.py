@@ -109,7 +109,7 @@ class Config(harness.Sized):
     n: int = 32
     """Units of each network."""
     updates: int = 1000
-    """Of each network."""
+    """Updates of each network."""
     every: int = 100
     """Updates whose mean loss is one point of a curve; a checkpoint after each."""
     batch: int = 20
@@ -120,7 +120,7 @@ class Config(harness.Sized):
     """Networks of each kind and rate."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         self.require_divides("every", "updates")
         for name in self.recurrences:
             if name not in RECURRENCES:
@@ -145,9 +145,9 @@ class Result(NamedTuple):
 
     networks: np.ndarray  # (N,) names: recurrence, draw
     rates: np.ndarray  # (L,)
-    updates: np.ndarray  # (M,) updates made at each point
-    losses: np.ndarray  # (2, N, L, S, M) means since the point before; NaN after a divergence
-    diverged: np.ndarray  # (2, N, L, S) update at which the loss was first not finite, or -1
+    updates: np.ndarray  # (M,) updates before each point
+    losses: np.ndarray  # (2, N, L, S, M) means since the last point; NaN after a divergence
+    diverged: np.ndarray  # (2, N, L, S) update at which the loss first was not finite, or -1
     baselines: np.ndarray  # (2,) nats, mean squared error
 
 
@@ -217,7 +217,7 @@ def start(task: tasks.Task, draws: Draws, config: Config) -> train.State:
 def fit(
     label: str, task: tasks.Task, draws: Draws, config: Config, record: harness.Record
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Losses (D, L, S, M) and divergences (D, L, S) of D draws; checkpointed at every point."""
+    """Losses (D, L, S, M) and divergences (D, L, S) of D draws; a checkpoint follows each point."""
     cell, _ = next(iter(draws.values()))  # draws differ in how they start and not in their step
 
     def loss(params: Params, batch: tasks.Batch) -> Array:
@@ -265,7 +265,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network."""
+    """One row per network."""
     curves = best(result)
     rows = []
     for k, name in enumerate(result.networks):

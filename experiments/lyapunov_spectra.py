@@ -42,7 +42,7 @@ class Config(gradient_reach.Config):
     """Lyapunov spectra before and after training on digits; most flags are of the training."""
 
     parameters: int = 5000
-    """Parameters of each recurrence; its width follows."""
+    """Parameters of each recurrence. They determine its width."""
     steps: int = 400
     """Updates of each network."""
     sigmas: tuple[float, ...] = (1.0, 3.0)
@@ -53,7 +53,7 @@ class Config(gradient_reach.Config):
     """Digits at the beginning of the stream that are not counted."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         super().__post_init__()
         if not 0 <= self.discard < self.stream:
             raise ValueError(f"discard ({self.discard}) leaves some of stream ({self.stream})")
@@ -66,7 +66,7 @@ class Result(NamedTuple):
     widths: np.ndarray  # (C,) n
     sizes: np.ndarray  # (C,) of the state
     sigmas: np.ndarray  # (G,)
-    exponents: np.ndarray  # (2, G, C, S, m) nats a step, descending; NaN beyond the state's size
+    exponents: np.ndarray  # (2, G, C, S, m) nats per step, descending; NaN beyond the state's size
     errors: np.ndarray  # (2, G, C, S, m) their standard errors, from blocks of time
     dimensions: np.ndarray  # (2, G, C, S) Kaplan and Yorke's
     accuracies: np.ndarray  # (2, G, C, S) on the test digits
@@ -177,7 +177,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell and prior; means over seeds with their standard errors."""
+    """One row per cell and prior; means over seeds with their standard errors."""
     counts, rows = slow(result), []
     for g, sigma in enumerate(result.sigmas):
         for c, name in enumerate(result.cells):
@@ -222,7 +222,7 @@ def plot(result: Result) -> Figure:
             if c == g == 0:
                 ax.legend(loc="lower left", fontsize=8)
     below = (
-        (result.exponents[..., 0], "largest exponent (nats a row)"),
+        (result.exponents[..., 0], "largest exponent (nats per row)"),
         (slow(result), f"slow directions: 1/e over {result.rows / SLOW:g} rows"),
         (result.dimensions, "Kaplan-Yorke dimension"),
     )
@@ -251,7 +251,7 @@ def _spectrum(ax: Axes, result: Result, g: int, c: int) -> None:
         ls=":",
         label=None if c or g else "slow above this",
     )
-    ax.set(xlabel="direction", ylabel="" if c else "exponent (nats a row)", ylim=(-4, 1))
+    ax.set(xlabel="direction", ylabel="" if c else "exponent (nats per row)", ylim=(-4, 1))
 
 
 def _change(ax: Axes, result: Result, values: np.ndarray) -> None:

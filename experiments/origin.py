@@ -1,4 +1,4 @@
-"""What made a run, its flags and its code: every file of the run carries it."""
+"""The origin of a run: its flags and its code. Every file of the run records it."""
 
 import hashlib
 import importlib.metadata
@@ -21,17 +21,17 @@ ASIDE = (
 
 
 def origin(flags: Mapping[str, Any], code: str) -> dict[str, str]:
-    """Flags and code as text; equal for two runs that must end the same."""
+    """Flags and code as text. Two runs of equal origin must give the same result."""
     return {name: str(value) for name, value in flags.items() if name not in ASIDE} | {"code": code}
 
 
 def fingerprint(origin: Mapping[str, str]) -> str:
-    """Eight hexadecimal digits that stand for an origin."""
+    """A hash of an origin, in eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def code_version(*more: Path) -> str:
-    """The version of recur and a hash of its source files, those of experiments, and `more`."""
+    """The version of recur, and a hash of the source files of recur, of experiments and `more`."""
     roots = [Path(recur.__file__).parent, Path(__file__).parent]
     files = [(path.relative_to(root.parent), path) for root in roots for path in root.rglob("*.py")]
     files += [(Path(path.name), path) for path in more]
@@ -42,7 +42,7 @@ def code_version(*more: Path) -> str:
 
 
 def version(package: str) -> str:
-    """The version of a package, where it is installed."""
+    """The version of a package, or "unknown" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -50,7 +50,7 @@ def version(package: str) -> str:
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A line for each name whose values differ."""
+    """One line per name whose values differ."""
     return [
         f"  {name}: {then.get(name)} then, {now.get(name)} now"
         for name in sorted(then.keys() | now.keys())
@@ -59,9 +59,9 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def read(path: Path) -> tuple[dict[str, str], list[str]]:
-    """(origin, fingerprints of all that worked on the run) in a config.json.
+    """Read (origin, fingerprints of every process that worked on the run) from a config.json.
 
-    Leaves, saying what to do, where the file is not what was written.
+    Exits with advice if the file is damaged.
     """
     try:
         said = json.loads(path.read_bytes())
@@ -71,18 +71,18 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
         whole = False
     if not whole:
         raise SystemExit(
-            f"error: {path} is damaged, or older than this code. Remove it and go on with "
-            "--resume: the checkpoints say what made them. Or start anew without --resume"
+            f"error: {path} is damaged, or from older code. Remove it and go on with --resume, "
+            "since the checkpoints record their origin too, or start over without --resume"
         )
     return found, [str(run) for run in said["runs"]]
 
 
 def strangers(path: Path, runs: Iterable[str]) -> set[str]:
-    """The fingerprints in the lines of a metrics.jsonl that are none of `runs`."""
+    """The fingerprints in the lines of a metrics.jsonl that are not among `runs`."""
     found = set()
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             found.add(json.loads(line)["run"])
-        except (ValueError, KeyError, TypeError):  # cut or damaged: it is written again
+        except (ValueError, KeyError, TypeError):  # a cut or damaged line will be written again
             continue
     return {str(run) for run in found} - set(runs)

@@ -62,26 +62,26 @@ class Config(harness.Sized):
     d: int = 64
     """Features of a word."""
     parameters: int = 40_000
-    """Parameters of each recurrence, both ways together; its width follows."""
+    """Parameters of each recurrence, both directions together. They determine its width."""
     seeds: int = 2
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     epochs: int = 4
-    """Passes over the training sentences, a measurement and a checkpoint after each."""
+    """Passes over the training sentences; a measurement and a checkpoint follow each."""
     batch: int = 32
-    """Sentences an update."""
+    """Sentences per update."""
     longest: int = 30
-    """Words of a training sentence, what follows is cut off; test sentences are whole."""
+    """Most words of a training sentence; the rest is cut off. Test sentences stay whole."""
     held_out: int = 500
-    """Sentences of the training part that choose the epoch."""
+    """Training sentences that are held out to choose the epoch."""
     learning_rate: float = 1e-2
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     word_dropout: float = 0.15
     """Share of the words that training reads as the unknown word, with their ending."""
     dropout: float = 0.3
-    """Share of the features of words that are left out in training."""
+    """Dropout rate of the features of words in training."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             network(name)
         self.require_shares("dropout", "word_dropout")
@@ -97,12 +97,12 @@ class Result(NamedTuple):
     widths: np.ndarray  # (C,) n of each way
     parameters: np.ndarray  # (C,) of the recurrence
     tags: np.ndarray  # (Q,) names
-    losses: np.ndarray  # (C, S, K) of training, nats a word, mean over the epoch
+    losses: np.ndarray  # (C, S, K) training loss, nats per word, mean over the epoch
     held_out: np.ndarray  # (C, S, K) accuracy after each epoch
     accuracies: np.ndarray  # (C, S, 2) on the test, at the best epoch
     confusion: np.ndarray  # (C, Q, Q) test words of all seeds by part and answer
-    seconds: np.ndarray  # (C, K) of the updates of each epoch, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training per epoch, all seeds; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     baseline: np.ndarray  # (2,) of the most frequent part
 
 
@@ -190,7 +190,7 @@ def scores(parts: Parts, answers: np.ndarray) -> np.ndarray:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one network: fields as in Result."""
+    """The results of one network; fields as in Result."""
 
     losses: np.ndarray
     held_out: np.ndarray
@@ -203,7 +203,7 @@ class Fitted(NamedTuple):
 def fit(
     name: str, n: int, parts: Parts, tags: int, config: Config, record: harness.Record
 ) -> Fitted:
-    """Train all seeds of a network as one program; checkpointed after every epoch."""
+    """Train all seeds of a network as one program; a checkpoint follows each epoch."""
     training, lexicon = parts.training, parts.lexicon
     S, K, N = config.seeds, config.epochs, len(training.lengths)
     updates = -(-N // config.batch)  # of an epoch
@@ -314,7 +314,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network, and one of the most frequent part."""
+    """One row per network, and one of the most frequent part."""
     everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)
     rows: list[Sequence[str]] = [("most frequent part", "", "", everywhere, unknown, "", "", "")]
     for c, name in enumerate(result.cells):

@@ -38,7 +38,7 @@ class Config(harness.Config):
     """The timescale over (sigma_w, mu_b) for several cells."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal.bare", "cfn", "gru", "lstm")
-    """Cells by name."""
+    """Names of the cells."""
     fine: int = 100
     """Points along each axis for closed forms."""
     coarse: int = 6
@@ -106,7 +106,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell: its longest timescale, where it is, and how broad the trainable region."""
+    """One row per cell: its longest timescale, where it is, and how broad the trainable region."""
     rows = []
     for c, name in enumerate(result.cells):
         xi = result.xi[c]
@@ -149,7 +149,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def plot(result: Result) -> Figure:
-    """One panel a cell."""
+    """One panel per cell."""
     C = len(result.cells)
     figure = Figure(figsize=(3.1 * C + 0.8, 3.6), layout="constrained")
     axes = figure.subplots(1, C, squeeze=False)[0]

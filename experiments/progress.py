@@ -1,4 +1,4 @@
-"""What a run is doing, for those who wait: bars in a terminal, plain lines elsewhere."""
+"""Progress of a run: bars in a terminal, plain lines elsewhere."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ BEAT = 10.0  # seconds between two plain lines about the same work
 
 
 class Rate(rich.progress.ProgressColumn):
-    """Steps per second, once it is known."""
+    """Steps per second, once known."""
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         """The column's text."""
@@ -23,7 +23,7 @@ class Rate(rich.progress.ProgressColumn):
 
 
 class Count(rich.progress.MofNCompleteColumn):
-    """Steps done of all, for work that has steps."""
+    """Steps done out of the total, for work that is counted in steps."""
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         """The column's text."""
@@ -31,7 +31,7 @@ class Count(rich.progress.MofNCompleteColumn):
 
 
 class Progress:
-    """Says which work begins, how far it is and how long it took; nothing where `quiet`."""
+    """Reports which work begins, how far it is and how long it took. Silent if `quiet`."""
 
     def __init__(self, quiet: bool = False):
         self.quiet, self.terminal = quiet, rich.get_console().is_terminal
@@ -40,20 +40,20 @@ class Progress:
 
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
-        """Work under way: yields a function that advances it by some of its `total` steps."""
+        """Report some work; yields a function that advances it by some of its `total` steps."""
         show = _silence if self.quiet else self._bar if self.terminal else _lines
         with show(label, total) as advance:
             yield advance
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         if not self.quiet:
             rich.print(text) if self.terminal else print(text, flush=True)
 
     def parts(self, label: str, parts: Iterable[Any]) -> Iterator[Any]:
-        """The parts of a run, one after the other; after each, the time that is left for the rest.
+        """Iterate over the parts of a run, and report the remaining time after each.
 
-        The estimate takes the parts to be equally long.
+        The estimate assumes that all parts take equally long.
         """
         parts, begin = list(parts), time.perf_counter()
         for done, part in enumerate(parts):

@@ -74,7 +74,7 @@ class Config(harness.Sized):
     """Next-item prediction on MovieLens-100k."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name."""
+    """Names of the cells to compare."""
     n: int = 64
     """Units of every cell at equal width, and features of an item."""
     like: str = "gru"
@@ -88,22 +88,22 @@ class Config(harness.Sized):
     updates: int = 400
     """The most updates of a network."""
     every: int = 50
-    """Updates between two validations, and two checkpoints."""
+    """Updates between two validations; a checkpoint follows each."""
     patience: int = 3
     """Validations without a better one after which a network stops."""
     learning_rate: float = 4e-3
-    """Of Adam, after clipping the gradient to norm 1."""
+    """Learning rate of Adam. Gradients are clipped to norm 1."""
     dropout: float = 0.4
     """Share of the features of inputs and outputs that are left out in training."""
     weight_decay: float = 1e-2
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     rounds: int = 6
     """Measurements of the time of an update, of which the fastest counts."""
     ratings: Path | None = None
     """A tab-separated file of user, item, rating, time instead of MovieLens-100k."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in (*self.cells, self.like):
             cells.named(name)
         self.require_divides("every", "updates")
@@ -122,11 +122,11 @@ class Result(NamedTuple):
     baselines: np.ndarray  # (3, 4) of BASELINES on the test items; NaN: no likelihood
     neighbours: np.ndarray  # (2,) of item-kNN, as chosen
     forgetting: np.ndarray  # (2,) weight of an item against the one after it, as chosen
-    updates: np.ndarray  # (K,) made at each validation
+    updates: np.ndarray  # (K,) updates before each validation
     validation: np.ndarray  # (2, C, S, K) NDCG@20; NaN once stopped
-    losses: np.ndarray  # (2, C, S, K) of training, nats, mean since the validation before
+    losses: np.ndarray  # (2, C, S, K) training loss, nats, mean since the last validation
     norms: np.ndarray  # (2, C, S, K) largest gradient norm, before clipping, since then
-    diverged: np.ndarray  # (2, C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (2, C, S) update at which the loss first was not finite, or -1
     seconds: np.ndarray  # (C, rounds) of one update of one network of equal width
 
 
@@ -219,7 +219,7 @@ def draw(cell: Recurrence, packed: Packed, d: int, n: int, keys: Array) -> Recom
 
 
 class Curves(NamedTuple):
-    """What training leaves of itself: fields as in Result, of one cell and size."""
+    """The curves of training; fields as in Result, of one cell and size."""
 
     validation: np.ndarray  # (S, K)
     losses: np.ndarray  # (S, K)
@@ -229,7 +229,7 @@ class Curves(NamedTuple):
 
 
 def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Record) -> Curves:
-    """Train all seeds of a cell until none gets better; checkpointed after every validation."""
+    """Train all seeds of a cell until none gets better; a checkpoint follows each validation."""
     how, S, K = training(packed, config), config.seeds, config.updates // config.every
     keys = jax.random.split(jax.random.key(config.seed), (2, S))
     models = draw(cells.named(name), packed, config.n, n, keys[0])
@@ -393,7 +393,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a baseline, and one a cell and size: mean +- standard error over the seeds."""
+    """One row per baseline, and one a cell and size: mean +- standard error over the seeds."""
     rows = [
         (
             name,

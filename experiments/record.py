@@ -1,4 +1,4 @@
-"""What a run leaves behind as it goes, each piece whole: metrics, checkpoints, progress."""
+"""What a run writes as it goes: metrics, checkpoints and progress."""
 
 import json
 import os
@@ -20,11 +20,11 @@ Round = Callable[[int, Any, Any], tuple[Any, dict[str, Any]] | None]
 
 
 class Record:
-    """Where a run leaves its traces: metrics as they come, checkpoints, progress.
+    """The metrics, checkpoints and progress of a run.
 
-    Unless it is resumed, those of an earlier run are deleted. `origin` says what makes it, and
-    stands in every checkpoint; `run` stands for that in every line of metrics. Of several
-    processes, the first alone leaves any trace.
+    Files of an earlier run are deleted, unless that run is resumed. Every checkpoint stores
+    `origin`, the flags and the code of the run. Every line of metrics stores `run`, their
+    fingerprint. If there are several processes, only the first one writes.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Record:
         self.folder, self.resume, self.save_every, self.keep = folder, resume, save_every, keep
         self.origin, self.run = origin, {"run": run} if run else {}
         self.shown = Progress(quiet=not first())
-        self.written = False  # a line of metrics, by this process
+        self.written = False  # whether this process has written a line of metrics
         if not resume and first():
             forget(folder)
 
@@ -50,9 +50,10 @@ class Record:
         return line
 
     def _append(self, lines: str) -> None:
-        """Lines for metrics.jsonl: the first of a process begin it anew.
+        """Append lines to metrics.jsonl. The first lines of a process replace the file.
 
-        A resumed run writes those again whose steps are not done again: its checkpoints have them.
+        A resumed run does not repeat the steps before its checkpoint, so it writes their lines
+        again from the checkpoint.
         """
         path = self.folder / "metrics.jsonl"
         if first() and lines:
@@ -61,7 +62,7 @@ class Record:
             self.written = True
 
     def checkpoints(self, label: str) -> Checkpoints:
-        """The checkpoints of one part of the run; emptied first unless the run is resumed."""
+        """The checkpoints of one part of the run. They are deleted first unless it is resumed."""
         folder = self.folder / "checkpoints" / label
         saved = Checkpoints(folder, self.keep, self.save_every, self.origin)
         if not self.resume:
@@ -69,33 +70,33 @@ class Record:
         return saved
 
     def progress(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """Says that this work is under way; yields a function that advances it by some steps."""
+        """Show the progress of some work; yields a function that advances it by some steps."""
         return self.shown.task(label, total)
 
     def parts(self, label: str, parts: Iterable[Any]) -> Iterator[Any]:
-        """The parts of the run, one after the other; says what time is left for the others."""
+        """Iterate over the parts of a run, and report the time that is left after each."""
         return self.shown.parts(label, parts)
 
     def rounds(
         self, part: str, steps: int, every: int, state: Any, kept: Any, one: Round
     ) -> tuple[Any, Any]:
-        """A part of the work, `every` steps at a time: killed and resumed, it ends the same.
+        """Run a part of the work, `every` steps at a time. If killed and resumed, it ends the same.
 
-        one(k, state, kept) -> (state, said) is round k, from 0. It takes the state, a pytree of
-        arrays, `every` steps further, writes what it measures into `kept`, a pytree of NumPy
-        arrays, and says what goes into a line of metrics.jsonl beside part and step. Both are
-        checkpointed after it, with the part's lines so far. Where nothing is left to do it returns
-        None, which ends the part.
+        one(k, state, kept) -> (state, said) is round k, from 0. It advances the state, a pytree of
+        arrays, by `every` steps, writes its measurements into `kept`, a pytree of NumPy arrays, and
+        returns the values for a line of metrics.jsonl, beside part and step. After each round, the
+        state, `kept` and the lines so far are checkpointed. A round that returns None ends the
+        part early.
         """
         with self.checkpoints(part) as saved, self.progress(part, steps) as bar:
             done, (state, kept) = saved.restore((state, kept))
             if steps % every or done % every:
                 raise ValueError(
                     f"{part}: rounds of {every} steps do not lead from step {done} to {steps}; "
-                    "take a divisor of both, or begin anew without --resume"
+                    "use a number that divides both, or start over without --resume"
                 )
             if done:
-                self.shown.say(f"{part} goes on from step {done} of {steps}")
+                self.shown.say(f"{part} continues from step {done} of {steps}")
             kept = jax.tree.map(np.array, kept)
             lines = saved.note
             self._append(lines)
@@ -111,30 +112,30 @@ class Record:
 
 
 def first() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the first process, the only one that writes files."""
     return jax.process_index() == 0
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with writing(path):
         replace(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Leave, saying what to do, if something cannot be written."""
+    """Exit with advice if a file cannot be written."""
     try:
         yield
     except OSError as error:
         raise SystemExit(
-            f"error: cannot write {path} ({error.strerror or error}). What was written before is "
-            "whole: make room, and go on with --resume"
+            f"error: cannot write {path} ({error.strerror or error}). Everything written before is "
+            "whole. Free some space, and continue with --resume"
         ) from error
 
 
 def forget(folder: Path) -> None:
-    """Delete the traces of an earlier run, but for its results."""
+    """Delete the metrics and checkpoints of an earlier run, but not its results."""
     with writing(folder):
         for name in ("metrics.jsonl", "engine.log"):
             (folder / name).unlink(missing_ok=True)
@@ -143,7 +144,7 @@ def forget(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the files that killed processes were making; `replace` makes its own ones anew."""
+    """Delete the unfinished files of killed processes."""
     with writing(folder):
         for path in folder.iterdir():
             made = re.fullmatch(r"\.(\d+)\.[a-z]+\.(json|npz|png|pdf|md)", path.name)
@@ -152,5 +153,5 @@ def sweep(folder: Path) -> None:
 
 
 def _plain(array: Any) -> Any:
-    """An array as json writes it."""
+    """An array in a form that json can write."""
     return np.asarray(array).tolist()

@@ -44,7 +44,7 @@ class Config(harness.Sized):
     """Praise or blame, of film reviews or of any texts."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name."""
+    """Names of the cells to compare."""
     source: Source = "rotten_tomatoes"
     """Sentences, or the whole reviews of IMDB."""
     path: Path | None = None
@@ -52,28 +52,28 @@ class Config(harness.Sized):
     d: int = 64
     """Features of a word."""
     parameters: int = 30_000
-    """Parameters of each recurrence; its width follows."""
+    """Parameters of each recurrence. They determine its width."""
     pool: Literal["mean", "last"] = "mean"
     """What is read out: the mean of h over the review, or h at its end."""
     seeds: int = 2
-    """Networks of each cell, trained as one vmapped program."""
+    """Networks of each cell, with different seeds, trained as one vmapped program."""
     epochs: int = 8
-    """Passes over the training reviews, a measurement and a checkpoint after each."""
+    """Passes over the training reviews; a measurement and a checkpoint follow each."""
     batch: int = 64
-    """Reviews an update."""
+    """Reviews per update."""
     longest: int = 60
     """Words of a review that are read; what comes before the last so many is cut off."""
     held_out: float = 0.1
     """Share of the training reviews that choose the epoch."""
     learning_rate: float = 3e-3
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     dropout: float = 0.5
-    """Share of the features of words that are left out in training."""
+    """Dropout rate of the features of words in training."""
     word_dropout: float = 0.2
-    """Share of the words that training reads as the unknown word."""
+    """Share of the training words that are replaced by the unknown word."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             cells.named(name)
         self.require_shares("dropout", "word_dropout", "held_out")
@@ -86,12 +86,12 @@ class Result(NamedTuple):
     cells: np.ndarray  # (C,) names
     widths: np.ndarray  # (C,) n
     parameters: np.ndarray  # (C,) of the recurrence
-    losses: np.ndarray  # (C, S, K) of training, nats, mean over the epoch
+    losses: np.ndarray  # (C, S, K) training loss, nats, mean over the epoch
     held_out: np.ndarray  # (C, S, K) accuracy after each epoch
     test: np.ndarray  # (C, S) accuracy at the best epoch
     by_length: np.ndarray  # (1 + C, L) of the regression and each cell, test reviews in bands
     bands: np.ndarray  # (L, 2) words from and to
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     regression: np.ndarray  # () test accuracy of the logistic regression
     ridge: np.ndarray  # () of it, as chosen
 
@@ -117,7 +117,7 @@ def loss(model: Embedded, batch: tuple[Texts, Array], config: Config) -> Array:
 
 
 def answered(model: Embedded, part: Texts) -> Array:
-    """Which reviews a network answers rightly, (N,)."""
+    """Which reviews a network classifies correctly, (N,)."""
     return model(part.words, part.lengths).argmax(axis=-1) == part.labels
 
 
@@ -138,7 +138,7 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> Fitted:
-    """Train all seeds of a cell as one program; checkpointed after every epoch."""
+    """Train all seeds of a cell as one program; a checkpoint follows each epoch."""
     training, held, test = reviews
     S, K, N = config.seeds, config.epochs, len(training.labels)
     updates = -(-N // config.batch)  # of an epoch
@@ -230,7 +230,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell, and one for the regression."""
+    """One row per cell, and one for the regression."""
     alone = f"{100 * result.regression:.1f}"
     rows = [("words that occur, regression", "", "", alone, "", "", "", "")]
     for c, name in enumerate(result.cells):

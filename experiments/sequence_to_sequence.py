@@ -67,34 +67,34 @@ class Config(harness.Sized):
     """Share of true inputs at the end of training, falling linearly from 1: 1 is teacher forcing,
     less is scheduled sampling. One network each."""
     cell: str = "gru"
-    """The recurrence of all of them, by name."""
+    """Name of the cell of all recurrences."""
     d: int = 32
     """Features of a letter and of a phone."""
     n: int = 96
-    """Units: of each direction of the reader, and of the writer."""
+    """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 1200
-    """Of each network."""
+    """Updates of each network."""
     every: int = 200
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 128
-    """Words an update."""
+    """Words per update."""
     sizes: int = 3
     """Parts of the training words, by size: words of one part share batches, little of them pad."""
     longest: int = 14
     """Letters or phones of a training word, at most; test words are of any size."""
     learning_rate: float = 3e-3
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     validation: int = 500
     """Words on which training is watched."""
     test: int = 6000
     """Words to test on."""
     dictionary: Path | None = None
-    """A file of lines "word phone phone ..." instead of the CMU dictionary."""
+    """A file with lines "word phone phone ..." to read instead of the CMU dictionary."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         cells.named(self.cell)
         self.require_counts("seeds", "batch", "sizes", "validation", "test", "updates")
         if self.every < 1 or self.every % BLOCK or self.updates % self.every:
@@ -111,8 +111,8 @@ class Result(NamedTuple):
 
     networks: np.ndarray  # (C,) names
     teacher: np.ndarray  # (H,) its share at the end
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, H, S, K) of training, nats a phone, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, H, S, K) training loss, nats per phone, since the last measurement
     validation: np.ndarray  # (C, H, S, K) phone errors on the validation words, a share
     words: np.ndarray  # (N,) spellings
     spoken: np.ndarray  # (N,) their first pronunciations
@@ -129,7 +129,7 @@ class Result(NamedTuple):
     looks: np.ndarray  # (phones + 1, letters) where the first attentive network looks to write it
     as_written: np.ndarray  # () and what it writes
     seconds: np.ndarray  # (C, K) of training, all networks of a kind; the first compiles
-    diverged: np.ndarray  # (C, H, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, H, S) update at which the loss first was not finite, or -1
 
 
 class Pairs(NamedTuple):
@@ -177,7 +177,7 @@ def network(kind: str, config: Config, found: data.Pronunciations, key: Array) -
 
 
 def loss(model: EncoderDecoder, batch: tuple[Pairs, Array], share: Array) -> Array:
-    """Mean cross-entropy, nats a phone, where a `share` of the inputs is true."""
+    """Mean cross-entropy, nats per phone, where a `share` of the inputs is true."""
     part, key = batch
     speaks, draws = jax.random.split(key)
     look = model.look(model.read(part.letters, part.letter_lengths), part.letter_lengths)
@@ -205,7 +205,7 @@ def weights(model: AttentiveDecoder, letters: Array) -> tuple[Array, Array]:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one kind of network: fields as in Result, (H, S, ...)."""
+    """The results of one kind of network; fields as in Result, (H, S, ...)."""
 
     losses: np.ndarray
     validation: np.ndarray
@@ -215,7 +215,7 @@ class Fitted(NamedTuple):
 def fit(
     kind: str, found: data.Pronunciations, config: Config, record: harness.Record
 ) -> tuple[Fitted, train.State]:
-    """Train a network of each share and seed as one program; checkpointed at each measurement."""
+    """Train a network for each share and seed as one program; checkpoints follow measurements."""
     H, S, K = len(config.teacher), config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
@@ -288,7 +288,7 @@ def writer(spoken: data.Spoken, found: data.Pronunciations) -> Callable:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network."""
+    """Train and measure every network."""
     found = data.pronunciations(config.validation, config.test, config.seed, config.dictionary)
     end, (H, S) = len(found.phones), (len(config.teacher), config.seeds)
     write = writer(found.test, found)
@@ -380,7 +380,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a kind of network and a share of the teacher, seeds together."""
+    """One row per kind of network and a share of the teacher, seeds together."""
     long = np.char.str_len(result.words) >= 10
     rows = []
     for c, name in enumerate(result.networks):

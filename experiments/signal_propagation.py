@@ -123,7 +123,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a prior: how far each theory is from what it should describe."""
+    """One row per prior: how far each theory is from what it should describe."""
     own = [gap(result, kind, kind) for kind in (0, 1)]
     wrong = gap(result, 0, 1)
     rows = []
@@ -144,7 +144,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One panel a kind of weights: theory as lines, networks as dots."""
+    """One panel per kind of weights: theory as lines, networks as dots."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     colours = mpl.color_sequences["petroff10"]

@@ -58,9 +58,9 @@ class Config(harness.Sized):
     """Strings of vowels, heard by recurrences."""
 
     data_dir: Path | None = None
-    """Folder of recordings, <speaker><vowel>.wav; without it, voices are made."""
+    """Folder of recordings, <speaker><vowel>.wav. Without it, voices are synthesised."""
     speakers: int = 60
-    """Voices that are made, where there is no folder."""
+    """Number of synthesised voices, if no folder is given."""
     cells: tuple[str, ...] = (
         ALONE,
         "minimal",
@@ -73,7 +73,7 @@ class Config(harness.Sized):
     """Networks to compare: a cell by name, bidirectional. and a name for one each way, or
     "frame alone", which remembers nothing."""
     parameters: int = 8000
-    """Parameters of each recurrence, both ways together; its width follows."""
+    """Parameters of each recurrence, both directions together. They determine its width."""
     rate: int = 8000
     """Samples a second; recordings are resampled."""
     samples: int = 1200
@@ -95,18 +95,18 @@ class Config(harness.Sized):
     held_out: float = 0.2
     """Share of the speakers that are for the test."""
     seeds: int = 1
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 600
-    """Of each network."""
+    """Updates of each network."""
     every: int = 60
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 32
-    """Strings an update."""
+    """Strings per update."""
     learning_rate: float = 1e-2
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             recurrence(name)
         self.require_divides("every", "updates")
@@ -131,8 +131,8 @@ class Result(NamedTuple):
     widths: np.ndarray  # (C,) n of each way
     parameters: np.ndarray  # (C,) of the recurrence
     vowels: np.ndarray  # (Y,) names
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats a string, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats per string, mean since the last measurement
     rates: np.ndarray  # (C, S, K) label error rate on the test strings
     errors: np.ndarray  # (C, S, N) edits at the end
     labels: np.ndarray  # (L, N) what is said, 1 + number of the vowel
@@ -140,8 +140,8 @@ class Result(NamedTuple):
     frames: np.ndarray  # (T, bands) of the string that is looked at
     spans: np.ndarray  # (L, 2) where its vowels are, 0 beyond the last
     shares: np.ndarray  # (C, T, 1 + Y) what the first network of each kind makes of it
-    seconds: np.ndarray  # (C, K) of training, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 def recurrence(name: str) -> Recurrence:
@@ -159,7 +159,7 @@ class Strings(NamedTuple):
 
 
 def loss(model: Tagger, batch: Strings) -> Array:
-    """Mean CTC loss, nats a string."""
+    """Mean CTC loss, nats per string."""
     logits = model(batch.frames, batch.lengths)
     return ctc(logits, batch.labels, batch.lengths, batch.counts, NONE).mean()
 
@@ -171,7 +171,7 @@ def wrong(model: Tagger, test: Strings) -> Array:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one network: fields as in Result."""
+    """The results of one network; fields as in Result."""
 
     losses: np.ndarray
     rates: np.ndarray
@@ -183,7 +183,7 @@ class Fitted(NamedTuple):
 def fit(
     name: str, n: int, training: Strings, test: Strings, config: Config, record: harness.Record
 ) -> tuple[Fitted, Tagger]:
-    """Train all seeds of a network as one program; checkpointed at each measurement."""
+    """Train all seeds of a network as one program; a checkpoint follows each measurement."""
     S, K, N = config.seeds, config.updates // config.every, len(training.lengths)
     classes = 1 + int(np.asarray(training.labels).max())
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
@@ -252,7 +252,7 @@ def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network."""
+    """Train and measure every network."""
     training, test, vowels = corpus(config)
     there = np.arange(len(training.frames))[:, None] < training.lengths
     mean, size = (f(training.frames[there], axis=0) for f in (np.mean, np.std))
@@ -305,7 +305,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network."""
+    """One row per network."""
     rows = []
     for c, name in enumerate(result.networks):
         errors = result.errors[c]

@@ -81,26 +81,26 @@ class Config(harness.Sized):
     d: int = 64
     """Features of a word."""
     parameters: int = 40_000
-    """Parameters of each recurrence, both ways together; its width follows."""
+    """Parameters of each recurrence, both directions together. They determine its width."""
     seeds: int = 2
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     epochs: int = 12
-    """Passes over the training sentences, a measurement and a checkpoint after each."""
+    """Passes over the training sentences; a measurement and a checkpoint follow each."""
     batch: int = 32
-    """Sentences an update."""
+    """Sentences per update."""
     longest: int = 24
-    """Words of a training sentence, what follows is cut off; test sentences are whole."""
+    """Most words of a training sentence; the rest is cut off. Test sentences stay whole."""
     held_out: int = 500
-    """Sentences of the training part that choose the epoch."""
+    """Training sentences that are held out to choose the epoch."""
     learning_rate: float = 1e-2
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     dropout: float = 0.4
-    """Share of the features of words that are left out in training."""
+    """Dropout rate of the features of words in training."""
     word_dropout: float = 0.03
-    """Share of the words that training reads as the unknown word."""
+    """Share of the training words that are replaced by the unknown word."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         for name in self.cells:
             recurrence(name, 2)
         self.require_shares("dropout", "word_dropout")
@@ -118,12 +118,12 @@ class Result(NamedTuple):
     widths: np.ndarray  # (C,) n of each way
     parameters: np.ndarray  # (C,) of the recurrence
     kinds: np.ndarray  # (Q,) names of the slots
-    losses: np.ndarray  # (C, S, K) of training, nats a word, mean over the epoch
+    losses: np.ndarray  # (C, S, K) training loss, nats per word, mean over the epoch
     held_out: np.ndarray  # (C, S, K) F1 after each epoch
     counts: np.ndarray  # (C, S, Q, 3) test slots right, answered and true, at the best epoch
     accuracies: np.ndarray  # (C, S) share of test words with the right tag, at the best epoch
-    seconds: np.ndarray  # (C, K) of the updates of each epoch, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training per epoch, all seeds; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     baseline: (
         np.ndarray
     )  # (Q, 3) counts of the most frequent tag of each word, which knows no order
@@ -210,7 +210,7 @@ def recurrence(name: str, tags: int) -> Recurrence:
 
 
 def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config, taught: bool) -> Array:
-    """Mean cross-entropy, nats a word, under both dropouts."""
+    """Mean cross-entropy, nats per word, under both dropouts."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
     xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
@@ -225,7 +225,7 @@ def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config, taught
 
 
 class Fitted(NamedTuple):
-    """What is kept of one network: fields as in Result."""
+    """The results of one network; fields as in Result."""
 
     losses: np.ndarray
     held_out: np.ndarray
@@ -238,7 +238,7 @@ class Fitted(NamedTuple):
 def fit(
     name: str, n: int, found: data.Tagged, kinds: list[str], config: Config, record: harness.Record
 ) -> Fitted:
-    """Train all seeds of a network as one program; checkpointed after every epoch."""
+    """Train all seeds of a network as one program; a checkpoint follows each epoch."""
     training, held, test, vocabulary = parts(found, config)
     S, K, N = config.seeds, config.epochs, len(training.lengths)
     updates = -(-N // config.batch)  # of an epoch
@@ -310,7 +310,7 @@ def _keep(
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network."""
+    """Train and measure every network."""
     found = corpus(config)
     kinds = sorted({tag[2:] for tag in found.tags if tag != "O"})
     chosen = [recurrence(name, len(found.tags)) for name in config.cells]

@@ -56,7 +56,7 @@ class Config(harness.Sized):
     learning_rate: float = 0.1
     """Of gradient descent."""
     batch: int = 20
-    """Sequences an update."""
+    """Sequences per update."""
     judged: int = 1000
     """Fresh sequences of a judgement; solved means less than 1 % wrong."""
     n: int = 50
@@ -67,7 +67,7 @@ class Config(harness.Sized):
     """Weight of Omega, where it is used."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         self.require_divides("every", "updates")
         for T in self.lengths:
             tasks.temporal_order(T)
@@ -87,10 +87,10 @@ class Result(NamedTuple):
     """3 methods, L lengths, S seeds, K = updates / every judgements."""
 
     lengths: np.ndarray  # (L,)
-    updates: np.ndarray  # (K,) updates made at each judgement
+    updates: np.ndarray  # (K,) updates before each judgement
     errors: np.ndarray  # (3, L, S, K) share of wrong answers; NaN once all of a program are done
     solved: np.ndarray  # (3, L, S) update of the first judgement with errors below 1 %, or -1
-    diverged: np.ndarray  # (3, L, S) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (3, L, S) update at which the loss first was not finite, or -1
 
 
 def run(config: Config, record: harness.Record) -> Result:
@@ -196,7 +196,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a method: rate solved at each length, with the paper's where it has one."""
+    """One row per method: rate solved at each length, with the paper's where it has one."""
     rows = []
     for method, ours, T in zip(METHODS, rates(result), longest(result), strict=True):
         published = (PUBLISHED[method].get(int(length)) for length in result.lengths)

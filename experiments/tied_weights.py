@@ -65,7 +65,7 @@ class Config(harness.Config):
 
 
 class Result(NamedTuple):
-    """P settings, N widths; the last axis is E[h^2], exponent (nats a step)."""
+    """P settings, N widths; the last axis is E[h^2], exponent (nats per step)."""
 
     settings: np.ndarray  # (P,) names
     n: np.ndarray  # (N,)
@@ -163,7 +163,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a setting and width."""
+    """One row per setting and width."""
     Q, exponent = apart(result, 1)
     rows: list[list[str]] = []
     for p, n in np.ndindex(Q.shape):
@@ -183,7 +183,7 @@ def plot(result: Result) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     names = [f"{label}, n = {n}" for label in result.settings for n in result.n]
     for i, (ax, what) in enumerate(
-        zip(axes, ("E[h²]", "largest Lyapunov exponent (nats a step)"), strict=True)
+        zip(axes, ("E[h²]", "largest Lyapunov exponent (nats per step)"), strict=True)
     ):
         for kind, (label, colour) in enumerate(KINDS.items()):
             values, errors = (a[kind, ..., i].ravel() for a in (result.values, result.errors))

@@ -65,7 +65,7 @@ class Config(last_state.Config):
     """Mean square of the others."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         super().__post_init__()
         if len(self.sigma_w) != len(self.mu_b):
             raise ValueError(
@@ -99,7 +99,7 @@ class Result(NamedTuple):
     priors: np.ndarray  # (C, P) sigma_w or mu_b
     T: np.ndarray  # (K,)
     accuracies: np.ndarray  # (C, P, S, K) on the test digits
-    diverged: np.ndarray  # (C, P, S, K) update at which the loss was first not finite, or -1
+    diverged: np.ndarray  # (C, P, S, K) update at which the loss first was not finite, or -1
     xi: np.ndarray  # (C, 3, P) steps, by timescales.THEORIES
     fine: np.ndarray  # (C, F) priors
     xi_fine: np.ndarray  # (C, F) closed form
@@ -238,7 +238,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a cell."""
+    """One row per cell."""
     columns = (
         "cell",
         "best accuracy",

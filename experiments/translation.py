@@ -65,24 +65,24 @@ class Config(harness.Sized):
     test: int = 60
     """Dates of each language to test on."""
     cell: str = "gru"
-    """The recurrence of reader and writer, by name."""
+    """Name of the cell of the reader and of the writer."""
     d: int = 32
     """Features of a character."""
     n: int = 64
-    """Units: of each direction of the reader, and of the writer."""
+    """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
-    """Networks of each kind, trained as one vmapped program."""
+    """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 1000
-    """Of each network."""
+    """Updates of each network."""
     every: int = 200
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 64
-    """Dates an update."""
+    """Dates per update."""
     learning_rate: float = 5e-3
-    """Of Adam, after clipping the gradient to norm 1; it falls to zero by a cosine."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         cells.named(self.cell)
         writers.require_kinds(self.networks)
         self.require_counts("each", "test", "seeds", "batch")
@@ -95,8 +95,8 @@ class Result(NamedTuple):
     networks: np.ndarray  # (C,) names
     languages: np.ndarray  # (Y,) names, those held out last
     held_out: np.ndarray  # (Y,) whether a language was held out
-    updates: np.ndarray  # (K,) made at each measurement
-    losses: np.ndarray  # (C, S, K) of training, nats a symbol, mean since the measurement before
+    updates: np.ndarray  # (K,) updates before each measurement
+    losses: np.ndarray  # (C, S, K) training loss, nats per symbol, mean since the last measurement
     watched: np.ndarray  # (C, S, K, 2) share of test dates right: languages trained and held out
     right: np.ndarray  # (C, S, N, 3) whether year, month and day are right
     language: np.ndarray  # (N,) number of each test date's language
@@ -105,8 +105,8 @@ class Result(NamedTuple):
     written: np.ndarray  # (C, S, N) as they were written
     examples: np.ndarray  # (E,) which of them are looked at
     looks: np.ndarray  # (E, 10, T) where the first attentive network looks to write these
-    seconds: np.ndarray  # (C, K) of training, all seeds; the first compiles
-    diverged: np.ndarray  # (C, S) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
+    diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Corpus(NamedTuple):
@@ -169,7 +169,7 @@ def chosen(found: data.Dates, languages: Sequence[str]) -> np.ndarray:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network."""
+    """Train and measure every network."""
     every, languages = corpus(config), (*config.languages, *config.held_out)
     found = every.found
     held = np.asarray(found.test_language >= len(config.languages))
@@ -251,7 +251,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network."""
+    """One row per network."""
     right = np.all(result.right, axis=-1)  # (C, S, N)
     held = result.held_out[result.language]
     rows = []

@@ -52,9 +52,9 @@ class Config(harness.Sized):
     """Vowels recognised by a wave, and by an LSTM."""
 
     data_dir: Path | None = None
-    """Folder of recordings, <speaker><vowel>.wav; without it, voices are made."""
+    """Folder of recordings, <speaker><vowel>.wav. Without it, voices are synthesised."""
     speakers: int = 60
-    """Voices that are made, where there is no folder."""
+    """Number of synthesised voices, if no folder is given."""
     rate: int = 8000
     """Samples a second, one a step of the wave; recordings are resampled."""
     samples: int = 480
@@ -74,16 +74,16 @@ class Config(harness.Sized):
     slow: float = 0.5
     """The other speed that a pixel can have; one where nothing is learned is halfway."""
     epochs: int = 8
-    """Passes over the training recordings, a measurement and a checkpoint after each."""
+    """Passes over the training recordings; a measurement and a checkpoint follow each."""
     batch: int = 9
-    """Recordings an update."""
+    """Recordings per update."""
     learning_rate: float = 4e-4
     """Of Adam, for the wave; both rates fall to zero by a cosine."""
     lstm_learning_rate: float = 1e-2
     """Of Adam, for the LSTM, after clipping the gradient to norm 1."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         if not 1 <= self.run_folds <= self.folds or self.folds < 2:
             raise ValueError(
                 f"run_folds ({self.run_folds}) is 1 to folds, and folds ({self.folds}) is 2 or more"
@@ -98,10 +98,10 @@ class Result(NamedTuple):
     networks: np.ndarray  # (M,) names
     parameters: np.ndarray  # (M,)
     vowels: np.ndarray  # (Y,) names
-    losses: np.ndarray  # (M, F, K) of training, nats, mean over the epoch
+    losses: np.ndarray  # (M, F, K) training loss, nats, mean over the epoch
     accuracies: np.ndarray  # (M, F, K, 2) on the training and the test recordings
-    seconds: np.ndarray  # (M, K) of the updates of each epoch, all folds; the first compiles
-    diverged: np.ndarray  # (M, F) update at which the loss was first not finite, or -1
+    seconds: np.ndarray  # (M, K) of training per epoch, all folds; the first includes compilation
+    diverged: np.ndarray  # (M, F) update at which the loss first was not finite, or -1
     confusion: np.ndarray  # (M, Y, Y) test recordings of all folds by vowel and answer
     linear: np.ndarray  # (F,) test accuracy of the linear discriminant
     speeds: np.ndarray  # (F, ny, nx) of the learned material, pixels a unit of time
@@ -134,7 +134,7 @@ def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one network: fields as in Result."""
+    """The results of one network; fields as in Result."""
 
     losses: np.ndarray
     accuracies: np.ndarray
@@ -260,7 +260,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row a network, and one for the discriminant."""
+    """One row per network, and one for the discriminant."""
     rows = [("linear discriminant", "", mean_error(100 * result.linear), "", "", "", "", "")]
     for m, name in enumerate(result.networks):
         final = result.accuracies[m, :, -1]  # (F, 2)

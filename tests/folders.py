@@ -73,7 +73,7 @@ def interrupted(results, part="other", k=2):
     """The folder of a run that was stopped in round k of a part."""
     with (
         mock.patch.object(sys.modules[__name__], "stop_at", (part, k)),
-        pytest.raises(SystemExit, match="stopped; --resume goes on"),
+        pytest.raises(SystemExit, match="stopped; --resume continues"),
     ):
         main(results)
     return results / NAME

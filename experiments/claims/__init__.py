@@ -1,11 +1,11 @@
-"""The numbers that an experiment's words may state, each from the result of its default command.
+"""The numbers that an experiment's docstring may state, from the result of its default command.
 
     python -m experiments.phase_diagram
     python -m experiments.claims phase_diagram results
 
-writes phase_diagram.json here: {what is counted: number}. An experiment takes part by a function
-`claims(result)` in its module that gives this dictionary. A test compares every number in the
-paragraph of its docstring that begins with "Claim", and in its row of docs/experiments.md, with it.
+writes phase_diagram.json here, a dictionary {quantity: number}. The function `claims(result)` of
+the experiment's module returns this dictionary. A test compares it with every number in the
+docstring's paragraph that begins with "Claim", and in the experiment's row of docs/experiments.md.
 """
 
 import json
@@ -17,14 +17,13 @@ from pathlib import Path
 from experiments import harness
 
 FOLDER = Path(__file__).parent
-NUMBER = re.compile(r"(?<![\w.:])(?:\d+(?:\.\d+)?|\.\d+)")  # of arXiv:1806.05394 none
+NUMBER = re.compile(r"(?<![\w.:])(?:\d+(?:\.\d+)?|\.\d+)")  # but not those of arXiv:1806.05394
 
 
 def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
-    """Write <name>.json from results/<name>, where the experiment's default command left it.
+    """Write <name>.json from results/<name>, which the experiment's default command has written.
 
-    Numbers that are not finite are left out. Leaves, naming the differences, if the run had other
-    flags.
+    Omits numbers that are not finite. Exits and lists the differences if the run had other flags.
     """
     module = import_module(f"experiments.{name}")
     claims = module.claims(harness.load(results / name, module.Result, module.Config()))
@@ -35,7 +34,7 @@ def write(name: str, results: Path, folder: Path = FOLDER) -> Path:
 
 
 def unsupported(text: str, claims: dict[str, float]) -> list[str]:
-    """The numbers in a text that no claim equals to their digits, nor has in its name."""
+    """The numbers in a text that neither equal a rounded claim nor occur in a claim's name."""
     named = set(NUMBER.findall(" ".join(claims)))
 
     def holds(number: str) -> bool:

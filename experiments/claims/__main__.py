@@ -1,4 +1,4 @@
-"""`python -m experiments.claims <experiment> <results folder>`: see the package."""
+"""`python -m experiments.claims <experiment> <results folder>`; see the package's docstring."""
 
 import sys
 from pathlib import Path

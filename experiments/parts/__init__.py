@@ -1,1 +1,1 @@
-"""What experiments are made of: baselines, measures, and what several of them share."""
+"""Building blocks of the experiments: baselines, measures, and code that several of them share."""

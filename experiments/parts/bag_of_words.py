@@ -1,8 +1,8 @@
-"""What the words of a text say by themselves, in no order: a regularised logistic regression.
+"""A baseline that ignores the order of words: a regularised logistic regression.
 
     log odds = sum of w_k over the different words k of the text / sqrt(their number) + w_0
 
-The ridge is chosen on held-out texts.
+The ridge, the weight of the penalty on w, is chosen on held-out texts.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ RIDGES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 
 class Texts(NamedTuple):
-    """Texts of unlike length in one array."""
+    """Texts of different lengths in one array."""
 
     words: Array  # (T, N)
     lengths: Array  # (N,)
@@ -27,7 +27,7 @@ class Texts(NamedTuple):
 
 
 def ragged(xs: list[np.ndarray], ys: np.ndarray, longest: int) -> Texts:
-    """The last `longest` words of each review, in an array of as many steps or fewer."""
+    """The last `longest` words of each review, in one array of at most so many steps."""
     xs = [x[-longest:] for x in xs]
     words = np.full((max(map(len, xs)), len(xs)), UNKNOWN, np.int32)
     for i, x in enumerate(xs):
@@ -37,23 +37,23 @@ def ragged(xs: list[np.ndarray], ys: np.ndarray, longest: int) -> Texts:
 
 
 class Bag(NamedTuple):
-    """The different words of each review, in one array."""
+    """The distinct words of each review, in one array."""
 
-    words: Array  # (U, N), filled up with the unknown word
+    words: Array  # (U, N), padded with the unknown word
     labels: Array  # (N,)
 
 
 def bag(part: Texts) -> Bag:
-    """The different words that training knows of each review."""
+    """The distinct words of each review, without words that training does not know."""
     columns = zip(np.asarray(part.words).T, np.asarray(part.lengths), strict=True)
     sets = [np.setdiff1d(column[:length], [UNKNOWN]) for column, length in columns]
     return Bag(ragged(sets, np.asarray(part.labels), max(map(len, sets))).words, part.labels)
 
 
 def opinion(weights: Array, bag: Bag) -> Array:
-    """Log odds of praise, (N,): the weights (V,) of the words, of reviews of length 1.
+    """Log odds of praise, (N,), from the weights (V,) of the words; a review is a unit vector.
 
-    The weight of the unknown word, of which each review has one, is the intercept.
+    The weight of the unknown word serves as the intercept.
     """
     known = bag.words != UNKNOWN
     length = jnp.sqrt(jnp.maximum(known.sum(axis=0), 1).astype(weights.dtype))
@@ -61,7 +61,7 @@ def opinion(weights: Array, bag: Bag) -> Array:
 
 
 def regress(bag: Bag, vocabulary: int, ridge: Array) -> Array:
-    """Weights (V,) of least mean logistic loss + ridge / 2 |weights|^2, by L-BFGS."""
+    """Weights (V,) that minimise mean logistic loss + ridge / 2 |weights|^2, by L-BFGS."""
     signs = jnp.where(bag.labels > 0, 1.0, -1.0)
 
     def objective(weights: Array) -> Array:
@@ -84,7 +84,7 @@ def regress(bag: Bag, vocabulary: int, ridge: Array) -> Array:
 
 
 def regression(fit: Texts, held: Texts, test: Texts, vocabulary: int) -> tuple[np.ndarray, float]:
-    """Which test reviews the regression answers rightly, (N,), and the ridge it was given."""
+    """Which test reviews the regression classifies correctly, (N,), and the ridge it uses."""
     bags = [bag(part) for part in (fit, held, test)]
     one = jax.jit(lambda ridge: regress(bags[0], vocabulary, ridge))
     best, answers, chosen = -1.0, np.zeros(0, bool), RIDGES[0]

@@ -1,4 +1,4 @@
-"""Edit distance: how many symbols must change, vanish or be put in, and where. Levenshtein 1966."""
+"""Edit distance: how many symbols to replace, delete or insert, and where. Levenshtein 1966."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import numpy as np
 
 from experiments.data import Spoken
 
-AFTER = 6  # places after a first mistake that are counted
+AFTER = 6  # number of places counted after a first mistake
 
 
 def edits(true: Sequence, written: Sequence) -> np.ndarray:
-    """Edits that make `true` of `written`, as few as can be, by their place: (len(true) + 1,).
+    """The fewest edits that turn `written` into `true`, counted at each place: (len(true) + 1,).
 
-    A symbol that is wrong or missing counts at its own place, one too many at the place before
-    which it stands. The sum is the edit distance.
+    A wrong or missing symbol counts at its own place. A superfluous symbol counts at the place that
+    follows it. The sum is the edit distance.
     """
     found = np.zeros(len(true) + 1, int)
     same = first_difference(true, written)
@@ -50,7 +50,7 @@ def first_difference(a: Sequence, b: Sequence) -> int:
 def distances(one: Sequence[int], others: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Edit distances (N,) from one sequence to the first lengths (N,) symbols of others (T, N)."""
     T, N = others.shape
-    before = np.repeat(np.arange(T + 1)[:, None], N, axis=1)  # to none of `one`
+    before = np.repeat(np.arange(T + 1)[:, None], N, axis=1)  # from the empty sequence
     for i, symbol in enumerate(one, 1):
         now = np.full((T + 1, N), i)
         for j in range(1, T + 1):
@@ -61,15 +61,15 @@ def distances(one: Sequence[int], others: np.ndarray, lengths: np.ndarray) -> np
 
 
 def ended(written: np.ndarray, end: int) -> tuple[int, ...]:
-    """The symbols up to the first end."""
+    """The symbols before the first end symbol."""
     symbols = written.tolist()
     return tuple(symbols[: symbols.index(end)] if end in symbols else symbols)
 
 
 def judge(spoken: Spoken, written: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edits to the nearest pronunciation of each word, and its phones: (M, N).
+    """Edit distance to each word's nearest pronunciation, and the phones of that one: (M, N) each.
 
-    written (M, N, L) is what M networks wrote of the N words.
+    written (M, N, L) are the phones that M networks wrote for the N words.
     """
     found = np.zeros((2, *written.shape[:2]), int)
     for m, rows in enumerate(written):
@@ -80,18 +80,20 @@ def judge(spoken: Spoken, written: np.ndarray, end: int) -> tuple[np.ndarray, np
 
 
 class Mistakes(NamedTuple):
-    """Where the mistakes of a network are, in words of one pronunciation."""
+    """Where a network makes mistakes, in words with a single pronunciation.
 
-    places: np.ndarray  # (L,) words that have that place; the end counts as one
-    free: np.ndarray  # (L,) edits there
-    forced: np.ndarray  # (L,) mistakes there, after the true phones
-    after: (
-        np.ndarray
-    )  # (3, A) 1 .. A places after a word's first forced mistake: free, forced, words
+    A network writes free if it reads its own phones, and forced if it reads the true ones.
+    """
+
+    places: np.ndarray  # (L,) number of words that reach this place; the end counts as a place
+    free: np.ndarray  # (L,) edits at this place, free
+    forced: np.ndarray  # (L,) mistakes at this place, forced
+    # (3, A) 1 .. A places after a word's first forced mistake: free edits, forced mistakes, words
+    after: np.ndarray
 
 
 def mistakes(spoken: Spoken, free: np.ndarray, forced: np.ndarray, end: int) -> Mistakes:
-    """The mistakes in what was written freely and after the true phones, (N, L)."""
+    """Count the mistakes in phones (N, L) that were written free and forced."""
     places, freely, taught = np.zeros((3, free.shape[1]), int)
     after = np.zeros((3, AFTER), int)
     for own, guided, ways in zip(free, forced, spoken.values(), strict=True):
@@ -111,7 +113,7 @@ def mistakes(spoken: Spoken, free: np.ndarray, forced: np.ndarray, end: int) -> 
 
 
 def _costs(a: Sequence, b: Sequence) -> list[list[int]]:
-    """The distance of the first i symbols of a from the first j of b, [i][j]."""
+    """The edit distance from the first i symbols of a to the first j of b, at [i][j]."""
     costs = [list(range(len(b) + 1))]
     for i, x in enumerate(a, 1):
         above, row = costs[-1], [i]

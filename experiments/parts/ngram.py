@@ -1,36 +1,37 @@
-"""What the last few symbols alone say of the next: interpolated Kneser-Ney smoothing.
+"""An n-gram model, which predicts a symbol from the last few: interpolated Kneser-Ney smoothing.
 
     p(w | h) = (c(h w) - D) / c(h) + (sum of all D of h) / c(h) * p(w | h without its first symbol)
 
-c counts in the text at the highest order, and at those below how many different symbols come before
-h w. D is one of three discounts an order, of n-grams counted once, twice or more often; below the
-first order all symbols are alike. Kneser and Ney 1995; as Chen and Goodman 1999 modified it.
+At the highest order, c counts occurrences in the text. At lower orders, c(h w) counts the different
+symbols that come before h w. D is a discount. Each order has three, for n-grams counted once, twice
+and more often. Below the first order, all symbols are equally likely. Kneser and Ney 1995, as
+modified by Chen and Goodman 1999.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # discounts where too few n-grams are that rare
+FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # discounts if too few n-grams are so rare
 
 
 class Order(NamedTuple):
-    """The n-grams of one order, sorted by (context, last symbol); and their contexts."""
+    """The n-grams of one order, sorted by (context, last symbol), and their contexts."""
 
-    keys: np.ndarray  # (N,) context * vocabulary + symbol; its place is the n-gram's number
+    keys: np.ndarray  # (N,) context * vocabulary + symbol; the index is the n-gram's number
     seen: np.ndarray  # (N,) (c(h w) - D) / c(h)
-    rest: np.ndarray  # (contexts,) the share that the lower order has; 1 where h is unknown
+    rest: np.ndarray  # (contexts,) the share left to the lower order; 1 if h is unknown
 
 
 def fit(text: np.ndarray, vocabulary: int, order: int = 5) -> list[Order]:
-    """The model of a text (T,) of symbols 0 .. vocabulary - 1, an entry an order from 1.
+    """Fit a model to a text (T,) of symbols 0 .. vocabulary - 1. Returns orders 1, 2, ... in turn.
 
-    Raises ValueError for an order below 1 and a text that is shorter than it.
+    Raises ValueError if the order is below 1, or greater than the length of the text.
     """
     if not 1 <= order <= len(text):
         raise ValueError(
-            f"an n-gram model has an order from 1 to the {len(text)} symbols of its "
-            f"text; got order={order}"
+            f"the order of an n-gram model must lie in the range from 1 to the {len(text)} symbols "
+            f"of the text; got order={order}"
         )
     keys, places, contexts = [], [], np.zeros(len(text), np.int64)
     for _ in range(order):
@@ -43,7 +44,7 @@ def fit(text: np.ndarray, vocabulary: int, order: int = 5) -> list[Order]:
     model = []
     for k in range(order):
         counts = np.bincount(places[k])
-        if k + 1 < order:  # different n-grams of the next order end in this one
+        if k + 1 < order:  # count the different n-grams of the next order that end in it
             first = np.unique(places[k + 1], return_index=True)[1]
             counts = np.bincount(places[k][1:][first], minlength=len(keys[k]))
         model.append(_smoothed(keys[k], counts, vocabulary, len(keys[k - 1]) if k else 1))
@@ -60,7 +61,7 @@ def _smoothed(keys: np.ndarray, counts: np.ndarray, vocabulary: int, contexts: i
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """D of n-grams counted 0, 1, 2, and 3 times or more."""
+    """The discounts D of n-grams that are counted 0, 1, 2, and 3 or more times."""
     n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
     if not n[1:5].all():
         return FALLBACK
@@ -70,7 +71,7 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
 
 
 def log_probabilities(model: list[Order], text: np.ndarray, vocabulary: int) -> np.ndarray:
-    """log p of every symbol of a text given those before it in the same text, (T,), nats."""
+    """log p of every symbol of a text given the preceding symbols of the text, (T,), in nats."""
     p = np.full(len(text), 1 / vocabulary)
     contexts = np.zeros(len(text), np.int64)  # of each symbol; -1: not in the model
     for keys, seen, rest in model:

@@ -1,4 +1,4 @@
-"""Where the members of a sweep lie before a step."""
+"""Placement of the members of a sweep on devices before training."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def placed(members: T) -> T:
-    """The same members, on the devices on which `train.over_devices` leaves its results.
+    """Move the members to the devices on which `train.over_devices` returns its results.
 
-    XLA compiles a program for where its arguments lie: without this, one that takes its own results
-    is compiled at the first call and once more at the second.
+    XLA compiles a program for the devices of its arguments. Without this function, a program that
+    is applied to its own results would be compiled twice, at the first and at the second call.
     """
     return _placing()(members)
 

@@ -1,4 +1,4 @@
-"""Histories in one array, rankings of what comes next, and the rankings to beat."""
+"""Histories in one array, the ranking of next items, and baseline rankings."""
 
 import itertools
 from typing import NamedTuple
@@ -10,33 +10,33 @@ from jax import Array
 from experiments import data
 
 SCORES = ("Recall@20", "MRR", "NDCG@20", "log-likelihood")
-TRAIN, VALIDATE, TEST = 1, 2, 3  # what a step's target is for; 0 where there is no step
-NEIGHBOURS = (20, 100, 500, 10_000)  # of item-kNN, tried
+TRAIN, VALIDATE, TEST = 1, 2, 3  # the use of a step's target; 0 if there is no step
+NEIGHBOURS = (20, 100, 500, 10_000)  # numbers of neighbours that item-kNN tries
 FORGETTING = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
 class Packed(NamedTuple):
-    """Histories end to end in R rows of T steps, U users."""
+    """The histories of U users, packed end to end into R rows of T steps."""
 
     items: Array  # (T, R) int32, inputs
     targets: Array  # (T, R) int32, the items that follow
-    part: Array  # (T, R) TRAIN, VALIDATE, TEST; 0 beyond the end of a row
-    reset: Array  # (T, R) bool, where a user begins
+    part: Array  # (T, R) TRAIN, VALIDATE or TEST; 0 beyond the end of a row
+    reset: Array  # (T, R) bool, whether a user begins at this step
     ends: Array  # (U, 2) time and row of the step whose target is the test item
-    seen: Array  # (2, U, count) bool, items before the validation and the test item
+    seen: Array  # (2, U, count) bool, items before the validation item and before the test item
 
 
 def pack(histories: data.Histories, longest: int) -> Packed:
-    """First fit, longest first. Raises ValueError for a user with fewer than 4 items."""
+    """Pack by first fit, longest first. Raises ValueError if a user has fewer than 4 items."""
     for user, items in enumerate(histories.items):
         if len(items) < 4:
             raise ValueError(
-                f"user {user} has {len(items)} items; two to train on, one to "
-                "validate and one to test make 4: leave such users out"
+                f"user {user} has {len(items)} items, but two for training, one for validation "
+                "and one for the test make 4; leave such users out"
             )
     T = min(longest, max(map(len, histories.items))) - 1
     cut = [items[-T - 1 :] for items in histories.items]
-    rows: list[list[int]] = []  # users
+    rows: list[list[int]] = []  # the users in each row
     room: list[int] = []
     for user in sorted(range(len(cut)), key=lambda user: -len(cut[user])):
         steps = len(cut[user]) - 1
@@ -72,10 +72,11 @@ def wanted(packed: Packed) -> Array:
 
 
 def rate(scores: Array, items: Array, seen: Array, logs: Array) -> Array:
-    """SCORES (..., 4) of scores and log probabilities (..., U, count) for items (..., U).
+    """Evaluate scores and log probabilities (..., U, count) at the true items (..., U).
 
-    The rank counts all items that are not seen, (..., U, count); among equals it is the middle one.
-    NaN where a score is NaN: nothing is better than that, and the rank would be the first.
+    Returns SCORES (..., 4). The rank is among all items that are not in `seen` (..., U, count).
+    Tied items share their mean rank. Returns NaN if a score is NaN, because nothing compares as
+    greater than NaN, and the rank would be one.
     """
     own = jnp.take_along_axis(scores, items[..., None], axis=-1)
     rivals = ~seen & (jnp.arange(scores.shape[-1]) != items[..., None])
@@ -90,7 +91,7 @@ def rate(scores: Array, items: Array, seen: Array, logs: Array) -> Array:
 
 
 def popularity(packed: Packed, count: int) -> Array:
-    """Log probability of each item, (count,), from the training steps, one added to each count."""
+    """Log probability of each item, (count,), from its count in the training steps plus one."""
     chosen = jnp.bincount(packed.targets[packed.part == TRAIN], length=count).astype(jnp.float32)
     return jnp.log((chosen + 1) / (chosen.sum() + count))
 
@@ -98,11 +99,12 @@ def popularity(packed: Packed, count: int) -> Array:
 def neighbours(
     histories: data.Histories, packed: Packed, forgettings: tuple[float, ...] = (1.0,)
 ) -> tuple[Array, int, float]:
-    """Item-kNN as best on the validation items: scores (2, U, count), neighbours, forgetting.
+    """Item-kNN, with the best settings on the validation items.
 
-    sum over the history of forgetting^age cos(item, candidate), where an item has no more than so
-    many candidates, those nearest. Neighbours and forgetting are those of the best NDCG@20; with
-    a forgetting of 1 the order of the history plays no part.
+    Returns scores (2, U, count), the number of neighbours and the forgetting. The score of a
+    candidate is the sum over the history of forgetting^age cos(item, candidate). Each item
+    contributes only to its nearest neighbours. Both settings are chosen for the best NDCG@20. If
+    the forgetting is 1, the order of the history plays no part.
     """
     chose = np.asarray(packed.seen[0], np.float32)  # (U, count)
     norms = np.maximum(np.sqrt(chose.sum(axis=0)), 1)
@@ -122,7 +124,7 @@ def neighbours(
 
 
 def _faded(histories: data.Histories, packed: Packed, forgetting: float, left: int) -> np.ndarray:
-    """forgetting^age of each item of each history without its last so many, (U, count)."""
+    """forgetting^age of each item in each history, (U, count), without its last `left` items."""
     weights = np.zeros(packed.seen.shape[1:], np.float32)
     for user, items in enumerate(histories.items):
         weights[user, items[:-left]] = forgetting ** np.arange(len(items) - left)[::-1]

@@ -1,4 +1,4 @@
-"""Tagged sentences in arrays, and the recurrences that read them one way or both."""
+"""Tagged sentences in arrays, and the recurrences that read them in one or both directions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from recur.compose import Bidirectional
 from recur.core import Recurrence
 
 BOTH = "bidirectional."
-UNKNOWN = 0  # the word that stands for all that training does not know
+UNKNOWN = 0  # stands for every word that does not occur in training
 
 
 class Sentences(NamedTuple):
-    """Sentences of unlike length in one array."""
+    """Sentences of different lengths in one array."""
 
     words: Array  # (T, N)
     tags: Array  # (T, N)
@@ -24,7 +24,7 @@ class Sentences(NamedTuple):
 
 
 def ragged(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], longest: int) -> Sentences:
-    """Sentences (T_i,), cut at `longest` words, in arrays of as many steps."""
+    """Put sentences (T_i,) into arrays of `longest` steps; longer sentences are cut."""
     words, tags = np.zeros((2, longest, len(xs)), np.int32)
     for i, (x, y) in enumerate(zip(xs, ys, strict=True)):
         words[: len(x), i], tags[: len(y), i] = x[:longest], y[:longest]
@@ -38,9 +38,9 @@ def there(part: Sentences) -> np.ndarray:
 
 
 def most_frequent(training: Sentences, asked: Sentences, tags: int) -> np.ndarray:
-    """Answers (T, N): the most frequent tag of each word, whatever stands beside it.
+    """Answers (T, N): the most frequent tag of each word in training, whatever its context.
 
-    Of a word that training does not know, the most frequent of all.
+    A word that does not occur in training gets the most frequent tag of all words.
     """
     words, own = (np.asarray(a)[there(training)] for a in training[:2])
     read = np.asarray(asked.words)
@@ -52,7 +52,7 @@ def most_frequent(training: Sentences, asked: Sentences, tags: int) -> np.ndarra
 
 
 def divide(N: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of N training sentences are to be fitted, and which are held out."""
+    """Split N training sentences into those to fit and those that are held out."""
     if held_out >= N:
         raise ValueError(f"held_out ({held_out}) must leave some of {N} training sentences")
     order = np.random.default_rng(seed).permutation(N)
@@ -60,6 +60,6 @@ def divide(N: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def network(name: str) -> Recurrence:
-    """The cell of a name, or, of "bidirectional." and a name, one each way."""
+    """The cell of this name. The prefix "bidirectional." gives one cell for each direction."""
     cell = cells.named(name.removeprefix(BOTH))
     return Bidirectional(cell) if name.startswith(BOTH) else cell

@@ -1,4 +1,4 @@
-"""How many parameters a recurrence has, and the width at which it has as many as another."""
+"""The number of parameters of a recurrence, and the width that gives a wanted number."""
 
 from bisect import bisect
 
@@ -9,12 +9,12 @@ from recur.core import Recurrence
 
 
 def count(cell: Recurrence, d: int, n: int) -> int:
-    """Parameters of a recurrence."""
+    """The number of parameters of a recurrence with d inputs and n units."""
     shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), Prior(), d, n))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def width(cell: Recurrence, d: int, parameters: int) -> int:
-    """The n whose parameter count comes nearest to the wanted one."""
+    """The n whose number of parameters comes nearest to the given one."""
     fits = bisect(range(parameters), parameters, lo=1, key=lambda n: count(cell, d, n)) - 1
     return min((max(fits, 1), fits + 1), key=lambda n: abs(count(cell, d, n) - parameters))

@@ -1,4 +1,4 @@
-"""What hears a sound and answers by the power of its outputs: a wave in a material, and an LSTM."""
+"""Two classifiers of sounds: a wave in a material, and an LSTM. Output power gives the answer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from recur.core import Tree
 
 
 class SoundClassifier(NamedTuple):
-    """How it is drawn, what its outputs sum up to, and how it learns."""
+    """How a classifier is drawn, how its output power is computed, and how it learns."""
 
     draw: Callable[[Array], Tree]  # key -> params
     power: Callable[[Tree, Array], Array]  # params, xs (T, N, 1) -> (N, Y), sum of squares
@@ -24,18 +24,18 @@ class SoundClassifier(NamedTuple):
 
 
 def material(at: wave.Medium, rho: Array) -> wave.Params:
-    """The material of a rho (n,): smoothed, so that no pixel stands alone."""
+    """The material that rho (n,) gives after smoothing, so that no pixel stands alone."""
     return wave.Params(wave.blur(at, rho))
 
 
 def speeds(at: wave.Medium, rho: Array) -> Array:
-    """The speed of each pixel of a rho (n,)."""
+    """The speed of sound in each pixel, from rho (n,)."""
     return at.c0 + (at.c1 - at.c0) * wave.project(material(at, rho).rho, at.steepness)
 
 
 def energy(at: wave.Medium, rho: Array, xs: Array, pixels: Any = slice(None)) -> Array:
     """The squared field, summed over time, at some pixels or all: xs (T, N, 1) -> (N, pixels)."""
-    # the plain scan: `mix` is no matrix product, so that a chunked one has nothing to gain
+    # the plain scan: `mix` is not a matrix product, so a chunked scan would gain nothing
     return scan.total(
         lambda hs, _: jnp.sum(hs[..., pixels] ** 2, axis=0),
         wave.linear(at),
@@ -47,7 +47,7 @@ def energy(at: wave.Medium, rho: Array, xs: Array, pixels: Any = slice(None)) ->
 
 
 def through_a_material(at: wave.Medium, rate: optax.Schedule) -> SoundClassifier:
-    """The wave, read at its probes: all pixels start halfway between the two speeds."""
+    """A wave that is read at its probes. All pixels start halfway between the two speeds."""
 
     def power(rho: Array, xs: Array) -> Array:
         return energy(at, rho, xs, at.flat(at.probes))
@@ -60,7 +60,7 @@ def through_a_material(at: wave.Medium, rate: optax.Schedule) -> SoundClassifier
 
 
 def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> SoundClassifier:
-    """An LSTM and a linear readout, whose squares are summed over time as the probes' are."""
+    """An LSTM with a linear readout. As for the probes, squared outputs are summed over time."""
     n = width(lstm.cell, 1, parameters)
 
     def draw(key: Array) -> tuple:
@@ -79,7 +79,7 @@ def through_an_lstm(parameters: int, vowels: int, rate: optax.Schedule) -> Sound
 
 
 def loss(listener: SoundClassifier, params: Tree, batch: tuple[Array, Array]) -> Array:
-    """Mean -log of the right output's share in the power, nats."""
+    """Mean -log of the correct output's share of the power, in nats."""
     xs, labels = batch
     logits = jnp.log(listener.power(params, xs) + 1e-12)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

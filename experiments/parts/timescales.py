@@ -1,7 +1,7 @@
-"""How long is an input remembered? Three theories of one timescale, along a line of priors.
+"""The timescale on which an input is forgotten, by three theories, along a line of priors.
 
-Two copies of a network of infinite width that see different noise (Sigma = 0) forget what they had
-in common like exp(-t / xi).
+If two copies of a network of infinite width see different noise (Sigma = 0), their overlap decays
+as exp(-t / xi).
 """
 
 from collections.abc import Callable
@@ -18,35 +18,35 @@ from recur.core import Prior
 CELLS = {"vanilla": cells.vanilla.cell, "minimal": cells.minimal.bare}
 CLOSED = {"vanilla": theory.closed.vanilla, "minimal": theory.closed.minimal}
 THEORIES = ("closed form", "redrawn", "tied")
-SAME, DIFFERENT = 128, 128  # steps of equal and of different noise, where copies are followed
-NOTHING = 1e-2  # of an overlap, of 4096 units: what is left is sampling noise
+SAME, DIFFERENT = 128, 128  # steps with equal noise, then with different noise
+NOTHING = 1e-2  # below this, the overlap of 4096 units is sampling noise
 
 
 def timescales(name: str, priors: Prior, R: float) -> np.ndarray:
-    """xi in steps by each of THEORIES, (3, P), for priors whose fields are (P,)."""
+    """xi in steps, (3, P), by each of THEORIES, for priors whose fields are (P,)."""
     return np.stack([theory(name, priors, R) for theory in (closed, redrawn, tied)])
 
 
 def closed(name: str, priors: Prior, R: float) -> np.ndarray:
-    """With weights redrawn at every step, in closed form, (P,)."""
+    """xi for weights redrawn at every step, in closed form, (P,)."""
     return _each(priors, lambda prior: CLOSED[name](prior, R, 0.0).xi)
 
 
 def redrawn(name: str, priors: Prior, R: float) -> np.ndarray:
-    """The same weights, but a population of units is followed (`overlap`), (P,)."""
+    """xi for redrawn weights too, (P,), but from a simulated population of units (`overlap`)."""
     return _each(priors, lambda prior: overlap(theory.signal_untied, name, prior, R))
 
 
 def tied(name: str, priors: Prior, R: float) -> np.ndarray:
-    """A network with tied weights is followed, (P,)."""
+    """xi for tied weights, (P,), from the simulation of a network (`overlap`)."""
     return _each(priors, lambda prior: overlap(theory.signal_tied, name, prior, R))
 
 
 def overlap(signal: Callable[..., theory.Signal], name: str, prior: Prior, R: float) -> Array:
-    """Two copies see the same noise for a while, then different noise: xi of what is left.
+    """xi from the overlap of two copies that see the same noise first, and then different noise.
 
-    E[h_1 h_2] is followed to a tenth of what it was, or for as long as DIFFERENT. The closed form
-    has the rate at the end; where sigma_w > 1, copies that are equal at first part more slowly.
+    E[h_1 h_2] is followed until it has fallen to a tenth, or for DIFFERENT steps. The closed form
+    gives the final rate of decay. If sigma_w > 1, copies that are equal at first part more slowly.
     """
     Sigmas = jnp.concatenate([jnp.ones(SAME), jnp.zeros(DIFFERENT)])
     Q, C = signal(CELLS[name], prior, R, Sigmas)
@@ -56,6 +56,6 @@ def overlap(signal: Callable[..., theory.Signal], name: str, prior: Prior, R: fl
 
 
 def _each(priors: Prior, xi: Callable[[Prior], Array]) -> np.ndarray:
-    """At each prior: one after another, for they need room, but on all devices."""
+    """Compute xi at each prior. To save memory, each device computes one prior after another."""
     priors = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), priors)
     return np.asarray(jax.jit(train.over_devices(partial(jax.lax.map, xi)))(priors))

@@ -1,4 +1,4 @@
-"""How long a part of the work takes."""
+"""The time that a computation takes."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def timed(f: Callable[..., T], *args: object) -> tuple[T, float]:
-    """f(*args) once it is computed, and the seconds that took; a first call compiles."""
+    """f(*args) and the seconds until it was computed; those of a first call include compilation."""
     begin = time.perf_counter()
     value = jax.block_until_ready(f(*args))
     return value, time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Strings of vowels of one voice, with pauses and noise between and over them."""
+"""Strings of vowels spoken by one voice, with pauses between the vowels and noise over all."""
 
 from typing import NamedTuple
 
@@ -7,37 +7,37 @@ import numpy as np
 from experiments.data import Vowels
 from experiments.parts.bands import bands
 
-RAMP = 0.005  # seconds in which a vowel begins and ends
+RAMP = 0.005  # seconds over which a vowel fades in and out
 
 
 class Sounds(NamedTuple):
-    """How strings are put together and heard."""
+    """How strings are put together and cut into frames."""
 
-    rate: int  # samples a second
+    rate: int  # samples per second
     hop: float  # seconds from one frame to the next; a frame is twice as long
-    bands: int  # energies of a frame
-    fewest: int  # vowels of a string
+    bands: int  # energies per frame
+    fewest: int  # fewest vowels of a string
     most: int
     pause: tuple[float, float]  # seconds between vowels, shortest and longest
-    noise: float  # largest amplitude of the noise, where that of a vowel is 1
+    noise: float  # largest amplitude of the noise; that of a vowel is 1
 
 
 class Utterances(NamedTuple):
-    """N strings of vowels, as frames, and what is said when."""
+    """N strings of vowels as frames, and which vowel is said when."""
 
     frames: np.ndarray  # (T, N, bands) float32, log energies
     lengths: np.ndarray  # (N,) frames
-    labels: np.ndarray  # (L, N) 1 + number of the vowel, 0 beyond the last
-    counts: np.ndarray  # (N,) vowels
+    labels: np.ndarray  # (L, N) 1 + index of the vowel, 0 beyond the last
+    counts: np.ndarray  # (N,) number of vowels
     spans: np.ndarray  # (N, L, 2) first frame of each vowel, and the one after its last
 
 
 def utterances(
     found: Vowels, speakers: np.ndarray, number: int, how: Sounds, seed: int | tuple[int, ...]
 ) -> Utterances:
-    """So many strings, each of one of these speakers; each vowel is cut to half or more of itself.
+    """Make so many strings, each by one of these speakers. Each vowel is cut to half or more of it.
 
-    A pause stands before each vowel and after the last, so that equal neighbours are two.
+    A pause precedes each vowel and follows the last, so that two equal vowels stay apart.
     """
     rng = np.random.default_rng(seed)
     hop = round(how.hop * how.rate)
@@ -63,7 +63,7 @@ def utterances(
 def _joined(
     rng: np.random.Generator, pieces: list[np.ndarray], how: Sounds
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sounds one after the other with pauses and noise, and where each begins and ends, (L, 2)."""
+    """Join sounds with pauses, and add noise; returns also where each begins and ends, (L, 2)."""
     pauses = np.round(how.rate * rng.uniform(*how.pause, size=len(pieces) + 1)).astype(int)
     sound, at = [np.zeros(pauses[0])], []
     for piece, pause in zip(pieces, pauses[1:], strict=True):

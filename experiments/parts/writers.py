@@ -1,8 +1,8 @@
-"""Networks that read a sequence and then write symbols, by what the writer sees of it.
+"""Networks that read a sequence and then write symbols. Three kinds differ in the writer's input.
 
-bag         the mean of what was read, each step by itself: no order
-vector      the ends of a recurrence that reads it both ways
-attention   all that the recurrence made of it, looked at anew before each symbol
+bag         the mean over steps of what each step says by itself, without order
+vector      the final states of a recurrence that reads in both directions
+attention   all outputs of such a recurrence, weighted anew before each symbol
 """
 
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from recur.core import Recurrence, hidden
 from recur.flax.models import AttentiveDecoder, EncoderDecoder, cross_entropy, ends, greedy, mean
 
 KINDS = ("bag", "vector", "attention")
-CHUNK = 500  # sequences that are written at once
+CHUNK = 500  # sequences written at a time
 
 
 def require_kinds(kinds: tuple[str, ...]) -> None:
-    """Raise ValueError for a network that is none of KINDS."""
+    """Raise ValueError if a network is not one of KINDS."""
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(f"no network {kind!r}; there are {', '.join(KINDS)}")
@@ -38,9 +38,9 @@ def require_kinds(kinds: tuple[str, ...]) -> None:
 def network(
     kind: str, cell: Recurrence, vocabularies: tuple[int, int], d: int, n: int, rngs: nnx.Rngs
 ) -> EncoderDecoder:
-    """A drawn network of one of KINDS, embeddings of variance 1, as the prior expects of inputs.
+    """Draw a network of one of KINDS. Embeddings have variance 1, as the prior assumes of inputs.
 
-    Reader and writer are of the same cell, the reader with n units each way.
+    Reader and writer have the same cell. The reader has n units in each direction.
     """
     if kind == "attention":
         model: EncoderDecoder = AttentiveDecoder(
@@ -55,13 +55,13 @@ def network(
 
 
 def sighted(model: EncoderDecoder, features: int, d: int, rngs: nnx.Rngs) -> EncoderDecoder:
-    """The same network, which reads vectors (features,) in place of symbols, by a linear map."""
+    """The same network, but it reads vectors (features,) through a linear map, and not symbols."""
     model.embed = nnx.Linear(features, d, rngs=rngs)  # type: ignore[assignment]  # `read` asks which
     return model
 
 
 def read(model: EncoderDecoder, source: Array, lengths: Array | None = None) -> Array:
-    """What the reader makes of symbols (T, ...), or of vectors (T, ..., features): (T, ..., k)."""
+    """The reader's outputs (T, ..., k) for symbols (T, ...), or for vectors (T, ..., features)."""
     if isinstance(model.embed, nnx.Embed):
         return model.read(source, lengths)
     xs = model.embed(source)
@@ -69,23 +69,23 @@ def read(model: EncoderDecoder, source: Array, lengths: Array | None = None) -> 
 
 
 class Pairs(NamedTuple):
-    """What is read and what is to be written, in arrays."""
+    """Sequences to read and the symbols to write, in arrays."""
 
     source: Array  # (T, N) symbols, or (T, N, features)
     targets: Array  # (L, N)
     lengths: Array  # (N,) steps of the source
-    counts: Array  # (N,) symbols to be written, the end among them where there is one
+    counts: Array  # (N,) symbols to write, including the end if there is one
 
 
 def loss(model: EncoderDecoder, batch: Pairs) -> Array:
-    """Mean cross-entropy, nats a symbol, each after the true ones before it."""
+    """Mean cross-entropy, nats per symbol. The writer reads the true previous symbols."""
     look = model.look(read(model, batch.source, batch.lengths), batch.lengths)
     logits = model.decoder.follow(look, batch.targets)
     return cross_entropy(logits, batch.targets, batch.counts)
 
 
 def write(model: EncoderDecoder, part: Pairs) -> Array:
-    """The likeliest symbols, each after the network's own, (N, L); a chunk at a time."""
+    """Write the likeliest symbols, (N, L), each after the network's own; a chunk at a time."""
     N, L = len(part.lengths), len(part.targets)
     size = min(CHUNK, N)
     rows = jnp.arange(-(-N // size) * size).reshape(-1, size) % N
@@ -99,7 +99,7 @@ def write(model: EncoderDecoder, part: Pairs) -> Array:
 
 
 def looks(model: AttentiveDecoder, memory: Array, written: Array) -> Array:
-    """Shares of memory (T, k) in what is seen before each symbol written (L,): (L, T)."""
+    """Attention weights (L, T) on memory (T, k), before each symbol of written (L,)."""
     writer = model.decoder
     body = writer.body(model.look(memory, None))
     _, hs = lax.scan(body, writer.start(), writer.inputs(written))
@@ -108,11 +108,11 @@ def looks(model: AttentiveDecoder, memory: Array, written: Array) -> Array:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one kind of network, S seeds and K measurements."""
+    """The results of one kind of network, S seeds and K measurements."""
 
-    losses: np.ndarray  # (S, K) of training, nats a symbol, mean since the measurement before
-    watched: np.ndarray  # (S, K, W) what `watch` says of what is written
-    seconds: np.ndarray  # (K,) of training, all seeds; the first compiles
+    losses: np.ndarray  # (S, K) training loss, nats per symbol, mean since the last measurement
+    watched: np.ndarray  # (S, K, W) scores that `watch` gives to what is written
+    seconds: np.ndarray  # (K,) of training, all seeds together; the first includes compilation
 
 
 def fit(
@@ -124,12 +124,11 @@ def fit(
     config: Any,
     record: harness.Record,
 ) -> tuple[Fitted, train.State, np.ndarray]:
-    """Train all seeds as one program, checkpointed at each measurement.
+    """Train all seeds as one program; a checkpoint follows each measurement.
 
-    draw(key) is a network, sample(key) a batch, and watch(written (S, N, L)) -> (S, W) says how
-    well the test is written; config has the flags seed, seeds, updates, every and
-    learning_rate. Returns also the states, and what was
-    written at the end (S, N, L).
+    draw(key) gives a network, sample(key) a batch, and watch(written (S, N, L)) -> (S, W) scores
+    what is written for the test. config has the flags seed, seeds, updates, every and
+    learning_rate. Also returns the final states, and what they write (S, N, L).
     """
     S, K = config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)

@@ -223,11 +223,11 @@ def test_a_result_is_read_with_the_config_that_made_it(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "copy")
     config = folders.Config()
     assert folders.left(whole)[1]["x"] == harness.load(folder, folders.Result, config).x.tolist()
-    with pytest.raises(SystemExit, match=r"config.json is of another(.|\n)* 3 then, 4 now"):
+    with pytest.raises(SystemExit, match=r"config.json is from another(.|\n)* 3 then, 4 now"):
         harness.load(folder, folders.Result, folders.Config(rounds=4))
     about = harness.describe(folders.Config(seed=1))
     (folder / "config.json").write_text(json.dumps(about))
-    with pytest.raises(SystemExit, match=r"result.npz is of another(.|\n)*seed: 0 then, 1 now"):
+    with pytest.raises(SystemExit, match=r"result.npz is from another(.|\n)*seed: 0 then, 1 now"):
         harness.load(folder, folders.Result, folders.Config(seed=1))
     shutil.copy(whole / "config.json", folder)
     path = folder / "result.npz"
