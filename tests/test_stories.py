@@ -229,5 +229,5 @@ def test_an_lstm_of_a_safetensors_file():
     for name, a in arrays.items():
         np.testing.assert_array_equal(found[name], a)
     for wrong in (raw[:-1], b"", raw[:40], raw.replace(b"F32", b"F8!"), b"\x00" * 30):
-        with pytest.raises(ValueError, match="no safetensors file"):
+        with pytest.raises(ValueError, match="not a safetensors file"):
             data.safetensors(wrong)

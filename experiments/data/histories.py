@@ -1,4 +1,4 @@
-"""What users chose, in the order of time."""
+"""The items that users chose, in order of time."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,16 +11,17 @@ from experiments.data.wheels import member
 class Histories(NamedTuple):
     """The items of each user, oldest first, as numbers 0 .. catalogue - 1."""
 
-    items: list[np.ndarray]  # one (T_i,) int32 a user
-    catalogue: int  # how many items there are
+    items: list[np.ndarray]  # one (T_i,) int32 per user
+    catalogue: int  # number of different items
 
 
 def histories(path: Path | None = None) -> Histories:
     """MovieLens-100k: 100,000 ratings by 943 users of 1,682 films; a rating counts as a choice.
 
-    With `path`, a file of the same form: tab-separated columns user, item, rating, time under one
-    line of names. Users and items may have any names; what happened at one time stays in the order
-    of the file. Raises FileNotFoundError and ValueError where it is not there or not of that form.
+    `path` may name another file of the same format: tab-separated columns user, item, rating and
+    time, below one line of column names. Users and items may have any names. Events of equal time
+    keep their order in the file. Raises FileNotFoundError if the file is missing, and ValueError if
+    its format is wrong.
     """
     name = path or "ml-100k.inter"
     if path is None:
@@ -32,13 +33,13 @@ def histories(path: Path | None = None) -> Histories:
         times = np.array([float(time) for _, _, _, time in rows])
     except ValueError as error:
         raise ValueError(
-            f"{name} is not lines of user, item, rating, time, separated by tabs, under one line "
-            f"of names ({error})"
+            f"{name} must have lines of user, item, rating and time, separated by tabs, below one "
+            f"line of column names ({error})"
         ) from error
     if not rows or not np.isfinite(times).all():
         raise ValueError(f"{name} has no ratings, or times that are not finite numbers")
     table = np.array(rows)
     users, items = (np.unique(table[:, i], return_inverse=True) for i in (0, 1))
-    order = np.lexsort((times, users[1]))  # stable: file order where times are equal
+    order = np.lexsort((times, users[1]))  # stable: equal times keep the order of the file
     ends = np.cumsum(np.bincount(users[1]))[:-1]
     return Histories(np.split(items[1][order].astype(np.int32), ends), len(items[0]))

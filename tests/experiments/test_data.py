@@ -60,11 +60,11 @@ def test_signals_of_a_users_own_folder(tmp_path):
     assert found.classes == ["down", "up"]
     assert (found.train_y.tolist(), found.test_y.tolist()) == ([1, 0], [1])
     for broken, message in (
-        ("@data\n1,2:3:up\n", r"line 2 of .*Toy_TEST\.ts is not channels of equally many"),
+        ("@data\n1,2:3:up\n", r"line 2 of .*Toy_TEST\.ts must be channels of equally many"),
         ("@data\n1,x:3,4:up\n", "line 2 of"),
         ("@data\nup\n", "no channels"),
         ("1,2:3,4:up\n", "no signals after a line @data"),
-        ("@data\n1,2:3,4:left\n", "classes that .* has not"),
+        ("@data\n1,2:3,4:left\n", "classes that .* lacks"),
         ("@data\n1,2:up\n", r"signals of \{.*\} channels"),
     ):
         test.write_text(broken)
@@ -114,7 +114,7 @@ def test_pronunciations_of_a_users_own_file(tmp_path):
         data.pronunciations(1, 2, path=path)
     for broken, message in (
         ("", "has no words"),
-        ("a AH0\nb\n", r"line 2 of .*own\.dict is not a word and its phones"),
+        ("a AH0\nb\n", r"line 2 of .*own\.dict must be a word and its phones"),
         ("a 1\n", "line 1 of"),
         ("(2) AH\n", "line 1 of"),
     ):

@@ -164,7 +164,7 @@ def test_killed_and_resumed_ends_the_same(folder, trained):
 def test_flags_that_cannot_be_run_are_refused(folder):
     with pytest.raises(ValueError, match="no cell is named"):
         toy(folder, cells=("grru",))
-    with pytest.raises(ValueError, match="word_dropout is a share"):
+    with pytest.raises(ValueError, match="word_dropout must be a share"):
         toy(folder, word_dropout=1.0)
     with pytest.raises(ValueError, match="ending is a number of letters"):
         toy(folder, ending=-1)

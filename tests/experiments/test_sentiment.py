@@ -79,7 +79,7 @@ def test_reviews_of_a_users_own_file(path):
     assert set(found.words) == {"<unk>", "a", "good", "bad", "film", "!"}  # each number comes once
     texts = path.read_text()
     for broken, message in (
-        ("text,mark\nx,1\n", "row 1 of .* no text and label"),
+        ("text,mark\nx,1\n", "row 1 of .* no text, or no label"),
         (texts + '"it is",2\n', "row 401 of"),
         (texts.splitlines()[0], "0 different reviews"),
         ("text,label\n" + '"the same",1\n' * 20, "1 different reviews"),
@@ -139,7 +139,7 @@ def test_a_killed_run_resumes_to_the_same_end(path, tmp_path):
 def test_what_cannot_be_run_is_refused(path):
     for changes, message in (
         ({"cells": ("ltsm",)}, "no cell is named"),
-        ({"dropout": 1.0}, "dropout is a share"),
+        ({"dropout": 1.0}, "dropout must be a share"),
         ({"longest": 0}, "longest must be 1 or more"),
     ):
         with pytest.raises(ValueError, match=message):

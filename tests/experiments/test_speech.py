@@ -133,5 +133,5 @@ def test_flags_that_cannot_be_run_are_refused():
         toy(pause=(0.0, 0.1))
     with pytest.raises(ValueError, match="not longer than the shortest pause"):
         toy(hop=0.05)
-    with pytest.raises(ValueError, match="held_out is a share"):
+    with pytest.raises(ValueError, match="held_out must be a share"):
         toy(held_out=1.0)

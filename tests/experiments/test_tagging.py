@@ -140,7 +140,7 @@ def test_requests_are_made_with_the_slot_of_every_word():
     }
     again = data.requests(400, 80)
     assert all(map(np.array_equal, found.test_y, again.test_y))
-    with pytest.raises(ValueError, match="one request or more of each part"):
+    with pytest.raises(ValueError, match="need one request or more of each part"):
         data.requests(10, 0)
 
 
@@ -248,7 +248,7 @@ def test_flags_that_cannot_be_run_are_refused(folder):
         toy(None, requests=4)
     with pytest.raises(ValueError, match="no cell is named"):
         toy(folder, cells=("bidirectional.gro",))
-    with pytest.raises(ValueError, match="dropout is a share"):
+    with pytest.raises(ValueError, match="dropout must be a share"):
         toy(folder, dropout=1.0)
     with pytest.raises(ValueError, match="must leave some of 200"):
         tagging.parts(data.slots(folder), toy(folder, held_out=200))

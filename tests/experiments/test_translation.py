@@ -60,8 +60,8 @@ def test_dates_are_written_in_three_forms_and_read_back():
         (("e n",), 5, "Babel has no language 'e n'"),
         (("en", "en"), 5, "different names"),
         ((), 5, "one or more different names"),
-        (("en",), 0, "one or more of each"),
-        (("en", "de"), 40_000, "not more than the 73049 days"),
+        (("en",), 0, "both must be 1 or more"),
+        (("en", "de"), 40_000, "at most the 73049 days"),
     ],
 )
 def test_languages_and_numbers_that_cannot_be_are_refused(languages, train, message):
