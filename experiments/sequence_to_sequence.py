@@ -16,8 +16,8 @@ Yao and Zweig 2015, arXiv:1506.00196; scheduled sampling, Bengio et al. 2015, ar
 
 Claim: attention lowers the phone errors from 24 to 15 %, and the more the longer the words are (10
 letters or more: from 35 to 17 %). Mistakes feed on themselves, but less with attention, which looks
-at the word again: after a first mistake 30 % of the next phones are wrong, 20 % if the mistake is
-corrected; with attention 16 and 13 %. Scheduled sampling narrows that gap (31 and 25 %; 17 and
+at the word again: after a first mistake 31 % of the next phones are wrong, 20 % if the mistake is
+corrected; with attention 17 and 14 %. Scheduled sampling narrows that gap (31 and 25 %; 17 and
 15 %), by more mistakes after true phones and not by fewer in free running. In so short a training
 it helps neither network (25 and 15 % phone errors).
 
