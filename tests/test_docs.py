@@ -86,6 +86,7 @@ def test_pages_of_the_gallery_say_what_their_experiments_say():
     assert len(shown) > 25
     for one in shown:
         page = gallery.PAGES / f"{one.name}.md"
+        assert page.exists(), f"{one.name} has no page: python -m experiments.gallery results"
         assert page.read_text() == one.page(gallery.table_of(page)), one.name
         assert page.with_suffix(".webp").stat().st_size < 150_000  # of all of them, a few MB
     assert (gallery.PAGES / "index.md").read_text() == gallery.index(shown)

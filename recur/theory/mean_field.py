@@ -31,7 +31,7 @@ class MeanField(NamedTuple):
     """
 
     Q: Array  #: E[h^2]
-    q: Array  #: E[pre-activation^2]
+    q: Array  #: E[(pre-activation - mu_b)^2]
     C: Array  #: cosine of the two hidden states
     c: Array  #: cosine of the two pre-activations
     chi: Array  #: growth per step of E[d state_1 . d state_2]; of E|d state|^2 where Sigma = 1

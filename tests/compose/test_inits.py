@@ -164,6 +164,8 @@ ROLES = {
 def test_the_gate_that_keeps_is_found(name):
     cell = cells.named(name)
     if name not in ROLES:
+        keeps = cell.gates.keeps or cell.gates.overwrites
+        assert keeps is None, f"{name} declares a gate that keeps its state: add it to ROLES"
         with pytest.raises(
             ValueError, match=r"declares no gate that keeps its state.* Prior\(mu_b=one value"
         ):
