@@ -51,7 +51,7 @@ class Layer(Protocol):
         """The final state, the outputs of every step and the states of every step.
 
         walk(recurrence, params, xs, state, how) returns these three for an inner recurrence. `how`
-        describes the pass (`scan.layer_by_layer.How`) and must be handed on.
+        describes the pass (`scan.time_loop.How`) and must be handed on.
         """
 
 

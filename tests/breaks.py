@@ -1,7 +1,7 @@
 """Do the tests notice when the code is wrong? Small breaks, one at a time, and what turns red.
 
     python tests/breaks.py --count 40 --seed 0
-    python tests/breaks.py --within recur/scan/ragged.py --near
+    python tests/breaks.py --within recur/scan/valid_steps.py --near
 
 A break changes one operator, comparison, number or sign of one module of recur/, or drops a term.
 It is made in a copy, where fast tests run up to the first failure: those of the files that are

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from recur import Prior, Unitwise, cells, compose
-from recur.compose.noise import recurrent_dropout, zoneout
+from recur.compose.dropout import recurrent_dropout
+from recur.compose.zoneout_noise import zoneout
 from recur.core import hidden
 
 N = 4  # inputs and units, so that any skip fits around any cell

@@ -14,13 +14,7 @@ In float32 a step's own relative rounding is 1e-7: set `jax_enable_x64` for smal
 from recur.analysis.equilibria import OUTCOMES, Points, describe_points, distinct, fixed_points
 from recur.analysis.gate_openness import openness
 from recur.analysis.gradients import gradient_norms
-from recur.analysis.gradients_by_lag import (
-    Verdict,
-    gradient_by_lag,
-    gradient_map,
-    quantiles,
-    verdict,
-)
+from recur.analysis.gradients_by_lag import gradient_by_lag, gradient_map
 from recur.analysis.linear_stability import Stability, modes, stability
 from recur.analysis.lyapunov_exponents import (
     Lyapunov,
@@ -41,6 +35,7 @@ from recur.analysis.singular_values import (
     singular_value_details,
 )
 from recur.analysis.singular_vectors import InputDirections, input_directions, one_step_spectra
+from recur.analysis.verdicts import Verdict, quantiles, verdict
 from recur.analysis.whole_networks import (
     network_gradient_norms,
     network_input_output,

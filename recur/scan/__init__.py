@@ -14,7 +14,7 @@ from recur.scan.input_checks import (
 from recur.scan.one_step import Tied, masked, tied, untied
 from recur.scan.over_time import run, states, total, truncated
 from recur.scan.planning import Plan, plan
-from recur.scan.ragged import known_present, present, require_lengths
+from recur.scan.valid_steps import known_present, present, require_lengths
 
 __all__ = [
     "run",

@@ -25,7 +25,7 @@ from jax import Array, lax
 from recur.core import Tree, Unitwise, hidden
 from recur.scan import absent_tangents
 from recur.scan.absent_tangents import along
-from recur.scan.chunks import in_pieces, joined
+from recur.scan.cutting import in_pieces, joined
 from recur.scan.parameter_precision import as_given, wide
 from recur.scan.planning import Plan
 from recur.scan.sums import Sums, remaining, summed

@@ -10,12 +10,12 @@ from jax import Array, lax
 from recur import expect
 from recur.compose.layers import causal
 from recur.core import Recurrence, Tree
-from recur.scan.chunks import in_pieces, joined
+from recur.scan.cutting import in_pieces, joined
 from recur.scan.input_checks import are_numbers, describe, length, number_of_steps
-from recur.scan.layer_by_layer import ask, begin, walker
 from recur.scan.parameter_precision import as_given, wide
 from recur.scan.planning import Engine, Memory
 from recur.scan.sharding import shared
+from recur.scan.time_loop import ask, begin, walker
 
 
 def run(

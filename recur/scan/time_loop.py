@@ -13,7 +13,7 @@ from jax import Array, lax
 from recur import expect
 from recur.compose.masks import clean, masked, resetting
 from recur.core import Layer, Recurrence, Tree, hidden, require_params, require_recurrence, takes
-from recur.scan.chunks import in_pieces, joined
+from recur.scan.cutting import in_pieces, joined
 from recur.scan.engine import trajectory
 from recur.scan.input_checks import (
     check,
@@ -26,8 +26,8 @@ from recur.scan.input_checks import (
 from recur.scan.one_step import tied
 from recur.scan.parameter_precision import as_given, wide
 from recur.scan.planning import Engine, Memory, Plan, plan
-from recur.scan.ragged import present, require_flags
 from recur.scan.sharding import alike
+from recur.scan.valid_steps import present, require_flags
 
 _log = logging.getLogger("recur.scan")
 
