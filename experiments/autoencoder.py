@@ -1,23 +1,26 @@
-"""Do spellings that are written back from one vector lie near others that sound alike?
+"""Do words sound alike if an autoencoder gives them nearby vectors?
 
-A sequence autoencoder reads a word letter by letter into one vector and writes the letters back
-from it; a hierarchical one reads each syllable of the spelling into a vector, and these into one
-for the word, and writes back the same way; a summed one adds up the vectors of the syllables, and
-so does not see their order. Words are the documents here, their syllables the sentences: a syllable
-begins at the last consonant before a vowel. No network is trained on pronunciations. The
-pronouncing dictionary is used only afterwards, to compare each test word with the test word whose
-vector is nearest (by the cosine, after subtracting the mean). Baselines are the nearest word by
-edit distance, the nearest by the bag of letters, and a random word.
+A sequence autoencoder reads a word letter by letter into one vector, and writes the letters back
+from it. A hierarchical one reads each syllable of the spelling into a vector, and these vectors
+into one vector for the word. It writes the word back in the same way. A summed one adds the vectors
+of the syllables, and so does not see their order. Words take the place of documents here, and
+syllables that of sentences. A syllable begins at the last consonant before a vowel.
 
-Claim: not as near as by edit distance. The vectors are enough to write 75 % of unseen words back,
-84 % by syllables, but what a word begins with has the largest part of them: the nearest vector of
-the sequence autoencoder begins with the same phone in 81.5 % of cases (edit distance: 46 %), and
-rhymes in 11 % (edit distance: 38 %, a bag of letters: 18 %). The hierarchical one sees the parts
-more evenly (59.5 % begin alike, 21 % rhyme) and is the best of all at the number of syllables:
-alike in 72 % (edit distance: 61 %). A sum of the syllables is enough for 23 % of the words, since
-it has lost their order; for the same reason beginnings count for less in it (37 % begin alike, 26 %
-rhyme). All three are as near by sound, 0.7 edits a phone; the bag of letters 0.8, edit distance
-0.6. The hierarchical one has one recurrence more on either side.
+No network is trained on pronunciations. The pronouncing dictionary is used only afterwards, to
+compare each test word with the test word whose vector is nearest (by the cosine, after subtracting
+the mean). Baselines are the nearest word by edit distance, the nearest by the bag of letters, and a
+random word.
+
+Claim: less than words at a small edit distance. The vectors are enough to write back 75 % of unseen
+words, 84 % by syllables, but they depend most on how a word begins. The nearest word by the
+sequence autoencoder begins with the same phone in 81.5 % of cases (edit distance: 46 %), and rhymes
+in 11 % (edit distance: 38 %, bag of letters: 18 %). The hierarchical one weighs all parts of a word
+more evenly (59.5 % begin alike, 21 % rhyme). Its neighbours most often have the same number of
+syllables, in 72 % of cases (edit distance: 61 %). The sum of the syllables is enough to write back
+only 23 % of the words, because it has lost their order. For the same reason beginnings count for
+less in it (37 % begin alike, 26 % rhyme). In sound, the neighbours of all three differ by 0.7 edits
+per phone (bag of letters 0.8, edit distance 0.6). The hierarchical one has one more recurrence in
+its encoder and one more in its decoder.
 """
 
 import re
@@ -52,20 +55,20 @@ PROBES = ("rhymes", "begins alike", "as many syllables", "edits a phone", "edits
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Words of the CMU dictionary, or of one of the same form, through one vector and back."""
+    """Autoencoders of words, from the CMU dictionary or one of the same format."""
 
     networks: tuple[Literal["sequence", "hierarchical", "summed"], ...] = (
         "sequence",
         "hierarchical",
         "summed",
     )
-    """Letters into a word, or letters into syllables into a word, by a recurrence or by a sum."""
+    """Kinds of autoencoders: by letters, or by syllables with a recurrence or a sum over them."""
     cell: str = "gru"
     """Name of the cell of all recurrences."""
     d: int = 16
-    """Features of a letter."""
+    """Size of the embedding of a letter."""
     n: int = 64
-    """Units of each recurrence, so many as the vector has."""
+    """Units of each recurrence, and size of the vector."""
     seeds: int = 2
     """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 2000
@@ -77,9 +80,9 @@ class Config(harness.Sized):
     learning_rate: float = 3e-3
     """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     longest: int = 12
-    """Letters of a word, at most; the shortest has 3. Only words of a-z are read."""
+    """Most letters of a word; the shortest words have 3. Only words of letters a-z are read."""
     test: int = 3000
-    """Words that are kept from training, written back, and compared with each other."""
+    """Test words. They are not in training; they are written back and compared with each other."""
     dictionary: Path | None = None
     """A file with lines "word phone phone ..." to read instead of the CMU dictionary."""
 
@@ -88,7 +91,10 @@ class Config(harness.Sized):
         cells.named(self.cell)
         self.require_counts("seeds", "batch", "longest")
         if self.test < 2:
-            raise ValueError(f"a word's neighbour is another: test is 2 or more, got {self.test}")
+            raise ValueError(
+                f"test must be 2 or more, because a word's neighbour is another test word; "
+                f"got {self.test}"
+            )
         self.require_divides("every", "updates")
 
 
@@ -100,24 +106,24 @@ class Result(NamedTuple):
     losses: np.ndarray  # (C, S, K) training loss, nats per letter, mean since the last measurement
     rebuilt: np.ndarray  # (C, S, K) share of test words written back without a mistake
     words: np.ndarray  # (N,) spellings
-    rankings: np.ndarray  # (R,) names: three without a network, then the kinds, seed by seed
-    neighbours: np.ndarray  # (R, N) the nearest word of each, as its number
-    probes: np.ndarray  # (R, P) means over the words and their neighbours
+    rankings: np.ndarray  # (R,) names: three baselines, then each kind with each of its seeds
+    neighbours: np.ndarray  # (R, N) index of the nearest word of each word
+    probes: np.ndarray  # (R, P) means over all words and their neighbours
     codes: np.ndarray  # (C, N, n) vectors of the first seed
     seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Documents(NamedTuple):
-    """Words in arrays, each sequence with its end: (T, N), or (syllables, letters, N)."""
+    """Words in arrays, each sequence with an end symbol: (T, N), or (syllables, letters, N)."""
 
     symbols: Array
-    lengths: Array  # (N,) or (syllables, N), 0 where there is no syllable
-    written: Array  # as lengths, 1 where there is no syllable: there the end alone is written
+    lengths: Array  # (N,) or (syllables, N), 0 if there is no such syllable
+    written: Array  # like lengths, but 1 if there is no such syllable: only its end is written
 
 
 def syllables(word: str) -> list[str]:
-    """A spelling, cut before the last consonant that stands before a vowel and after another."""
+    """Cut a spelling before the last consonant between two vowels."""
     vowel = "[aeiouy]"
     return re.sub(f"(?<={vowel})([^aeiouy]*?)(?=[^aeiouy]{vowel})", r"\1|", word).split("|")
 
@@ -152,9 +158,9 @@ def loss(model: Autoencoder | HierarchicalAutoencoder, batch: Documents) -> Arra
 
 
 def rebuilt(model: Autoencoder | HierarchicalAutoencoder, part: Documents) -> tuple[Array, Array]:
-    """The code (N, n) of each word, and whether it is written back without a mistake (N,)."""
+    """The vector (N, n) of each word, and whether it is written back without a mistake (N,)."""
     code = model.encode(part.symbols, part.lengths)
-    steps = part.symbols.shape[:-1]  # of a word, or its syllables and those of each
+    steps = part.symbols.shape[:-1]  # (letters,), or (syllables, letters)
     same = model.decode(code, *steps) == part.symbols
     there = jnp.arange(steps[-1])[:, None] < part.written[..., None, :]
     return code, jnp.all(same | ~there, axis=tuple(range(same.ndim - 1)))
@@ -171,7 +177,7 @@ class Fitted(NamedTuple):
 def fit(
     kind: str, training: Documents, test: Documents, config: Config, record: harness.Record
 ) -> tuple[Fitted, np.ndarray, np.ndarray]:
-    """Train all seeds as one program; their codes (S, N, n), and where they diverged."""
+    """Train all seeds as one program; returns also their vectors (S, N, n) and divergences (S,)."""
     S, K = config.seeds, config.updates // config.every
     decay = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
@@ -213,7 +219,7 @@ def fit(
 
 
 def nearest(vectors: np.ndarray) -> np.ndarray:
-    """The nearest other vector of each by the cosine, after the mean is taken off: (N,)."""
+    """The nearest other vector of each, (N,), by the cosine after subtracting the mean."""
     off = vectors - vectors.mean(axis=0)
     off /= np.maximum(np.linalg.norm(off, axis=1, keepdims=True), 1e-12)
     alike = off @ off.T
@@ -222,9 +228,9 @@ def nearest(vectors: np.ndarray) -> np.ndarray:
 
 
 def by_letters(part: Documents, rng: np.random.Generator) -> list[np.ndarray]:
-    """Neighbours without a network: at random, of a bag of letters, by edit distance; (N,) each.
+    """Baseline neighbours, (N,) each: at random, by the bag of letters, and by edit distance.
 
-    Of words at equal distance one is drawn.
+    Ties are broken at random.
     """
     symbols, lengths = np.asarray(part.symbols), np.asarray(part.lengths) - 1
     N = len(lengths)
@@ -238,7 +244,7 @@ def by_letters(part: Documents, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def rhyme(phones: list[str]) -> str:
-    """The phones from the last vowel on; all where there is none."""
+    """The phones from the last vowel on, or all phones if there is no vowel."""
     vowels = [t for t, phone in enumerate(phones) if phone[0] in "AEIOU"]
     return " ".join(phones[vowels[-1] if vowels else 0 :])
 
@@ -262,7 +268,7 @@ def probe(words: list[str], phones: list[list[str]], neighbours: np.ndarray) -> 
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network, and the neighbours without one."""
+    """Train every network, and find the neighbours by networks and by baselines."""
     found = data.pronunciations(0, 0, config.seed, config.dictionary)
     every = [
         word
@@ -318,7 +324,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per ranking, seeds together."""
+    """One row per ranking; means over seeds."""
     rows = []
     for name in dict.fromkeys(result.rankings.tolist()):
         *shares, sounds, letters = result.probes[result.rankings == name].mean(axis=0)
@@ -348,7 +354,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, what neighbours share, a map of the words, and some neighbours."""
+    """Plot training, what neighbours share, a map of the words, and some neighbours."""
     figure = Figure(figsize=(15, 9), layout="constrained")
     axes = figure.subplots(2, 2)
     names = list(dict.fromkeys(result.rankings.tolist()))
@@ -377,7 +383,7 @@ def plot(result: Result) -> Figure:
 
 
 def _map(ax: Axes, result: Result) -> None:
-    """Two principal axes of the first network's vectors, the most frequent beginnings in colour."""
+    """Plot two principal components of the first network's vectors; colours are first letters."""
     codes = result.codes[0] - result.codes[0].mean(axis=0)
     places = codes @ np.linalg.svd(codes, full_matrices=False)[2][:2].T
     ax.scatter(places[:, 0], places[:, 1], s=3, color="0.85")
@@ -391,13 +397,13 @@ def _map(ax: Axes, result: Result) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set(
-        title=f"Words in the vectors of the {result.networks[0]} autoencoder: 2 axes of "
+        title=f"Vectors of words by the {result.networks[0]} autoencoder: 2 components of "
         f"{codes.shape[1]}"
     )
 
 
 def _neighbours(ax: Axes, result: Result) -> None:
-    """The first words, and the nearest of each by every ranking but chance."""
+    """Show the first words, and the nearest of each by every ranking except the random one."""
     names = list(dict.fromkeys(result.rankings.tolist()))[1:]
     rows = [result.rankings.tolist().index(name) for name in names]
     cells = [

@@ -1,18 +1,20 @@
 """Can a network say which digits an image shows, in words?
 
-A strip of two to five handwritten digits, at varying distances, is read column by column, in both
-directions; another recurrence writes their names as words, until it writes the end, each given
-those before it. It sees the strip as one vector, or by attention, which looks at all columns again
-before each word. The baseline is a bag of columns, which ignores their order. New strips are
-composed for every update, from the training digits; the test strips use other digits.
+A recurrence reads a strip of two to five handwritten digits, at varying distances, column by column
+and in both directions. Another recurrence writes their names as words, until it writes an end
+symbol. Each word depends on the words before it. The writer sees the strip as one vector, or by
+attention, which looks at all columns again before each word. The baseline is a bag of columns,
+which ignores their order. New strips are composed for every update, from the training digits. The
+test strips use other digits.
 
-Claim: with attention the network finds where each digit is, though nothing tells it. Of its words
-8.4 % are wrong, 7.3 % in strips of two digits and 9.2 % in those of five. By one vector 18.8 % are
-wrong: 7.5 % in strips of two, 27.9 % in those of five, for what it holds does not grow with the
-strip. A bag of columns has 66.3 % wrong. To write the first word the network looks everywhere: what
-it looks for comes from the words before.
+Claim: with attention the network finds where each digit is, though nothing tells it. 8.4 % of its
+words are wrong, 7.3 % in strips of two digits and 9.2 % in strips of five. With one vector 18.8 %
+are wrong: 7.5 % in strips of two and 27.9 % in strips of five, because the vector does not grow
+with the strip. With a bag of columns 66.3 % are wrong. Before the first word, attention looks
+everywhere, because what it looks for depends on the words before.
 
-One to many: Vinyals et al. 2015, arXiv:1411.4555; with attention, Xu et al. 2015, arXiv:1502.03044.
+Captions from one vector: Vinyals et al. 2015, arXiv:1411.4555. Captions with attention: Xu et al.
+2015, arXiv:1502.03044.
 """
 
 from dataclasses import dataclass
@@ -47,15 +49,15 @@ class Config(harness.Sized):
     """Strips of digits to words."""
 
     networks: tuple[str, ...] = writers.KINDS
-    """What the writer sees of the strip: a bag of columns, one vector, or all by attention."""
+    """What the writer sees: a bag of columns, one vector, or all columns (attention)."""
     cell: str = "gru"
     """Name of the cell of the reader and of the writer."""
     columns: int = 3
-    """Columns of pixels that are read at once."""
+    """Columns of pixels per step of the reader."""
     gap: int = 8
-    """Columns between two digits, at most; they are drawn from 0 on."""
+    """Largest gap between two digits, in columns; gaps are drawn from 0 to this."""
     d: int = 48
-    """Features of the columns, and of a word."""
+    """Size of the embeddings of columns and of words."""
     n: int = 64
     """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
@@ -69,9 +71,9 @@ class Config(harness.Sized):
     learning_rate: float = 5e-3
     """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     test: int = 1000
-    """Strips to test on."""
+    """Number of test strips."""
     data_dir: Path | None = None
-    """A folder with the four IDX files of MNIST or Fashion-MNIST, instead of 5,000 MNIST digits."""
+    """Folder of IDX files (MNIST, Fashion-MNIST), instead of the 5,000 digits that pip fetches."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -90,29 +92,29 @@ class Result(NamedTuple):
     updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, S, K) training loss, nats per word, mean since the last measurement
     watched: np.ndarray  # (C, S, K, 1) word errors on the test strips
-    targets: np.ndarray  # (N, MOST + 1) what is to be written
-    written: np.ndarray  # (C, S, N, MOST + 1) and what was
-    errors: np.ndarray  # (C, S, N) edits from one to the other
+    targets: np.ndarray  # (N, MOST + 1) the words to write
+    written: np.ndarray  # (C, S, N, MOST + 1) the words written
+    errors: np.ndarray  # (C, S, N) edit distance between the two
     counts: np.ndarray  # (N,) digits of each strip
-    examples: np.ndarray  # (E,) which test strips are looked at
-    images: np.ndarray  # (E, rows, T) these
+    examples: np.ndarray  # (E,) indices of the test strips in the figure
+    images: np.ndarray  # (E, rows, T) their images
     widths: np.ndarray  # (E,) columns of them that are read
-    looks: np.ndarray  # (E, MOST + 1, T) where the first attentive network looks, pixel by pixel
+    looks: np.ndarray  # (E, MOST + 1, T) attention of the first attentive network, per column
     seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Digits(NamedTuple):
-    """Digits and where their ink is."""
+    """Digits and the columns of their ink."""
 
     images: Array  # (N, rows, columns)
     labels: Array  # (N,)
     left: Array  # (N,) first column with ink
-    widths: Array  # (N,) columns from there to the last one
+    widths: Array  # (N,) columns from there to the last column with ink
 
 
 def digits(images: np.ndarray, labels: np.ndarray) -> Digits:
-    """The digits with the columns of their ink; one without any is one column wide."""
+    """Find the columns of ink of each digit. A digit without ink counts as one column wide."""
     ink = np.any(images > 0.2, axis=1)
     left = ink.argmax(axis=1)
     widths = np.where(ink.any(axis=1), ink.shape[1] - ink[:, ::-1].argmax(axis=1) - left, 1)
@@ -120,16 +122,16 @@ def digits(images: np.ndarray, labels: np.ndarray) -> Digits:
 
 
 def longest(config: Config, *found: Digits) -> int:
-    """Columns of the widest strip of these, a multiple of those that are read at once."""
+    """Columns of the widest possible strip, rounded up to a multiple of `columns`."""
     widest = max(int(np.max(each.widths)) for each in found)
     whole = MOST * widest + (MOST + 1) * config.gap
     return -(-whole // config.columns) * config.columns
 
 
 def strip(key: Array, found: Digits, T: int, gap: int) -> tuple[Array, Array, Array, Array]:
-    """One strip (rows, T), its digits (MOST + 1,) with the end after them, its width, their count.
+    """Compose a strip (rows, T); returns also its digits (MOST + 1,) with the end, width and count.
 
-    A gap of 0 .. `gap` columns stands before each digit and after the last.
+    A gap of 0 .. `gap` columns precedes each digit and follows the last.
     """
     amount, which, apart = jax.random.split(key, 3)
     count = jax.random.randint(amount, (), FEWEST, MOST + 1)
@@ -138,7 +140,7 @@ def strip(key: Array, found: Digits, T: int, gap: int) -> tuple[Array, Array, Ar
     ends = jnp.cumsum(gaps[:-1] + found.widths[rows])
     begins = ends - found.widths[rows]
     t = jnp.arange(T)
-    j = jnp.minimum(jnp.sum(t[:, None] >= ends, axis=1), MOST - 1)  # whose column it is
+    j = jnp.minimum(jnp.sum(t[:, None] >= ends, axis=1), MOST - 1)  # the digit of each column
     inked = (t >= begins[j]) & (t < ends[j]) & (j < count)
     column = jnp.where(inked, found.left[rows[j]] + t - begins[j], 0)
     pixels = jnp.where(inked[:, None], found.images[rows[j], :, column], 0).T
@@ -147,7 +149,7 @@ def strip(key: Array, found: Digits, T: int, gap: int) -> tuple[Array, Array, Ar
 
 
 def strips(key: Array, found: Digits, number: int, T: int, config: Config) -> tuple[Pairs, Array]:
-    """So many strips as they are read, some columns a step, and as they look (N, rows, T)."""
+    """Compose strips; returns them as the reader sees them, and as images (N, rows, T)."""
     one = partial(strip, found=found, T=T, gap=config.gap)
     pixels, names, wide, count = jax.vmap(one)(jax.random.split(key, number))
     steps = pixels.reshape(number, -1, T // config.columns, config.columns)
@@ -205,7 +207,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def wrong(test: Pairs, written: np.ndarray) -> np.ndarray:
-    """Edits from what was written (S, N, L) to the names of the digits, (S, N)."""
+    """Edit distance from the words written (S, N, L) to the names of the digits, (S, N)."""
     true = [ended(row, END) for row in np.asarray(test.targets.T)]
 
     def each(rows: np.ndarray) -> list[int]:
@@ -216,14 +218,14 @@ def wrong(test: Pairs, written: np.ndarray) -> np.ndarray:
 
 
 def word_errors(test: Pairs, written: np.ndarray) -> np.ndarray:
-    """Edits a word, (S, 1)."""
+    """Edits per word, (S, 1)."""
     return wrong(test, written).sum(axis=1, keepdims=True) / np.sum(np.asarray(test.counts) - 1)
 
 
 def _looks(
     model: AttentiveDecoder, test: Pairs, examples: np.ndarray, written: np.ndarray, columns: int
 ) -> np.ndarray:
-    """The attention of each word to each column of pixels of these strips, (E, L, T)."""
+    """Attention of each word to each column of pixels of these strips, (E, L, T)."""
     found = np.zeros((len(examples), written.shape[1], len(test.source) * columns))
     look = jax.jit(lambda source, words: writers.looks(model, writers.read(model, source), words))
     for e, i in enumerate(examples):
@@ -234,12 +236,12 @@ def _looks(
 
 
 def spoken(words: np.ndarray) -> str:
-    """The names of the digits, up to the end."""
+    """The names of the digits, up to the end symbol."""
     return " ".join(WORDS[word] for word in ended(words, END))
 
 
 def by_length(result: Result, c: int) -> list[float]:
-    """Word errors of a network in strips of FEWEST .. MOST digits, %."""
+    """Word errors of a network in %, for strips of FEWEST .. MOST digits."""
     errors, counts = result.errors[c], result.counts
     return [
         100 * errors[:, counts == k].sum() / (len(errors) * k * max((counts == k).sum(), 1))
@@ -290,7 +292,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, errors by the length of the strip, and strips with what is seen for each word."""
+    """Plot training, errors by length of the strip, and the attention of each word to its strip."""
     figure = Figure(figsize=(14, 8.5), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2.2))[0]
     training, lengths = left.subplots(2, 1)
@@ -307,14 +309,14 @@ def plot(result: Result) -> Figure:
         ylabel="word errors, %",
         xticks=sizes,
         ylim=(0, None),
-        title="By length",
+        title="By length of the strip",
     )
     _strips(right, result)
     return figure
 
 
 def _strips(figure: SubFigure, result: Result) -> None:
-    """Each strip above the attention by which its words were written."""
+    """Plot strips, and below each the attention of the words that were written for it."""
     best = list(result.networks).index("attention") if "attention" in result.networks else 0
     count = len(result.examples)
     axes = figure.subplots(2 * count, 1, height_ratios=[1, 1.6] * count)
@@ -330,7 +332,7 @@ def _strips(figure: SubFigure, result: Result) -> None:
         below.set_yticks(range(len(names)), names, fontsize=8)
         below.set_xticks([])
     axes[-1].set_xlabel("column of pixels")
-    figure.suptitle("Where attention looks, to write each word")
+    figure.suptitle("Where attention looks before it writes each word")
 
 
 PAPER = Config(

@@ -1,10 +1,11 @@
 """Which recurrences are chaotic when nothing drives them?
 
-Networks of two units without input or bias: a GRU and an LSTM whose published weights are chaotic,
-and a CFN and a MinimalRNN with the LSTM's gate weights. The experiment follows many starts within
-1e-7 of one point, then starts on a circle of states. It measures the exponents by QR, and again
-from neighbours at a finite distance. Beside them stand networks with weights drawn at growing
-sigma_w. Everything is computed in float64.
+The networks have two units, and neither input nor bias. They are a GRU and an LSTM whose published
+weights are chaotic, and a CFN and a MinimalRNN with the LSTM's gate weights. The experiment follows
+many starts within 1e-7 of one point, then starts on a circle of states. It measures the Lyapunov
+exponents (rates at which small perturbations grow) by QR factorisations, and again from neighbours
+at a finite distance. Larger networks with random weights, drawn at growing sigma_w, are measured
+too. Everything is computed in float64.
 
 Claim (arXiv:1612.06212): the GRU and the LSTM are chaotic, with a largest exponent of .22 nats a
 step. Starts within 1e-7 of each other end all over a fractal attractor, of dimension 1.4 in the GRU
@@ -61,41 +62,41 @@ LSTM = {
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """Chaos without input, and recurrences that have none."""
+    """Which recurrences are chaotic without input."""
 
     starts: int = 10_000
-    """Starts within 1e-7 of one point."""
+    """Number of starts within 1e-7 of one point."""
     steps: int = 20_000
-    """Steps of each start, and of each network drawn."""
+    """Steps from each start, and of each random network."""
     measured: int = 100_000
-    """Steps along which the exponents of two units are measured."""
+    """Steps over which the exponents of two units are measured."""
     circle: int = 24
-    """Starts on a circle of states."""
+    """Number of starts on a circle of states."""
     sigmas: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
-    """sigma_w of the networks drawn."""
+    """Values of sigma_w for the random networks."""
     draws: int = 16
-    """Networks drawn at each sigma_w."""
+    """Random networks at each sigma_w."""
     n: int = 32
-    """Units of the networks drawn."""
+    """Units of each random network."""
 
 
 class Result(NamedTuple):
-    """4 recurrences in the order of names; P starts, C on the circle, G sigmas, D draws."""
+    """4 recurrences in the order of names; P starts, C starts on a circle, G sigmas, D draws."""
 
     names: np.ndarray  # (4,)
-    ends: np.ndarray  # (2, P, 2) h at the end, of GRU and LSTM
+    ends: np.ndarray  # (2, P, 2) final h of GRU and LSTM
     growth: np.ndarray  # (2, 41) mean log distance of neighbours after 0 .. 40 steps
-    circle: np.ndarray  # (4, C, 5001, 2) h along time, from the unit circle
+    circle: np.ndarray  # (4, C, 5001, 2) h over time, from the unit circle
     exponents: np.ndarray  # (4, 4) of two units; NaN beyond the size of the state
-    errors: np.ndarray  # (4, 4) their standard errors
-    checks: np.ndarray  # (4,) the largest exponent, from finite perturbations
+    errors: np.ndarray  # (4, 4) standard errors of the exponents
+    checks: np.ndarray  # (4,) largest exponent, from finite perturbations
     sigmas: np.ndarray  # (G,)
-    times: np.ndarray  # (K,) steps, evenly spaced in their log
-    drawn: np.ndarray  # (4, G, D, K) largest exponent of networks drawn, up to each time
+    times: np.ndarray  # (K,) steps, evenly spaced on a log scale
+    drawn: np.ndarray  # (4, G, D, K) largest exponent of each random network, up to each time
 
 
 def two_units(name: str) -> scan.Tied:
-    """The recurrence of a name with the weights above, no bias, float64."""
+    """The recurrence of this name with the weights above, without bias, in float64."""
     gates = {
         "gru": GRU,
         "lstm": LSTM,
@@ -111,18 +112,18 @@ def two_units(name: str) -> scan.Tied:
 
 
 def states(body: scan.Tied, h: Array) -> Tree:
-    """States whose every array is h (..., 2)."""
+    """States in which every array equals h (..., 2)."""
     return jax.tree.map(lambda _: h, body.cell.start(body.params, h.shape[:-1]))
 
 
 def follow(body: Body, state: Tree, steps: int) -> Tree:
-    """The state after so many steps of silence."""
+    """The state after so many steps without input."""
     silence = jnp.zeros((*hidden(state).shape[:-1], 1))
     return lax.fori_loop(0, steps, lambda _, state: body(state, silence)[0], state)
 
 
 def path(body: Body, state: Tree, steps: int) -> Array:
-    """h of the states 0 .. steps, (steps + 1, ...)."""
+    """h after 0 .. steps steps, (steps + 1, ...)."""
     silence = jnp.zeros((steps, *hidden(state).shape[:-1], 1))
     hs = lax.scan(body, state, silence)[1]
     return jnp.concatenate([hidden(state)[None], hs])
@@ -130,7 +131,7 @@ def path(body: Body, state: Tree, steps: int) -> Array:
 
 @partial(jax.jit, static_argnums=(0, 2))
 def cloud(name: str, key: Array, config: Config) -> tuple[Array, Array]:
-    """Where starts within 1e-7 of one point end, (P, 2), and how neighbours part there, (41,)."""
+    """Final h of starts within 1e-7 of one point, (P, 2), and log distance of neighbours, (41,)."""
     body = two_units(name)
     near = CLOUD * jax.random.uniform(key, (config.starts, 2), minval=-1, maxval=1)
     one = follow(body, states(body, jnp.full(2, 0.5)), 1000)  # on the attractor
@@ -143,7 +144,7 @@ def cloud(name: str, key: Array, config: Config) -> tuple[Array, Array]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def circle(name: str, points: int) -> Array:
-    """Paths from the unit circle of states, (points, 5001, 2)."""
+    """Paths of h that start on the unit circle, (points, 5001, 2)."""
     body = two_units(name)
     angle = jnp.linspace(0, 2 * jnp.pi, points, endpoint=False)
     start = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
@@ -152,7 +153,7 @@ def circle(name: str, points: int) -> Array:
 
 @partial(jax.jit, static_argnums=(0, 2))
 def spectrum(name: str, key: Array, steps: int) -> tuple[Array, Array, Array]:
-    """Exponents of two units, their errors, and the largest from finite perturbations."""
+    """Exponents of two units, standard errors, and the largest exponent by finite perturbations."""
     body = two_units(name)
     state = follow(body, states(body, jnp.array([0.3, 0.4])), 1000)
     silence = jnp.zeros((steps, 1))
@@ -162,7 +163,7 @@ def spectrum(name: str, key: Array, steps: int) -> tuple[Array, Array, Array]:
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def largest(name: str, keys: Array, sigma: Array, n: int, steps: int) -> Array:
-    """The largest exponent of each network drawn, after every step: (len(keys), steps)."""
+    """The largest exponent of each random network up to every step: (len(keys), steps)."""
     cell = CELLS[name]
 
     def one(key: Array) -> Array:
@@ -176,7 +177,7 @@ def largest(name: str, keys: Array, sigma: Array, n: int, steps: int) -> Array:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Two units first, then networks drawn."""
+    """Measure the networks of two units, then the random networks."""
     key = jax.random.key(config.seed)
     keys = jax.random.split(key, config.draws)
     times = np.unique(np.geomspace(10, config.steps, 60).astype(int))
@@ -219,7 +220,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Exponents in nats per step: of two units, and of networks drawn."""
+    """Exponents of two units and of random networks, in nats per step."""
     of = {"starts within 1e-7, largest exponent -log 2": np.log(2)}
     for i, name in enumerate(result.names):
         of[f"{name}: largest exponent"] = result.exponents[i, 0]
@@ -253,14 +254,14 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Attractors and falls above; growth, networks drawn and their patience below."""
+    """Plot attractors and decays (top), and growth, random networks and slow decays (bottom)."""
     figure = Figure(figsize=(14, 7.5), layout="constrained")
     colours = dict(zip(result.names, mpl.color_sequences["tab10"], strict=False))
     grid = figure.add_gridspec(2, 12)
     axes = [figure.add_subplot(grid[0, 3 * i : 3 * i + 3]) for i in range(4)]
     for ax, name, ends in zip(axes, result.names, result.ends, strict=False):
         ax.plot(*ends.T, ".", ms=0.6, color=colours[name], rasterized=True)
-        ax.set_title(f"{name}: ends of {len(ends):,} starts within 1e-7", fontsize=11)
+        ax.set_title(f"{name}: final states of {len(ends):,} starts within 1e-7", fontsize=11)
     for ax, name, paths in zip(axes[2:], result.names[2:], result.circle[2:], strict=True):
         for one in paths:
             ax.plot(*one.T, ".-", lw=0.7, ms=2, color=colours[name])
@@ -285,7 +286,7 @@ def _growth(ax: Axes, result: Result, colours: dict) -> None:
     ax.set(
         xlabel="steps",
         ylabel="geometric mean of the distance",
-        title="Neighbours part at the rate of the exponent",
+        title="Neighbours separate at the rate of the exponent",
     )
     ax.legend(fontsize=8)
 
@@ -301,7 +302,7 @@ def _drawn(ax: Axes, result: Result, colours: dict) -> None:
     ax.set(
         xlabel=r"$\sigma_w$",
         ylabel="largest exponent (nats per step)",
-        title=f"Networks drawn, {result.times[-1]:,} steps",
+        title=f"Random networks, {result.times[-1]:,} steps",
     )
     ax.legend(fontsize=8, ncols=2)
 
@@ -318,7 +319,7 @@ def _patience(ax: Axes, result: Result) -> None:
     ax.set(
         xlabel="steps measured",
         ylabel="largest exponent so far",
-        title=r"MinimalRNN of large $\sigma_w$ needs patience",
+        title=r"MinimalRNN decays slowly at large $\sigma_w$",
     )
     ax.legend(fontsize=8, loc="upper right")
 

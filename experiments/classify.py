@@ -1,10 +1,11 @@
 """Who is speaking?
 
-JapaneseVowels: nine speakers say two vowels, as 7 to 29 steps of 12 coefficients; 270 utterances
-are for training, 370 for the test. Utterances of all lengths share a batch, each read to its own
-end. A linear layer reads the mean output of a recurrence over the steps of the utterance. The
-baseline needs no recurrence: a linear discriminant of the utterance's mean coefficients. Nothing is
-chosen by the test utterances: each network is trained for the same number of updates.
+In the data set JapaneseVowels, nine speakers say two vowels. An utterance has 7 to 29 steps of 12
+coefficients. 270 utterances are for training, 370 for testing. Utterances of all lengths share a
+batch, and each is read to its own end. A linear layer reads the mean output of a recurrence over
+the steps of the utterance. The baseline needs no recurrence: it is a linear discriminant of the
+utterance's mean coefficients. No setting is chosen on the test utterances, and all networks are
+trained for the same number of updates.
 
 Claim: every cell names the speaker of more than 95 % of the test utterances (mean of the seeds:
 LSTM 95.2, vanilla 96.2, GRU 96.6, MinimalRNN 97.2, CFN 97.3), but so does the linear discriminant,
@@ -44,7 +45,7 @@ class Config(harness.Sized):
     n: int = 64
     """Units of each network."""
     pool: Literal["last", "mean"] = "mean"
-    """What is read out: h at an utterance's own end, or its mean over the utterance."""
+    """What the linear layer reads: h at the end of an utterance, or the mean of h over it."""
     seeds: int = 5
     """Networks of each cell, with different seeds, trained as one vmapped program."""
     updates: int = 300
@@ -60,7 +61,7 @@ class Config(harness.Sized):
     noise: float = 0.3
     """Standard deviation of the noise added to the training inputs, whose own is 1."""
     data_dir: Path | None = None
-    """Folder of <name>_TRAIN.ts and <name>_TEST.ts instead of JapaneseVowels."""
+    """Folder with <name>_TRAIN.ts and <name>_TEST.ts to read instead of JapaneseVowels."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -78,8 +79,8 @@ class Result(NamedTuple):
     updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, S, K) training loss, nats, mean since the last measurement
     accuracies: np.ndarray  # (C, S, K) on the test utterances
-    heard: np.ndarray  # (C, S, T) the same at the end, had they ended after 1 .. T steps
-    confusion: np.ndarray  # (C, Y, Y) test utterances of all seeds by class and answer
+    heard: np.ndarray  # (C, S, T) final accuracies if utterances ended after 1 .. T steps
+    confusion: np.ndarray  # (C, Y, Y) number of test utterances by class and answer, all seeds
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     linear: np.ndarray  # () accuracy of the linear discriminant
 
@@ -93,7 +94,7 @@ class Ragged(NamedTuple):
 
 
 def ragged(signals: list[np.ndarray], labels: np.ndarray, T: int) -> Ragged:
-    """Signals (T_i, d), T_i <= T, in one array of T steps."""
+    """Put signals (T_i, d), T_i <= T, into one array of T steps."""
     xs = np.zeros((T, len(signals), signals[0].shape[1]), np.float32)
     for i, signal in enumerate(signals):
         xs[: len(signal), i] = signal
@@ -102,7 +103,7 @@ def ragged(signals: list[np.ndarray], labels: np.ndarray, T: int) -> Ragged:
 
 
 def standardised(found: data.Signals) -> tuple[Ragged, Ragged]:
-    """Training and test part, every channel of mean 0 and variance 1 over the training part."""
+    """Training and test parts, with each channel scaled to mean 0 and variance 1 in training."""
     steps = np.concatenate(found.train_x)
     centre, spread = steps.mean(axis=0), np.maximum(steps.std(axis=0), 1e-6)
     T = max(map(len, found.train_x + found.test_x))
@@ -118,7 +119,7 @@ def loss(model: Classifier, batch: Ragged) -> Array:
 
 
 def accuracy(model: Classifier, part: Ragged) -> Array:
-    """Share of right answers."""
+    """Share of correct answers."""
     return tasks.accuracy(model(part.xs, part.lengths), part.labels)
 
 
@@ -183,7 +184,7 @@ def fit(
 
 
 def _ends(model: Classifier, test: Ragged) -> tuple[Array, Array]:
-    """The accuracy had the utterances ended after 1 .. T steps, and the answers at their ends."""
+    """The accuracies if the utterances ended after 1 .. T steps, and the answers at their ends."""
 
     def early(t: Array) -> Array:
         return accuracy(model, test._replace(lengths=jnp.minimum(test.lengths, t)))
@@ -193,7 +194,7 @@ def _ends(model: Classifier, test: Ragged) -> tuple[Array, Array]:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every cell, and the linear discriminant."""
+    """Train and measure every cell, and the linear discriminant."""
     found = data.japanese_vowels(config.data_dir)
     training, test = standardised(found)
     fits = [fit(name, training, test, len(found.classes), config, record) for name in config.cells]
@@ -213,7 +214,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def without_a_recurrence(training: Ragged, test: Ragged) -> float:
-    """Test accuracy of the linear discriminant of the mean over each signal."""
+    """Test accuracy of a linear discriminant of each signal's mean."""
     both = (
         (
             np.asarray(part.xs.sum(axis=0) / part.lengths.astype(part.xs.dtype)[:, None], float),
@@ -225,7 +226,7 @@ def without_a_recurrence(training: Ragged, test: Ragged) -> float:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Test utterances right, per cent, mean of the seeds."""
+    """Correct test utterances in per cent, mean over the seeds."""
     of = {
         "linear discriminant": 100 * result.linear,
         "test utterances": result.confusion[0].sum() / result.accuracies.shape[1],
@@ -257,7 +258,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, accuracy against the steps heard, and who is taken for whom."""
+    """Plot training, accuracy against the steps heard, and confusions of speakers."""
     figure = Figure(figsize=(14, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     colours = mpl.color_sequences["tab10"]
@@ -271,7 +272,7 @@ def plot(result: Result) -> Figure:
         ax.axhline(result.linear, color="k", lw=0.8, ls="--", label="linear discriminant")
         ax.set(ylabel="test accuracy", ylim=(min(0.6, result.linear), 1.005))
     axes[0].set(xlabel="updates", title="Training: median and range of seeds")
-    axes[1].set(xlabel="steps heard", title="Had the utterance ended there")
+    axes[1].set(xlabel="steps heard", title="If the utterance ended there")
     axes[0].legend(fontsize=8, loc="lower right")
     _confused(figure, axes[2], result)
     return figure
@@ -285,7 +286,7 @@ def _confused(figure: Figure, ax: Axes, result: Result) -> None:
     places = range(len(result.classes))
     ax.set_xticks(places, result.classes)
     ax.set_yticks(places, result.classes)
-    ax.set(xlabel="answer", ylabel="speaker", title="Who is taken for whom")
+    ax.set(xlabel="answer", ylabel="speaker", title="Which speaker is taken for which")
 
 
 PAPER = Config(preset="paper", seeds=20, n=128, updates=1000, every=50)

@@ -1,10 +1,11 @@
 """Do perturbations neither grow nor fade in networks drawn from a critical prior?
 
-`theory.critical` and `theory.critical_minimal` give priors with chi = 1 under weights redrawn at
-every step. Networks are drawn from them, and a tangent vector is followed for 500 steps, with
-redrawn weights and with tied ones, and compared with the predictions of both theories: log(chi) / 2
-nats per step, which is 0 for redrawn weights, and the largest Lyapunov exponent for tied ones
-(`theory.tied`).
+`theory.critical` and `theory.critical_minimal` give priors with chi = 1 for weights that are
+redrawn at every step. chi is the factor by which a step multiplies the mean square of a
+perturbation. Networks are drawn from these priors, and a perturbation is followed for 500 steps,
+with redrawn weights and with tied weights (the same weights at every step). Its growth is compared
+with two theories. For redrawn weights they predict log(chi) / 2 nats per step, which is 0. For tied
+weights they predict the largest Lyapunov exponent (`theory.tied`).
 
 Claim: with redrawn weights the gain stays within .01 nats a step of 0 (-.005 MinimalRNN, -.003 GRU,
 -.001 LSTM: E log is below log E by order 1/n). With tied weights, those of real networks, the same
@@ -33,20 +34,20 @@ KINDS = {"redrawn": "C0", "tied": "C1"}
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """Log-gain of networks drawn from critical priors, redrawn and tied weights."""
+    """Growth of perturbations in networks drawn from critical priors, redrawn and tied weights."""
 
     cells: tuple[str, ...] = ("minimal.bare", "gru", "lstm")
-    """Cells by name; all but minimal.bare become critical along sigma_w in 1 .. 6."""
+    """Names of the cells. For all but minimal.bare, the critical sigma_w is sought in 1 .. 6."""
     T: int = 500
     """Steps."""
     burn: int = 100
-    """Steps before them."""
+    """Steps before the first measured one."""
     n: int = 512
     """Width."""
     d: int = 64
-    """Inputs; minimal.bare takes n."""
+    """Size of the input; minimal.bare has n inputs."""
     networks: int = 8
-    """Of each kind."""
+    """Networks of each kind."""
 
 
 class Result(NamedTuple):
@@ -55,11 +56,11 @@ class Result(NamedTuple):
     cells: np.ndarray  # (C,) names
     sigma_w: np.ndarray  # (C,) of the critical prior
     gain: np.ndarray  # (C, 2, S, T) log |J_t v|
-    theory: np.ndarray  # (C, 2, 2) growth per step and its standard error
+    theory: np.ndarray  # (C, 2, 2) predicted growth per step and its standard error
 
 
 def critical(name: str) -> Prior:
-    """The prior of a cell with chi = 1: the published one, or by its sigma_w."""
+    """A prior of the cell with chi = 1: the published one, or one with the right sigma_w."""
     if name == "minimal.bare":
         return theory.critical_minimal(0.0, 16.0, R)
     return theory.critical(cells.named(name), Prior(2.0, 1.0, 0.0, 0.0), R, "sigma_w", 1.0, 6.0)
@@ -69,7 +70,7 @@ def critical(name: str) -> Prior:
 def gains(
     cell: Recurrence, prior: Prior, key: Array, d: int, n: int, tied: bool, burn: int, T: int
 ) -> Array:
-    """log |J_t v|, (T,), of one network, from the state after `burn` steps on."""
+    """log |J_t v|, (T,), of one network, from the state after `burn` steps."""
     draw, noise, redraw, direction = jax.random.split(key, 4)
     params = cell.init(draw, prior, d, n)
     body: Body = scan.tied(cell, params)
@@ -84,13 +85,13 @@ def gains(
 
 
 def predicted(cell: Recurrence, prior: Prior, n: int) -> np.ndarray:
-    """Growth per step and its standard error, (2, 2), by the theory of each kind of weights."""
+    """Predicted growth per step and its standard error, (2, 2), for both kinds of weights."""
     fields = untied(cell, prior, R), theory.tied(cell, prior, R, n=n)
     return np.array([(np.log(f.chi) / 2, f.error.chi / f.chi / 2) for f in fields])
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """The critical prior of every cell, what both theories say of it, and networks."""
+    """Find the critical prior of every cell, and the growth by both theories and in networks."""
     C, S, n = len(config.cells), config.networks, config.n
     keys = jax.random.split(jax.random.key(config.seed), S)
     sigma_w, theories, gain = np.zeros(C), np.zeros((C, 2, 2)), np.zeros((C, 2, S, config.T))
@@ -114,7 +115,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def per_step(result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """Mean gain per step over networks and its standard error, (C, 2) each."""
+    """Mean log-gain per step over networks, and its standard error, (C, 2) each."""
     rates = result.gain[..., -1] / result.gain.shape[-1]
     return rates.mean(-1), rates.std(-1, ddof=1) / np.sqrt(rates.shape[-1])
 
@@ -135,7 +136,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per cell: growth per step, theory and networks."""
+    """One row per cell: growth per step in theory and in networks."""
     mean, error = per_step(result)
     rows = []
     for c, name in enumerate(result.cells):

@@ -1,9 +1,10 @@
-"""Why are gradients clipped? One unit, seen whole: its error surface has a wall.
+"""Why are gradients clipped? The error surface of one recurrent unit has a wall.
 
-The unit x_t = w sigmoid(x_{t-1}) + b starts at x_0 = 1/2 and pays E = (sigmoid(x_T) - 0.7)^2. Its
-two parameters are trained by gradient descent with the plain gradient g and with the clipped one, g
-theta / |g| where |g| > theta. At w = 5 the states that the unit settles in are drawn against b, and
-beside them the linear unit's answer w^(T-1) to a single input, for T = 1000.
+The unit x_t = w sigmoid(x_{t-1}) + b starts at x_0 = 1/2 and has the error
+E = (sigmoid(x_T) - 0.7)^2. Its two parameters are trained by gradient descent with the plain
+gradient g, and with the clipped one, which is g theta / |g| if |g| > theta. The figure also shows
+the states in which the unit settles at w = 5, against b, and the response w^(T-1) of a linear unit
+to a single input, for T = 1000.
 
 Claim (arXiv:1211.5063): the surface is flat except for a wall, where the gradient is larger by
 orders of magnitude. Plain descent meets the wall and is thrown off the picture, by one step of
@@ -44,13 +45,13 @@ class Config(harness.Config):
     T: int = 50
     """Steps of the unit."""
     updates: int = 400
-    """Of gradient descent."""
+    """Updates of gradient descent."""
     learning_rate: float = 0.1
-    """Of gradient descent."""
+    """Learning rate of gradient descent."""
     clip: float = 0.1
     """Largest norm of the clipped gradient."""
     start: tuple[float, float] = (5.2, -2.2)
-    """(w, b) at which descent begins."""
+    """(w, b) at which the descent starts."""
 
 
 class Result(NamedTuple):
@@ -60,8 +61,8 @@ class Result(NamedTuple):
     b: np.ndarray  # (G,)
     errors: np.ndarray  # (G, G) over (b, w)
     slopes: np.ndarray  # (G, G) norm of the gradient, over (b, w)
-    paths: np.ndarray  # (2, U + 1, 2) of (w, b): plain, clipped
-    losses: np.ndarray  # (2, U + 1) on the paths
+    paths: np.ndarray  # (2, U + 1, 2) (w, b) along the plain and the clipped descent
+    losses: np.ndarray  # (2, U + 1) errors along the paths
     biases: np.ndarray  # (B,)
     settled: np.ndarray  # (2, B) state after 2000 steps at weight 5, from -10 and from 10
     weights: np.ndarray  # (G,)
@@ -88,7 +89,7 @@ def surface(points: Array, T: int) -> tuple[Array, Array]:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def descend(start: Array, T: int, updates: int, rate: float, clip: float) -> tuple[Array, Array]:
-    """The path (updates + 1, 2) and its errors (updates + 1,)."""
+    """The path of a descent (updates + 1, 2) and the errors along it (updates + 1,)."""
 
     def update(point: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
         E, g = jax.value_and_grad(error)(point, T)
@@ -99,7 +100,7 @@ def descend(start: Array, T: int, updates: int, rate: float, clip: float) -> tup
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """The surface, two descents on it, the settled states, the powers."""
+    """Compute the surface, two descents on it, the settled states, and the powers of w."""
     w, b = np.linspace(4.4, 6.0, config.points), np.linspace(-3.2, -2.0, config.points)
     grid = np.stack(np.meshgrid(w, b), axis=-1).reshape(-1, 2)
     biases = np.linspace(-3.2, -1.8, 701)
@@ -167,7 +168,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """The surface with both paths, the error along them, the settled states, the powers."""
+    """Plot the surface with both paths, the errors along them, settled states, and powers of w."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     colours = dict(zip(("plain", "clipped"), mpl.color_sequences["tab10"][1::2], strict=False))
@@ -216,7 +217,7 @@ def _settled(ax: Axes, result: Result) -> None:
     if both.size:
         ax.axvspan(both[0], both[-1], color="0.9", label="two settled states")
     ax.set(
-        xlabel="bias b", ylabel="state after 2000 steps", title="Where the unit of weight 5 settles"
+        xlabel="bias b", ylabel="state after 2000 steps", title="Where the unit settles at w = 5"
     )
     ax.legend()
 

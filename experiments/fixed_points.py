@@ -1,23 +1,25 @@
-"""How does a network hold bits, and how a sum? Its fixed points, and how fast it leaves them.
+"""How does a network store bits, or a sum? Its fixed points, and how fast it leaves them.
 
-Two tanh networks are trained: one holds the last sign of each of three inputs (`tasks.flip_flop`),
-one the sum of all inputs (`tasks.integrator`). Then both run without input. For the first, the
-search for fixed points starts from states between those of its trajectories. For the second, states
-run forward until they reach its slow points, without a search: Newton's method would move them to
-the few fixed points that remain of a line.
+Two tanh networks are trained. One stores the last sign of each of three inputs
+(`tasks.flip_flop`), the other the sum of all inputs (`tasks.integrator`). Then both run without
+input. For the first, a search for fixed points starts from states between those of its
+trajectories. For the second, states run forward until they reach slow points, where the state
+hardly changes. There is no search, because Newton's method would move them to the few exact fixed
+points on the line of slow points.
 
-Claim: the network of the bits has a stable fixed point for each of the 8 memories, and saddles
-between them. Measured by the default run: 12 saddles with one unstable direction, between memories
-that differ in one bit, 6 with two, 1 with three. The integrator has a line of slow points, each
-with one eigenvalue near 1, here from .970 to 1.011, the next one at most .521. The sum drifts by
-.243 in 50 steps, root mean square, of which .0135 is not predicted.
+Claim: the network of bits has a stable fixed point for each of the 8 memories, and saddles between
+them. In the default run there are 12 saddles with one unstable direction, between memories that
+differ in one bit, 6 with two, and 1 with three. The integrator has a line of slow points. Each has
+one eigenvalue near 1, here from .970 to 1.011, and the next one is at most .521. The sum drifts by
+.243 in 50 steps (root mean square), of which .0135 is not predicted.
 
-At a point s, with the slowest eigenvalue lambda, its left and right eigenvector l and r, and the
-readout c, the drift in t steps is predicted to be
+At a point s, let lambda be the slowest eigenvalue, l and r its left and right eigenvectors, and c
+the readout. Then the predicted drift in t steps is
 
     (c . r) (l . (F(s) - s)) (lambda^t - 1) / (lambda - 1)
 
-All but the training is float64. Sussillo and Barak 2013, Neural Computation 25:626.
+Everything but the training is computed in float64. Sussillo and Barak 2013, Neural Computation
+25:626.
 """
 
 from dataclasses import dataclass
@@ -40,16 +42,16 @@ from recur.core import Prior
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """Fixed points of a network that holds bits, slow points of one that holds a sum."""
+    """Fixed points of a network that stores bits, and slow points of one that stores a sum."""
 
     n: int = 64
     """Units of each network."""
     sigma_w: float = 0.5
-    """Of the first draw: at 1 the integrator learns beside a rotation that never ends."""
+    """sigma_w of the first weights. At 1, the trained integrator also has an endless rotation."""
     bits: int = 3
-    """Signs that the first network holds."""
+    """Number of signs that the first network stores."""
     T: int = 50
-    """Steps of a sequence."""
+    """Steps of each training sequence."""
     updates: int = 2000
     """Updates of each network."""
     every: int = 500
@@ -57,13 +59,13 @@ class Config(harness.Config):
     batch: int = 64
     """Sequences per update."""
     learning_rate: float = 2e-3
-    """Of Adam, at the first update; it falls to 0 along a cosine. The gradient is clipped to 1."""
+    """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     starts: int = 300
-    """States from which points are searched for."""
+    """Number of states from which the search for fixed points starts."""
     forward: int = 50
-    """Steps in which the integrator comes to its slow points."""
+    """Steps that the integrator runs to reach its slow points."""
     drift: int = 50
-    """Steps in which its drift is seen."""
+    """Steps over which the integrator's drift is measured."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -76,21 +78,21 @@ class Result(NamedTuple):
     """K = updates / every; P points of the bits, Q of the sum; B sequences of T steps."""
 
     losses: np.ndarray  # (2, K) mean squared error since the measurement before: bits, sum
-    baselines: np.ndarray  # (2,) of the best answer without memory
+    baselines: np.ndarray  # (2,) losses of the best answer without memory
     points: np.ndarray  # (P, n) distinct fixed points
-    distance: np.ndarray  # (P,) Newton's next step
+    distance: np.ndarray  # (P,) length of Newton's next step
     eigenvalues: np.ndarray  # (P, n) slowest first
     right: np.ndarray  # (P, n, n) right eigenvectors
-    answers: np.ndarray  # (P, bits) what is read there
+    answers: np.ndarray  # (P, bits) readout at the points
     paths: np.ndarray  # (B, T, n) states along sequences of bits
     search: np.ndarray  # () how the search ended, in words
     slow: np.ndarray  # (Q, n) slow points of the sum
     speed: np.ndarray  # (Q,) |F(s) - s|^2 / 2 there
     spectra: np.ndarray  # (Q, n) eigenvalues there, slowest first
-    sums: np.ndarray  # (Q,) what is read there
-    predicted: np.ndarray  # (Q,) drift of the sum by the slowest mode
-    seen: np.ndarray  # (Q,) drift of the sum by running the network
-    drift: np.ndarray  # () steps of it
+    sums: np.ndarray  # (Q,) readout there
+    predicted: np.ndarray  # (Q,) drift of the sum, predicted from the slowest mode
+    seen: np.ndarray  # (Q,) drift of the sum, measured by running the network
+    drift: np.ndarray  # () number of steps of the drift
     integrals: np.ndarray  # (B, T, n) states along sequences of sums
 
 
@@ -103,7 +105,7 @@ class Params(NamedTuple):
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Train both, then search."""
+    """Train both networks, then find their points."""
     both = tasks.flip_flop(config.T, config.bits), tasks.integrator(config.T)
     (bits, one), (total, two) = (
         fit(name, task, config, record)
@@ -123,7 +125,7 @@ def run(config: Config, record: harness.Record) -> Result:
 def fit(
     name: str, task: tasks.Task, config: Config, record: harness.Record
 ) -> tuple[Params, np.ndarray]:
-    """A trained network and its losses (K,)."""
+    """Train a network; returns it and its losses (K,)."""
     rate = optax.cosine_decay_schedule(config.learning_rate, config.updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
@@ -160,7 +162,7 @@ def along(params: Params, task: tasks.Task, key: Array, B: int) -> Array:
 
 
 def between(key: Array, paths: Array, starts: int) -> Array:
-    """States anywhere between two states of the paths, (starts, n)."""
+    """Random states between two states of the paths, (starts, n)."""
     pick, share = jax.random.split(key)
     flat = paths.reshape(-1, paths.shape[-1])
     one, two = flat[jax.random.randint(pick, (2, starts), 0, len(flat))]
@@ -219,17 +221,17 @@ def drifting(params: Params, task: tasks.Task, key: Array, config: Config) -> tu
 
 
 def memories(result: Result) -> np.ndarray:
-    """Which points are stable, (P,)."""
+    """Whether each point is stable, (P,)."""
     return (np.abs(result.eigenvalues) < 1).all(axis=1)
 
 
 def unstable(result: Result) -> np.ndarray:
-    """How many modes grow at each point, (P,)."""
+    """The number of growing modes at each point, (P,)."""
     return (np.abs(result.eigenvalues) > 1).sum(axis=1)
 
 
 def table(result: Result) -> harness.Table:
-    """What was found of each network."""
+    """The findings for both networks."""
     growing, stable = unstable(result), memories(result)
     signs = {tuple(row) for row in np.sign(result.answers[stable]).astype(int)}
     slow = np.abs(result.spectra[:, :2])
@@ -271,7 +273,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def plot(result: Result) -> Figure:
-    """The bits above, the sum below: where the network stands, its eigenvalues, its drift."""
+    """Plot points, eigenvalues and drift: the bits in the top row, the sum in the bottom row."""
     figure = Figure(figsize=(13.5, 9), layout="constrained")
     grid = figure.add_gridspec(2, 3)
     points = analysis.Points(result.points, 0 * result.distance, result.distance)
@@ -280,14 +282,14 @@ def plot(result: Result) -> Figure:
     )
     solid = figure.add_subplot(grid[0, 0], projection="3d")
     picture.fixed_points(points, stability, result.paths, solid)
-    solid.set_box_aspect(None, zoom=0.85)  # or its labels are cut off
+    solid.set_box_aspect(None, zoom=0.85)  # so that its labels are not cut off
     solid.set_title("Three bits: fixed points and trajectories")
     flat = figure.add_subplot(grid[0, 1])
     picture.fixed_points(points, stability, result.paths, flat)
     flat.set_title("The same in two components")
     ax = figure.add_subplot(grid[0, 2])
     picture.eigenvalues(stability, ax)
-    ax.set_title("Eigenvalues at all of the points")
+    ax.set_title("Eigenvalues at all points")
 
     ax = figure.add_subplot(grid[1, 0])
     slow = analysis.Points(result.slow, result.speed, np.full(len(result.slow), np.inf))
@@ -295,7 +297,7 @@ def plot(result: Result) -> Figure:
     ax.set_title("A sum: slow points and trajectories")
     _line(figure.add_subplot(grid[1, 1]), result)
     _drift(figure.add_subplot(grid[1, 2]), result)
-    figure.suptitle("Networks left without input: memories are fixed points, a sum is a slow line")
+    figure.suptitle("Networks without input: bits are fixed points, a sum is a line of slow points")
     return figure
 
 
@@ -311,7 +313,7 @@ def _line(ax: Axes, result: Result) -> None:
         ax.plot(result.sums, moduli[:, i], marker, ms=4, color=picture.COLOURS[i], label=label)
     ax.axhline(1, color="k", lw=0.7)
     ax.set(
-        xlabel="sum held at the point",
+        xlabel="sum stored at the point",
         ylabel="modulus of the eigenvalue",
         title="One eigenvalue is near 1 along the line",
     )

@@ -1,10 +1,10 @@
-"""Can a vanilla network be made to learn a longer delay, by flossing its gradients first?
+"""Can a vanilla network learn a longer delay if its gradients are flossed first?
 
-Bits come one a step; at every step the network says whether the bits of `delay` and of `delay / 2`
-steps ago differ. Flossing descends the sum of squares of the k largest Lyapunov exponents, so that
-k directions neither vanish nor explode; training starts from there. Compared: networks drawn at
-sigma_w = 1 and trained; the same with an orthogonal W; drawn as the first, flossed, then trained
-on the batches of the first.
+The network reads one bit per step. At every step it says whether the bits of `delay` and of
+`delay / 2` steps ago differ. Gradient flossing comes before training: it is gradient descent on the
+sum of squares of the k largest Lyapunov exponents, so that gradients neither vanish nor explode in
+k directions. Three methods are compared: networks drawn at sigma_w = 1 and trained; the same with
+an orthogonal W; and networks drawn like the first ones, flossed, and trained on the same batches.
 
 Claim (arXiv:2312.17306): flossing makes a longer delay learnable. As drawn, the first 16 exponents
 lie between -.4 and -.7. Flossing brings them above -.1, and takes as long as some 200 updates of
@@ -13,8 +13,8 @@ orthogonal ones, and flossing only just repays its time. At 20 all flossed netwo
 updates, while the others still answer by chance after 1500. At 30 flossed networks are right in
 78 % of the answers and the others at chance: none of them has learned it by then.
 
-Two things are not compared: priors whose exponents start nearer to zero, such as a larger sigma_w,
-and flossing again during training, which the paper uses for longer delays.
+Two things are not tested: priors whose exponents start nearer to zero, such as a larger sigma_w,
+and repeated flossing during training, which the paper uses for longer delays.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +40,8 @@ from recur.core import Prior
 
 CELL = cells.vanilla.cell
 METHODS = ("drawn", "orthogonal", "flossed")
-SOLVED = 0.95  # of the answers right
-TESTED = 256  # sequences
+SOLVED = 0.95  # share of correct answers from which a task counts as solved
+TESTED = 256  # test sequences
 STAGES = ("as drawn", "as training starts", "as it ends")
 
 
@@ -50,31 +50,31 @@ class Config(harness.Config):
     """Gradient flossing before training, on delayed temporal XOR."""
 
     delays: tuple[int, ...] = (10, 20, 30)
-    """Steps to the earlier of the two bits; sequences are three times as long."""
+    """Steps back to the earlier of the two bits. Sequences are three times as long."""
     n: int = 64
     """Units."""
     sigma_w: float = 1.0
-    """Of the networks drawn."""
+    """sigma_w of the first weights."""
     k: int = 16
-    """Lyapunov exponents that are pushed to zero."""
+    """Number of Lyapunov exponents that flossing moves towards zero."""
     flossings: int = 200
-    """Updates that floss, before training."""
+    """Flossing updates before training."""
     seeds: int = 4
     """Networks of each method, with different seeds, trained as one vmapped program."""
     updates: int = 1500
-    """Updates of the training."""
+    """Training updates."""
     every: int = 100
     """Updates between two measurements of the accuracy; a checkpoint follows each."""
     batch: int = 32
     """Sequences per update."""
     learning_rate: float = 1e-3
-    """Of Adam, after clipping the gradient to norm 1; of both kinds of updates."""
+    """Learning rate of Adam for flossing and training. Gradients are clipped to norm 1."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
         self.require_divides("every", "updates")
         if not 1 <= self.k <= self.n:
-            raise ValueError(f"k ({self.k}) exponents of n ({self.n}) units: 1 <= k <= n")
+            raise ValueError(f"k must lie in 1 .. n; got k={self.k} and n={self.n}")
 
 
 class Result(NamedTuple):
@@ -84,9 +84,9 @@ class Result(NamedTuple):
     methods: np.ndarray  # (M,) names
     updates: np.ndarray  # (K,) updates before each measurement
     accuracies: np.ndarray  # (D, M, S, K)
-    exponents: np.ndarray  # (D, M, 3, S, k) nats per step: drawn, at start and end of training
-    seconds: np.ndarray  # (D, M, 2) of all seeds in flossing and in training, without compilation
-    flossings: np.ndarray  # () updates that floss
+    exponents: np.ndarray  # (D, M, 3, S, k) nats per step, as in STAGES
+    seconds: np.ndarray  # (D, M, 2) of flossing and of training, all seeds, without compilation
+    flossings: np.ndarray  # () number of flossing updates
 
 
 class Network(NamedTuple):
@@ -107,7 +107,7 @@ class Curves(NamedTuple):
 
 @cache
 def delayed_xor(delay: int) -> tasks.Task:
-    """A bit at each step, as -1 or 1: do those of delay and of delay / 2 steps ago differ?"""
+    """Whether the bits (-1 or 1) of `delay` and of `delay / 2` steps ago differ, at every step."""
     T, half = 3 * delay, delay // 2
 
     def sample(key: Array, batch: int) -> tasks.Batch:
@@ -119,7 +119,7 @@ def delayed_xor(delay: int) -> tasks.Task:
 
 
 def draw(key: Array, method: str, config: Config) -> Network:
-    """A network of a method, before any update."""
+    """Draw a network for a method, before any update."""
     cell = compose.orthogonal(CELL) if method == "orthogonal" else CELL
     one, two = jax.random.split(key)
     readout = jax.random.normal(two, (config.n, 2)) / np.sqrt(config.n)
@@ -138,20 +138,20 @@ def loss(network: Network, batch: tasks.Batch) -> Array:
 
 
 def floss(k: int, network: Network, batch: tasks.Batch) -> Array:
-    """Sum of squares of the k largest exponents along one sequence."""
+    """Sum of squares of the k largest Lyapunov exponents along one sequence."""
     body = scan.tied(CELL, network.rnn)
     start = CELL.start(network.rnn)
     return analysis.flossing(jax.random.key(0), body, start, batch.xs[:, 0], k, every=5)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """Of both kinds of updates."""
+    """The optimizer for flossing and for training."""
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def flossed(config: Config, delay: int, states: train.State) -> train.State:
-    """The states (S,) as training finds them after flossing."""
+    """Floss the states (S,); returns the states from which training starts."""
     rule = optimizer(config)
 
     def sample(key: Array) -> tasks.Batch:
@@ -167,7 +167,7 @@ def flossed(config: Config, delay: int, states: train.State) -> train.State:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def trained(config: Config, delay: int, states: train.State) -> train.State:
-    """The states (S,) after `every` updates more."""
+    """The states (S,) after another `every` training updates."""
     rule = optimizer(config)
 
     def sample(key: Array) -> tasks.Batch:
@@ -191,7 +191,7 @@ def exponents(config: Config, delay: int, networks: Network, key: Array) -> Arra
 
 @partial(jax.jit, static_argnums=0)
 def accuracy(delay: int, networks: Network, key: Array) -> Array:
-    """Share of right answers, (S,)."""
+    """Share of correct answers, (S,)."""
     xs, targets = delayed_xor(delay).sample(key, TESTED)
 
     def one(network: Network) -> Array:
@@ -201,7 +201,7 @@ def accuracy(delay: int, networks: Network, key: Array) -> Array:
 
 
 def begin(method: str, config: Config) -> train.State:
-    """Networks of a method (S,) before any update."""
+    """Training states (S,) for a method, before any update."""
 
     def one(key: Array) -> train.State:
         drawn, trained = jax.random.split(key)
@@ -211,7 +211,7 @@ def begin(method: str, config: Config) -> train.State:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Each delay with each method."""
+    """Train with each method at each delay."""
     found = []
     for delay in config.delays:
         shapes = jax.eval_shape(lambda: begin(METHODS[0], config))
@@ -236,7 +236,7 @@ def run(config: Config, record: harness.Record) -> Result:
 def fit(
     delay: int, method: str, programs: Sequence[Callable], config: Config, record: harness.Record
 ) -> Curves:
-    """Draw, floss or not, and train; a checkpoint follows each measurement."""
+    """Draw networks, floss them if the method does, and train; checkpoints follow measurements."""
     K, S = config.updates // config.every, config.seeds
     test, probe = jax.random.split(jax.random.key(config.seed + 1))
     states = begin(method, config)
@@ -260,19 +260,19 @@ def fit(
 
 
 def solved(result: Result) -> np.ndarray:
-    """The update at which a network was first measured to solve its task, (D, M, S); or inf."""
+    """The update at which each network was first found to solve its task, or inf: (D, M, S)."""
     right = result.accuracies >= SOLVED
     return np.where(right.any(axis=-1), result.updates[right.argmax(axis=-1)], np.inf)
 
 
 def cost(result: Result) -> np.ndarray:
-    """Updates of training that take as long as the flossing did, (D, M)."""
+    """The number of training updates that take as long as flossing, (D, M)."""
     flossing, training = np.moveaxis(result.seconds, -1, 0)
     return flossing / training * result.updates[-1]
 
 
 def claims(result: Result) -> dict[str, float]:
-    """How many networks solve each delay and by when, and what flossing does and costs."""
+    """How many networks solve each delay, and when; the effect of flossing, and its cost."""
     first, costs = solved(result), cost(result)
     of = {"networks of a kind": first.shape[-1], "updates of training": result.updates[-1]}
     for (i, delay), (j, name) in product(enumerate(result.delays), enumerate(result.methods)):
@@ -324,7 +324,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Accuracy against updates for each delay; the exponents of the longest; what was solved."""
+    """Plot accuracy for each delay, exponents for the longest, and updates until solved."""
     D = len(result.delays)
     figure = Figure(figsize=(3.8 * D + 0.4, 7), layout="constrained")
     grid = figure.add_gridspec(2, 6 * D)
@@ -356,7 +356,7 @@ def _accuracy(ax: Axes, result: Result, i: int) -> None:
         if costs[j]:
             later = result.updates + costs[j]
             median = np.median(result.accuracies[i, j], axis=0)
-            label = "median, flossing's time counted"
+            label = "median, shifted by the time of flossing"
             ax.plot(later, median, ":", color=picture.COLOURS[j], label=label)
     ax.axhline(0.5, color="k", lw=0.7, ls="--")
 

@@ -1,13 +1,14 @@
-"""Can a small recurrent network foresee the sunspots?
+"""Can a small recurrent network forecast sunspots?
 
-The mean number of sunspots of each year, 1700 to 2008, is forecast one year ahead, and many years
-ahead by networks that run freely on their own forecasts from every year of the test, after they
-have read all that came before it. The last years are the test set and those before them the
-validation set; each network is taken at its best validation error. Baselines are persistence (next
-year equals this one), the mean of the known years, and a linear autoregression fitted by least
-squares, whose order has the least AIC; it is also fitted to the validation years. Networks and
-autoregression see the square root of the number, in which the spread does not grow with the level.
-Errors are root mean squares, in sunspots.
+The data are the mean number of sunspots of each year, 1700 to 2008. They are forecast one year
+ahead, and many years ahead. For many years, networks run freely on their own forecasts from every
+year of the test, after they have read all earlier years. The last years are the test set, and the
+years before them the validation set. Each network is taken at its best validation error.
+
+Baselines are persistence (next year equals this one), the mean of the known years, and a linear
+autoregression. It is fitted by least squares, also to the validation years, and its order minimises
+AIC (Akaike's information criterion). Networks and autoregression see the square root of the number,
+whose spread does not grow with its level. Errors are root mean squares, in sunspots.
 
 Claim: one year ahead every network beats persistence (20 to 24 against 30), and the autoregression
 of order 9 beats every network (15.5). Free-running, the GRU beats the autoregression from one solar
@@ -50,15 +51,15 @@ class Config(harness.Sized):
     seeds: int = 10
     """Networks of each cell, with different seeds, trained as one vmapped program."""
     test: int = 88
-    """Last years, for the test."""
+    """Number of last years for the test."""
     validation: int = 44
-    """Years before those, at whose best each network is taken."""
+    """Number of years before them for validation."""
     ahead: int = 22
-    """Years of free running."""
+    """Years that free runs forecast."""
     orders: int = 30
     """Largest order of the autoregression."""
     updates: int = 1000
-    """Of each network, each with the whole training series."""
+    """Updates of each network, each on the whole training series."""
     every: int = 25
     """Updates between two validations; a checkpoint follows each."""
     learning_rate: float = 3e-3
@@ -68,7 +69,7 @@ class Config(harness.Sized):
     noise: float = 0.2
     """Standard deviation of the noise added to the training inputs, whose own is 1."""
     series: Path | None = None
-    """A CSV file of time and value under one line of names instead of the sunspots; values >= 0."""
+    """CSV file to read instead of the sunspots: time and value >= 0, below a line of names."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -85,37 +86,37 @@ class Result(NamedTuple):
     cells: np.ndarray  # (C,) names
     times: np.ndarray  # (T,)
     values: np.ndarray  # (T,)
-    test: np.ndarray  # () years of the test
-    order: np.ndarray  # () of the autoregression
+    test: np.ndarray  # () number of test years
+    order: np.ndarray  # () order of the autoregression
     updates: np.ndarray  # (K,) updates before each validation
     losses: np.ndarray  # (C, S, K) of training: mean square error, standardised roots
-    validation: np.ndarray  # (C, S, K) the same one year ahead on the validation years
-    chosen: np.ndarray  # (C, S) updates of the network that is taken
-    forecasts: np.ndarray  # (C, S, H, O) free-running; first axis of H is one year ahead
+    validation: np.ndarray  # (C, S, K) the same error on the validation years, one year ahead
+    chosen: np.ndarray  # (C, S) updates at the best validation
+    forecasts: np.ndarray  # (C, S, H, O) free-running forecasts; H begins one year ahead
     baselines: np.ndarray  # (3, H, O) of BASELINES
     truth: np.ndarray  # (H, O)
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Scale(NamedTuple):
-    """Square roots, standardised."""
+    """The scale of the networks: standardised square roots."""
 
     centre: float
     spread: float
 
     def inward(self, values: np.ndarray) -> np.ndarray:
-        """Numbers as networks see them."""
+        """Convert numbers to the scale of the networks."""
         return ((np.sqrt(values) - self.centre) / self.spread).astype(np.float32)
 
     def outward(self, xs: np.ndarray) -> np.ndarray:
-        """Back to numbers; what lies below a root of 0 is 0."""
+        """Convert back to numbers; negative roots become 0."""
         return np.maximum(self.centre + self.spread * np.asarray(xs, float), 0) ** 2
 
 
 def regress(xs: np.ndarray, orders: int) -> np.ndarray:
-    """Coefficients (1 + p,) of x_t = a_0 + a_1 x_{t-1} + ... by least squares, p of least AIC.
+    """Least-squares coefficients (1 + p,) of x_t = a_0 + a_1 x_{t-1} + ...; p minimises AIC.
 
-    All orders are fitted to the same years, those after the first `orders`.
+    All orders are fitted to the same years, those after the first `orders` years.
     """
     y = xs[orders:]
     past = np.stack([xs[orders - lag : -lag] for lag in range(1, orders + 1)], axis=1)
@@ -129,7 +130,7 @@ def regress(xs: np.ndarray, orders: int) -> np.ndarray:
 
 
 def extrapolate(a: np.ndarray, xs: np.ndarray, origins: np.ndarray, ahead: int) -> np.ndarray:
-    """The autoregression on its own forecasts from each origin, (ahead, O)."""
+    """Forecasts of the autoregression, run on its own forecasts from each origin, (ahead, O)."""
     p = len(a) - 1
     past = np.stack([xs[origins - lag] for lag in range(p)])  # newest first
     steps = []
@@ -140,16 +141,16 @@ def extrapolate(a: np.ndarray, xs: np.ndarray, origins: np.ndarray, ahead: int) 
 
 
 def loss(model: Tagger, batch: tuple[Array, Array]) -> Array:
-    """Mean square error one year ahead; the first year is not judged."""
+    """Mean square error one year ahead, without the first year."""
     xs, ys = batch
     return jnp.mean((model(xs)[..., 0] - ys) ** 2)
 
 
 def free(model: Tagger, xs: Array, origins: np.ndarray, ahead: int) -> Array:
-    """Free-running forecasts from each origin, (ahead, O): the last year read is xs[origin]."""
+    """Free-running forecasts from each origin, (ahead, O). The last year read is xs[origin]."""
     cell, params = model.rnn.cell, model.rnn.values
     before = scan.states(cell, params, xs)
-    state = jax.tree.map(lambda leaf: leaf[origins - 1], before)  # has read all but the origin
+    state = jax.tree.map(lambda leaf: leaf[origins - 1], before)  # before the origin is read
 
     def feed(key: Array, h: Array) -> Array:
         del key
@@ -220,7 +221,7 @@ def fit(name: str, xs: np.ndarray, config: Config, record: harness.Record) -> Fi
 
 
 def _where(better: np.ndarray, new: Tagger, old: Tagger) -> Tagger:
-    """The new network of a seed where it is better."""
+    """The new network of each seed for which it is better, the old one of the others."""
 
     def choose(a: Array, b: Array) -> Array:
         return jnp.where(better.reshape(-1, *(1 for _ in a.shape[1:])), a, b)
@@ -229,18 +230,18 @@ def _where(better: np.ndarray, new: Tagger, old: Tagger) -> Tagger:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every cell and the baselines, from every origin of the test."""
+    """Train every cell; forecast with cells and baselines from every origin of the test."""
     series = data.sunspots(config.series)
     T, H = len(series.values), config.ahead
     known = T - config.test
     if known - config.validation < 2 * config.orders:
         raise ValueError(
             f"{T} values, {config.test} of them for the test and {config.validation} for "
-            f"validation, leave too few for orders up to {config.orders}; make these smaller"
+            f"validation, leave too few for orders up to {config.orders}; reduce these numbers"
         )
     if series.values.min() < 0:
         raise ValueError(
-            f"values are counts, 0 or more, and their root is taken; got {series.values.min()}"
+            f"values must be 0 or more, because their root is taken; got {series.values.min()}"
         )
     roots = np.sqrt(series.values[:known])
     scale = Scale(roots.mean(), roots.std())
@@ -282,12 +283,12 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def rmse(forecasts: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Root mean square over the origins, (..., H)."""
+    """Root mean square error over the origins, (..., H)."""
     return np.sqrt(np.mean((forecasts - truth) ** 2, axis=-1))
 
 
 def claims(result: Result) -> dict[str, float]:
-    """RMS errors in sunspots, mean of the seeds and its standard error."""
+    """RMS errors in sunspots: mean over the seeds and its standard error."""
     of = {"order of the autoregression": float(result.order)}
     for h in (1, 11, 22):
         for name, forecasts in zip(BASELINES, result.baselines, strict=True):
@@ -301,7 +302,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per baseline and a cell: mean +- standard error over the seeds, and of their mean."""
+    """One row per baseline and cell: mean +- standard error of the seeds; errors of their mean."""
     horizons = [h for h in (1, 2, 5, 11, 22) if h <= len(result.truth)]
     rows = []
     for name, forecasts in zip(BASELINES, result.baselines, strict=True):
@@ -329,7 +330,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One year ahead, two free runs, the error against the years ahead, training."""
+    """Plot forecasts one year ahead, two free runs, the error against the years ahead, training."""
     figure = Figure(figsize=(14, 8), layout="constrained")
     grid = figure.add_gridspec(2, 2)
     _series(figure.add_subplot(grid[0, :]), result)
@@ -350,7 +351,7 @@ def plot(result: Result) -> Figure:
 
 
 def _series(ax: Axes, result: Result) -> None:
-    """The test years, and forecasts of the best cell by validation."""
+    """Plot the test years, and the forecasts of the cell with the best validation."""
     best = int(result.validation.min(axis=2).mean(axis=1).argmin())
     H, origins = result.truth.shape
     first = len(result.times) - int(result.test)  # of the test
@@ -387,7 +388,7 @@ def _series(ax: Axes, result: Result) -> None:
     ax.set(
         xlabel="year",
         ylabel="sunspots",
-        title="Free runs begin at the circles; the cell of the best validation",
+        title="The cell with the best validation; free runs begin at the circles",
     )
     ax.legend(fontsize=8, loc="upper left")
 

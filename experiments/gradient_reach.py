@@ -1,9 +1,9 @@
 """How far back can each recurrence see?
 
-Real digits are read as sequences (28 rows of 28 pixels, or fewer pixels a step), by recurrences of
-equal parameter count, drawn from one prior. At initialisation and after training, this measures the
-singular values of dh_T/dx_{T-lag} against the lag, and the gradient of the loss, |dloss/dh_t|,
-against t.
+Recurrences of equal parameter count, drawn from one prior, read real digits as sequences (28 rows
+of 28 pixels, or fewer pixels per step). At initialisation and after training, the experiment
+measures the singular values of dh_T/dx_{T-lag} against the lag, and the gradient of the loss,
+|dloss/dh_t|, against t.
 
 Claim: drawn from one prior, the Jacobian of every cell shrinks exponentially with the lag, so that
 the first rows of a digit hardly reach the last state. Training lengthens the reach of every cell.
@@ -37,7 +37,7 @@ from recur import plot as picture
 from recur.core import Prior, Recurrence
 from recur.flax.models import Classifier
 
-FORGOTTEN = np.log(1e-3)  # a singular value this far below that of lag 0 no longer reaches
+FORGOTTEN = np.log(1e-3)  # beyond the reach, singular values are this far below those of lag 0
 WHEN = ("at initialisation", "after training")
 Batch = tuple[np.ndarray, np.ndarray]  # sequences (T, N, d) and labels (N,)
 
@@ -47,9 +47,9 @@ class Config(harness.Config):
     """How far back each recurrence sees, on real digits."""
 
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
-    """Cells to compare, by name: gru is cells.gru.cell, gru.reset_before a variant."""
+    """Names of the cells to compare: gru is cells.gru.cell, gru.reset_before a variant."""
     pixels: int = 28
-    """Pixels a step: 28 reads 28 rows, 4 reads 196 steps, 1 reads 784."""
+    """Pixels per step: 28 gives 28 steps (rows), 4 gives 196 steps, 1 gives 784."""
     parameters: int = 20_000
     """Parameters of each recurrence. They determine its width."""
     seeds: int = 3
@@ -63,9 +63,9 @@ class Config(harness.Config):
     learning_rate: float = 3e-3
     """Learning rate of Adam. Gradients are clipped to norm 1."""
     accuracy: float = 0.9
-    """Test accuracy whose time is reported."""
+    """Test accuracy for which the training time is reported."""
     examples: int = 8
-    """Test digits whose Jacobians are measured, for each seed."""
+    """Number of test digits whose Jacobians are measured, for each seed."""
     data_dir: Path | None = None
     """Folder of IDX files (MNIST, Fashion-MNIST), instead of the 5,000 digits that pip fetches."""
 
@@ -96,7 +96,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Train every cell and measure it before and after."""
+    """Train every cell, and measure it before and after."""
     training, test = sequences(config)
     T, _, d = test[0].shape
     lags = np.unique(np.linspace(0, T - 1, 28).round().astype(int))
@@ -137,7 +137,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def sequences(config: Config) -> tuple[Batch, Batch]:
-    """Digits for training and for tests: (T, N, d) of mean 0 and variance 1, labels (N,)."""
+    """Digits for training and testing: (T, N, d) with mean 0 and variance 1, and labels (N,)."""
     images = data.digits(config.data_dir)
     mean, deviation = images.train_x.mean(), images.train_x.std()
     train_xs, test_xs = (
@@ -150,7 +150,7 @@ def sequences(config: Config) -> tuple[Batch, Batch]:
 def draw(
     cell: Recurrence, d: int, n: int, keys: jax.Array, prior: Prior | None = None
 ) -> Classifier:
-    """A network for each key, stacked."""
+    """Draw a network for each key; returns them stacked."""
     return jax.vmap(lambda key: Classifier(cell, d, n, 10, prior=prior, rngs=nnx.Rngs(key)))(keys)
 
 
@@ -219,9 +219,9 @@ Measured = tuple[np.ndarray, np.ndarray]
 def compiled_measure(
     models: Classifier, xs: np.ndarray, labels: np.ndarray, lags: np.ndarray
 ) -> Callable[[Classifier], Measured]:
-    """A program that takes models like these to `_measure` of the digits xs, in float64.
+    """Compile a program that applies `_measure` to models like these and digits xs, in float64.
 
-    It gives log singular values (S, E, L, d) and log gradient norms (S, E, T).
+    It returns log singular values (S, E, L, d) and log gradient norms (S, E, T).
     """
 
     def double(tree: Any) -> Any:
@@ -258,14 +258,14 @@ def _measure(
 
 
 def reach(result: Result, when: int, cell: int) -> float:
-    """The first lag at which the median top singular value is forgotten; inf if none is."""
+    """The first lag at which the median top singular value is forgotten, or inf."""
     top = np.median(result.spectra[when, cell, ..., 0], axis=(0, 1))
     below = np.flatnonzero(top < top[0] + FORGOTTEN)
     return float(result.lags[below[0]]) if below.size else np.inf
 
 
 def claims(result: Result) -> dict[str, float]:
-    """How far back each cell sees, in lags, and how many digits it names."""
+    """How far back each cell sees, in lags, and its test accuracy."""
     of = {}
     for c, name in enumerate(result.cells):
         for when, word in enumerate(("at initialisation", "after training")):
@@ -309,7 +309,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Spectra before and after, gradients against time, training curves, and the reach."""
+    """Plot spectra before and after training, gradients against time, training, and the reach."""
     C = len(result.cells)
     colours = [picture.COLOURS[c % len(picture.COLOURS)] for c in range(C)]
     figure = Figure(figsize=(2.6 * C + 0.6, 11), layout="constrained")
@@ -382,7 +382,7 @@ def _reach(ax: Axes, result: Result, colours: list) -> None:
     ax.set(
         xlim=(0, T * 1.05),
         xlabel="lag (steps); a triangle reaches beyond the sequence",
-        title="Reach: where the top singular value has lost a factor 1000\n"
+        title="Reach: where the top singular value has fallen by a factor of 1000\n"
         "(open: at initialisation, full: after training)",
     )
 

@@ -1,9 +1,10 @@
-"""Does a recurrence keep all perturbations of its state alike, or only their mean?
+"""Does a recurrence preserve all perturbations of its state equally, or only on average?
 
 At criticality, chi = 1, the mean squared singular value of dh_T/dh_0 neither grows nor fades. Their
-variance still may: this measures the singular values, in float64, against T for Gaussian and for
-orthogonal W (arXiv:1806.05394, figure 4), and compares their mean and variance with
-`theory.spectrum`, which is for weights redrawn at every step. Tied weights are shown beside it.
+variance still may. The experiment measures the singular values, in float64, against T, for Gaussian
+and for orthogonal W (arXiv:1806.05394, figure 4). It compares mean and variance of the squares with
+`theory.spectrum`, which assumes weights redrawn at every step. Tied weights (the same W at every
+step) are measured too. A network is an isometry if all singular values are 1.
 
 Claim: with redrawn weights, mean and variance follow the theory; the vanilla network's variance is
 within 6 % of it at T = 8. There, only orthogonal W at criticality comes close to an isometry: the
@@ -13,10 +14,10 @@ step at mu_b = 0). What brings it close to an isometry is the bias of its gate (
 mu_b = 5, also at chi = 1).
 
 MinimalRNN's critical prior at mu_b = 0 is the paper's; the other priors and all sizes are ours. The
-variance of n values is at most n - 1 squared means, and MinimalRNN's has a heavy tail, so that few
-networks of finite width measure it low: at mu_b = 0 by 20 % at T = 8 and by half at T = 32. With
-tied weights the picture is the same, except that at mu_b = 5 the variance after eight steps is
-about half as large.
+variance of n values is at most n - 1 squared means, and MinimalRNN's values have a heavy tail. So a
+few networks of finite width underestimate the variance: at mu_b = 0 by 20 % at T = 8 and by half at
+T = 32. With tied weights the picture is the same, except that at mu_b = 5 the variance after eight
+steps is about half as large.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Config(harness.Config):
     """Singular values of dh_T/dh_0, at criticality and off it, Gaussian and orthogonal W."""
 
     settings: tuple[str, ...] = tuple(SETTINGS)
-    """Cells and priors, by name."""
+    """Names of the settings, each a cell and a prior."""
     T: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Steps from h_0 to h_T."""
     n: int = 128
@@ -72,8 +73,8 @@ class Result(NamedTuple):
     settings: np.ndarray  # (P,) names
     T: np.ndarray  # (K,)
     logs: np.ndarray  # (P, 2, 2, S, K, n) log singular values, nats, descending
-    mean: np.ndarray  # (P, max T) of the squares, theory
-    variance: np.ndarray  # (P, 2, max T) of the squares over their mean squared, theory
+    mean: np.ndarray  # (P, max T) mean of the squares, theory
+    variance: np.ndarray  # (P, 2, max T) variance of the squares / mean^2, theory
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
@@ -104,7 +105,7 @@ def spectra(
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Theory and spectra of every setting."""
+    """Compute the theory and measure the spectra of every setting."""
     rows = []
     with (
         jax.enable_x64(True),
@@ -129,14 +130,14 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def measured(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the squared singular values and their variance over its square, over the n."""
+    """Mean of the n squared singular values, and their variance / mean^2."""
     squares = np.exp(2 * logs)
     mean = squares.mean(-1)
     return mean, squares.var(-1) / mean**2
 
 
 def claims(result: Result) -> dict[str, float]:
-    """The numbers that the docstring states: variances in theory, and how far networks are off."""
+    """The numbers that the docstring states: variances in theory, and the networks' deviation."""
     of = {}
     for label, variance in zip(result.settings, result.variance, strict=True):
         for W, of_steps in zip(INITS, variance, strict=True):
@@ -180,7 +181,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """One column per setting: one step's singular values, all T's quantiles, their variance."""
+    """One column per setting: singular values of one step; quantiles and variance at all T."""
     P = len(result.settings)
     figure = Figure(figsize=(3.1 * P + 0.5, 9), layout="constrained")
     axes = figure.subplots(3, P, squeeze=False)
@@ -205,7 +206,7 @@ def plot(result: Result) -> Figure:
     axes[0, 0].legend(fontsize=7)
     axes[1, 0].legend(fontsize=7, loc="lower left")
     axes[2, 0].legend(fontsize=7, title="line: theory", title_fontsize=7)
-    figure.suptitle("Criticality fixes the mean of the singular values; is it an isometry?")
+    figure.suptitle("Criticality fixes the mean of the squared singular values; is it an isometry?")
     return figure
 
 

@@ -1,16 +1,16 @@
 """How well does each recurrence say what comes next in a text?
 
-The Penn Treebank, by words or by characters, or a text of one's own (`--text`). Networks of equal
-parameter count, embeddings included, read 20 stretches of the text in parallel; the state is
-carried from one piece of 35 symbols to the next, gradients are not. Weights are drawn from U[-.07,
-.07], with biases +1 at the gate that keeps and -1 at the one that writes; the learning rate is
-divided by 3 again and again at the end; no dropout. The baseline is a Kneser-Ney n-gram model of
-the same text.
+The text is the Penn Treebank, by words or by characters, or a text of one's own (`--text`).
+Networks of equal parameter count, embeddings included, read 20 stretches of the text in parallel.
+The state is carried from one piece of 35 symbols to the next, but gradients are not. Weights are
+drawn from U[-.07, .07]. Biases are +1 at the gate that keeps the old state, and -1 at the gate that
+writes to it. Towards the end, the learning rate is repeatedly divided by 3. There is no dropout.
+The baseline is a Kneser-Ney n-gram model of the same text.
 
-In the quick preset Adam goes three times through the text, a word is read and written with the same
-features, and training estimates the softmax's sum over 10,000 words from 1,000; measurements take
-the whole. `--preset paper` has the protocol of Laurent and von Brecht 2016, arXiv:1612.06212: two
-layers, 5 million parameters, other features to write with, the whole softmax and steps of a fixed
+In the quick preset, Adam passes through the text three times, input and output embeddings are tied,
+and training estimates the softmax's sum over 10,000 words from 1,000 of them. Measurements use the
+whole sum. `--preset paper` has the protocol of Laurent and von Brecht 2016, arXiv:1612.06212: two
+layers, 5 million parameters, separate output embeddings, the whole softmax, and steps of a fixed
 length, w <- w - lr g/|g|.
 
 Claim: at equal parameters MinimalRNN is no worse than an LSTM, and every gated cell predicts the
@@ -18,10 +18,11 @@ next word better than a 5-gram. Test perplexity in the quick preset: 5-gram 141.
 MinimalRNN 125.4, CFN 125.8, LSTM 134.2. The vanilla network, at the learning rate of the others,
 gets no further than 349.
 
-The paper's trained networks are closer together (LSTM 105 to 110, CFN 106, GRU 108, vanilla 123):
-three times through the text also show who learns fast. By characters (`--level characters`) as many
-updates cover half of the text, which is not enough to reach a 5-gram's 1.69 bits a character: GRU
-1.81, CFN 1.86, LSTM 1.88, vanilla 1.90, MinimalRNN 1.92.
+The paper's trained networks are closer together (LSTM 105 to 110, CFN 106, GRU 108, vanilla 123).
+After only three passes through the text, the scores also depend on which cell learns fast. By
+characters (`--level characters`), the same number of updates covers half of the text. That is not
+enough to reach a 5-gram's 1.69 bits per character: GRU 1.81, CFN 1.86, LSTM 1.88, vanilla 1.90,
+MinimalRNN 1.92.
 """
 
 from collections.abc import Callable
@@ -48,49 +49,49 @@ class Config(harness.Sized):
     """The next word or character of a text."""
 
     level: data.Level = "words"
-    """What a symbol is."""
+    """Whether symbols are words or characters."""
     text: Path | None = None
-    """A text file in UTF-8 instead of the Penn Treebank; its last tenth is held out."""
+    """UTF-8 text file to read instead of the Penn Treebank. Its last tenth is held out."""
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
     """Names of the cells to compare."""
     d: int = 128
-    """Features of a symbol."""
+    """Size of the embedding of a symbol."""
     n: int = 128
-    """Units a layer of the cell named by `like`."""
+    """Units per layer of the cell named by `like`."""
     like: str = "lstm"
-    """The cell whose parameters at that width, of the whole network, all cells get."""
+    """Name of the cell whose network with n units sets the number of parameters of all."""
     layers: int = 1
     """Layers of each network."""
     tied: bool = True
-    """Whether symbols are written with the features with which they are read."""
+    """Whether input and output embeddings are tied."""
     batch: int = 20
-    """Stretches of the text that are read side by side."""
+    """Number of stretches of the text that are read in parallel."""
     truncate: int = 35
-    """Symbols of a stretch in an update; gradients do not reach further back."""
+    """Symbols of each stretch per update. Gradients do not reach further back."""
     updates: int = 3960
-    """Of each network; 1,327 are once through the words of the treebank."""
+    """Updates of each network; 1,327 are one pass through the words of the treebank."""
     every: int = 660
     """Updates between two measurements; a checkpoint follows each."""
     rule: Literal["adam", "normalised"] = "adam"
-    """How a network learns: by Adam, the gradient clipped to norm 1, or w <- w - lr g/|g|."""
+    """Update rule: Adam with gradients clipped to norm 1, or normalised, w <- w - lr g/|g|."""
     learning_rate: float = 4e-3
-    """Of either, before it decays."""
+    """Learning rate of either rule before it decays."""
     steady: float = 0.5
-    """Share of the updates before that."""
+    """Share of the updates before the learning rate decays."""
     decays: int = 4
-    """How often it is then divided by 3, at equal distances."""
+    """How many times the learning rate is then divided by 3, at equal intervals."""
     scale: float = 0.07
     """Weights are drawn uniformly from -scale to scale."""
     samples: int = 1000
-    """Symbols from which training estimates the softmax's sum; it is whole if there are no more."""
+    """Symbols from which training estimates the softmax's sum; all, if there are no more."""
     validate: int = 20_000
-    """Symbols of the validation part that are read at each measurement."""
+    """Validation symbols that are read at each measurement."""
     order: int = 5
-    """Of the n-gram model."""
+    """Order of the n-gram model."""
     temperature: float = 0.7
-    """At which each network writes in the end: the lower, the likelier what it writes."""
+    """Temperature at which trained networks write text. Lower values give likelier text."""
     write: int = 60
-    """Symbols that it writes."""
+    """Symbols that each network writes."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -100,7 +101,7 @@ class Config(harness.Sized):
         self.require_counts("d", "n", "layers", "batch", "truncate", "samples", "write", "order")
         if self.decays < 0 or not 0 <= self.steady <= 1:
             raise ValueError(
-                f"steady is a share in [0, 1] and decays a number from 0, got "
+                f"steady must be a share in [0, 1], and decays 0 or more; got "
                 f"{self.steady} and {self.decays}"
             )
         if not self.temperature > 0:
@@ -115,15 +116,15 @@ class Result(NamedTuple):
     widths: np.ndarray  # (C,) n
     parameters: np.ndarray  # (C,) of the whole network
     updates: np.ndarray  # (K,) updates before each measurement
-    epochs: np.ndarray  # (K,) times through the training part at each
+    epochs: np.ndarray  # (K,) passes through the training part before each
     losses: np.ndarray  # (C, K) of training, mean since the last measurement; as estimated
     validation: np.ndarray  # (C, K)
-    seconds: np.ndarray  # (C, K) of the updates; the first compiles
-    test: np.ndarray  # (C,) in the end
+    seconds: np.ndarray  # (C, K) of the updates; the first includes compilation
+    test: np.ndarray  # (C,) after training
     diverged: np.ndarray  # (C,) update at which the loss first was not finite, or -1
     written: np.ndarray  # (C,) what the network writes
     order: np.ndarray  # () of the n-gram model
-    ngram: np.ndarray  # (2,) its loss on the validation symbols and on the test
+    ngram: np.ndarray  # (2,) its loss on the validation and on the test symbols
 
 
 class Fitted(NamedTuple):
@@ -135,7 +136,7 @@ class Fitted(NamedTuple):
 
 
 def decaying(config: Config) -> optax.Schedule:
-    """The learning rate against the updates made."""
+    """The learning rate as a function of the number of updates."""
     first = round(config.steady * config.updates)
     left = config.updates - first
     cuts = [first + round(i * left / config.decays) for i in range(config.decays)]
@@ -143,7 +144,7 @@ def decaying(config: Config) -> optax.Schedule:
 
 
 def reading(text: data.Text, config: Config) -> net.Reading:
-    """How every network learns. Raises ValueError for a text of less than an update."""
+    """How every network learns. Raises ValueError if the text is too short for one update."""
     needed = config.batch * config.truncate + 1
     if len(text.train) < needed or min(len(text.valid), len(text.test)) <= config.batch:
         raise ValueError(
@@ -183,7 +184,7 @@ def fit(
 
 
 def written(model: net.LanguageModel, text: data.Text, config: Config) -> str:
-    """What a network writes after the first piece of the test part."""
+    """Text that a network writes after it has read the first piece of the test part."""
     begin = jnp.asarray(text.test[: config.truncate])
     key = jax.random.key(config.seed)
     write = jax.jit(lambda model: model.generate(key, begin, config.write, config.temperature))
@@ -193,7 +194,7 @@ def written(model: net.LanguageModel, text: data.Text, config: Config) -> str:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """The n-gram model, and every cell."""
+    """Fit the n-gram model, and train and measure every cell."""
     text = data.text(config.text, config.level) if config.text else data.penn(config.level)
     V, pieces = len(text.symbols), reading(text, config).pieces
     model = ngram.fit(text.train, V, config.order)
@@ -238,7 +239,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def unit(result: Result) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """The measure of the level, and how it is made from nats."""
+    """The name of the measure for this level, and a function that computes it from nats."""
     if result.level == "words":
         return "perplexity", np.exp
     return "bits per character", lambda nats: nats / np.log(2)
@@ -254,7 +255,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """The n-gram model, and one row a cell."""
+    """One row for the n-gram model, and one per cell."""
     name, measure = unit(result)
     valid, test = measure(result.ngram)
     best = np.nanmin(measure(result.test), initial=np.inf)
@@ -283,7 +284,7 @@ def table(result: Result) -> harness.Table:
         f"validation {name}",
         f"test {name}",
         "above the best",
-        "ms an update",
+        "ms per update",
         "diverged",
         "it writes",
     )
@@ -291,7 +292,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Validation against epochs, and the test."""
+    """Plot validation against epochs, and the test scores."""
     name, measure = unit(result)
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     axes = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -307,7 +308,7 @@ def plot(result: Result) -> Figure:
         ax.axhline(level, color="k", ls="--", lw=0.9, label=f"Kneser-Ney {result.order}-gram")
     low = np.nanmin(measure(result.validation), initial=valid)
     axes[0].set(
-        xlabel="times through the training text",
+        xlabel="passes through the training text",
         ylabel=f"validation {name}",
         yscale="log",
         ylim=(0.95 * low, 2.5 * valid),

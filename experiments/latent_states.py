@@ -1,34 +1,34 @@
-"""How far does each state coordinate stay a memory of one input coordinate?
+"""Does each state coordinate stay a memory of one input coordinate?
 
-Digits are read row by row. Every network sees a row x through features of its own that know no
-state, z_t = tanh(E x_t + a), one for each of its n units; then comes a MinimalRNN (`minimal.bare`),
-a GRU or an LSTM of these n units, and a linear readout of the last state. Chen 2017,
-arXiv:1711.06788, says of the MinimalRNN, whose coordinates each average the same coordinate of z
-over time, that its latent states stay closer to the features of its inputs than those of other
-cells. Here that is measured by two numbers, which know of no pairing of units with features.
+Digits are read row by row. Every network maps a row x to n features, z_t = tanh(E x_t + a), which
+do not depend on the state. Then comes a MinimalRNN (`minimal.bare`), a GRU or an LSTM of n units,
+and a linear readout of the last state. In the MinimalRNN, each coordinate of the state averages the
+same coordinate of z over time. Chen 2017, arXiv:1711.06788, says that its latent states therefore
+stay closer to the features of its inputs than those of other cells. Two numbers measure this here.
+Neither presumes which unit belongs to which feature.
 
 Disentanglement, from gradients: E_ij(lag) is the mean over digits of (dh_T,i / dz_{T-lag},j)^2,
-p_ij its share among all features j, summed over lags or at one of them, and
+p_ij is its share among all features j, at one lag or summed over all lags, and
 
     D = mean over units i of 1 - H(p_i) / log n        H the entropy of a distribution, nats
 
-so D = 1 where each unit remembers one feature and 0 where each remembers all alike.
+So D = 1 if each unit remembers one feature, and D = 0 if each remembers all features equally.
 
-Correlation: r^2 of a unit with that feature and lag that it is most correlated with, over the test
-digits, mean over units; the share of a unit that is a copy of one number read before.
+Correlation: r^2 of a unit with the feature and lag that it is most correlated with, over the test
+digits, mean over units. It says how far a unit is a copy of one number read before.
 
-Chance is what the same network gives once its state is rotated, h' = Q h with Q a random rotation:
-the same memory in coordinates that mean nothing. A matrix of independent Gaussian numbers has
-D = 0.73 / log n for a single digit, and less in the mean of many. A second control are the same
-networks before training.
+Chance is the value that the same network gives after its state is rotated, h' = Q h, where Q is a
+random rotation. The memory is then the same, but in arbitrary coordinates. A matrix of independent
+Gaussian numbers has D = 0.73 / log n for a single digit, and less in the mean of many. The same
+networks before training are a second control.
 
-Claim, as far as it is measured: the MinimalRNN's states are memories of single features, by its
-equations rather than by training. Before training D is 0.95 (chance 0.18) while the GRU and the
-LSTM, with 0.14 and 0.13, are at chance; after it D is 0.58 (chance 0.11), 0.05 (0.03) and 0.04
-(0.01). This holds of the rows just read: D of the last one is 0.67 (chance 0.33), of the one ten
-rows back 0.32 (0.25). It is all but lost in the pixels of a row, which the features mix (D = 0.09,
-0.07 and 0.06, chance 0.05, 0.06 and 0.03), and few units are copies of one number (r^2 = 0.35, 0.31
-and 0.29, chance 0.29, 0.28 and 0.27).
+Claim, as far as D measures it: the MinimalRNN's states are memories of single features, because of
+its equations rather than its training. Before training its D is 0.95 (chance 0.18), while the GRU
+and the LSTM, with 0.14 and 0.13, are at chance. After training D is 0.58 (chance 0.11) for
+MinimalRNN, 0.05 (0.03) for GRU and 0.04 (0.01) for LSTM. In MinimalRNN this holds for the rows just
+read: D of the last row is 0.67 (chance 0.33), and D ten rows back is 0.32 (0.25). It is almost lost
+in the pixels of a row, which the features mix (D = 0.09, 0.07 and 0.06, chance 0.05, 0.06 and
+0.03). Few units are copies of one number (r^2 = 0.35, 0.31 and 0.29, chance 0.29, 0.28 and 0.27).
 """
 
 from dataclasses import dataclass
@@ -59,9 +59,9 @@ class Config(harness.Sized):
     """What the state coordinates of trained networks remember."""
 
     cells: tuple[str, ...] = ("minimal.bare", "gru", "lstm")
-    """Cells to compare, by name; all read n features."""
+    """Names of the cells to compare. All read n features."""
     n: int = 64
-    """Units of each, and features of a row."""
+    """Units of each network, and number of features of a row."""
     seeds: int = 3
     """Networks of each cell, with different seeds, trained as one vmapped program."""
     updates: int = 600
@@ -73,7 +73,7 @@ class Config(harness.Sized):
     learning_rate: float = 3e-3
     """Learning rate of Adam. Gradients are clipped to norm 1."""
     examples: int = 100
-    """Test digits whose gradients are measured; correlations are over all of them."""
+    """Test digits whose gradients are measured. Correlations use all test digits."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -85,7 +85,7 @@ class Config(harness.Sized):
 
 
 class Measured(NamedTuple):
-    """Of one network, with its own coordinates and then with rotated ones; T lags from 0."""
+    """Measures of one network, in its own coordinates and in rotated ones, at T lags from 0."""
 
     pooled: Array  # (2,) D, gradients of all lags together
     lags: Array  # (2, T) D of each lag
@@ -122,7 +122,7 @@ class Network(NamedTuple):
 
 
 def draw(name: str, n: int, d: int, key: Array) -> Network:
-    """A network from one prior; features and readout have sigma 1."""
+    """Draw a network from one prior. Features and readout have sigma 1."""
     own, features, readout = jax.random.split(key, 3)
     E = jax.random.normal(features, (d, n)) / d**0.5
     R = jax.random.normal(readout, (n, 10)) / n**0.5
@@ -152,9 +152,9 @@ def disentanglement(energy: Array) -> Array:
 
 
 def gradients(name: str, network: Network, rotations: Array, xs: Array) -> tuple[Array, Array]:
-    """Mean squares over digits xs (T, N, d) of dQh_T/dz and dQh_T/dx, for rotations (B, n, n).
+    """Mean squares over digits xs (T, N, d) of dQh_T/dz and dQh_T/dx, for rotations Q (B, n, n).
 
-    -> (B, lags, n, n) and (B, lags, n, d).
+    Returns arrays (B, lags, n, n) and (B, lags, n, d).
     """
 
     def one(x: Array) -> tuple[Array, Array]:
@@ -178,14 +178,14 @@ def best_correlation(hs: Array, zs: Array) -> Array:
     def standard(a: Array) -> Array:
         a = a - a.mean(axis=-2, keepdims=True)
         size = jnp.linalg.norm(a, axis=-2, keepdims=True)
-        return a / jnp.where(size > 1e-6, size, jnp.inf)  # what never changes tells nothing
+        return a / jnp.where(size > 1e-6, size, jnp.inf)  # constants correlate with nothing
 
     r = jnp.swapaxes(standard(zs), -1, -2) @ standard(hs)  # (T, n of z, n of h)
     return jnp.mean(jnp.max(r**2, axis=(0, 1)))
 
 
 def measure(name: str, network: Network, key: Array, xs: Array, examples: int) -> Measured:
-    """All numbers of one network, on digits xs (T, N, d)."""
+    """All measures of one network, on digits xs (T, N, d)."""
     n = len(network.a)
     Q, _ = qr(jax.random.normal(key, (n, n)))
     bases = jnp.stack([jnp.eye(n), Q])
@@ -212,7 +212,7 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Measured]:
-    """Train all seeds of a cell as one program: curves, and what is measured at both ends."""
+    """Train all seeds of a cell as one program; returns curves, and measures before and after."""
     S, K = config.seeds, config.updates // config.every
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
 
@@ -260,7 +260,7 @@ def fit(
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every cell, on one set of digits."""
+    """Train and measure every cell, on one set of digits."""
     images = data.digits()
     mean, deviation = images.train_x.mean(), images.train_x.std()
     train_xs, test_xs = (
@@ -326,7 +326,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def plot(result: Result) -> Figure:
-    """Heat maps of what each unit remembers, and disentanglement against the lag."""
+    """Plot heat maps of what each unit remembers, and disentanglement against the lag."""
     C = len(result.cells)
     figure = Figure(figsize=(4.6 * max(C, 3), 8.6), layout="constrained")
     grid = figure.add_gridspec(2, 3 * C, height_ratios=(1.1, 1))
@@ -372,7 +372,7 @@ def _lags(ax: Axes, result: Result, when: int) -> None:
 
 
 def _summary(ax: Axes, result: Result) -> None:
-    """r^2 with the best feature, own and rotated, before and after."""
+    """Plot r^2 with the best feature, in own and rotated coordinates, before and after training."""
     C = len(result.cells)
     for c in range(C):
         colour = mpl.color_sequences["tab10"][c]

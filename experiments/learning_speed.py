@@ -1,22 +1,24 @@
-"""How fast do networks learn that start at criticality, with orthogonal weights, or with neither?
+"""Do networks learn faster if they start at criticality, or with orthogonal weights?
 
-Digits are read a few pixels at a step (784 pixels over T steps). Vanilla networks and MinimalRNNs
-start from a critical prior or an off-critical one, with orthogonal or Gaussian W, and are trained
-alike, all of one cell as one program. Measured is the test accuracy against the updates made.
+Digits are read a few pixels per step (784 pixels over T steps). Vanilla networks and MinimalRNNs
+start from a critical or an off-critical prior, with orthogonal or Gaussian W. All are trained in
+the same way, and all networks of a cell in one program. The experiment measures test accuracy
+against the number of updates.
 
 Claim (arXiv:1806.05394): critical networks learn faster, orthogonal ones fastest. This holds for
 the vanilla network: after 600 updates it names 61 % of the test digits at criticality with
 orthogonal W and 47 % with Gaussian W, 15 and 27 % off criticality. It does not hold for MinimalRNN:
 25 and 38 % at criticality, 39 and 41 % off it, and seeds differ by 8 points.
 
-The claim is the paper's figure 3. At MinimalRNN's critical point perturbations keep their size
-where two copies see the same inputs, but with different inputs they are forgotten within a step (xi
-= .7; see `trainability`, where mu_b lengthens memory).
+The claim is the paper's figure 3. At MinimalRNN's critical point, perturbations keep their size if
+two copies see the same inputs. With different inputs they are forgotten within a step (xi = .7; see
+`trainability`, where mu_b lengthens memory).
 
-Critical is chi = 1 by the theory of redrawn weights and equal inputs: MinimalRNN sigma_w 6.88,
-sigma_v 1.39 at R .46 and mu_b = 0, as in the paper, vanilla sigma_w 1. Off it, sigma_w is `off`
-times as large. The vanilla network's sigma_v .25, width, updates and rates are ours. Pixels, less
-the mean image, enter through a fixed random projection to n inputs of mean square R.
+Criticality means chi = 1 by the theory of redrawn weights and equal inputs. For MinimalRNN this is
+sigma_w 6.88 and sigma_v 1.39 at R .46 and mu_b = 0, as in the paper; for the vanilla network it is
+sigma_w 1. Off criticality, sigma_w is `off` times as large. The vanilla network's sigma_v .25, the
+width, updates and rates are ours. A fixed random projection maps the pixels, less the mean image,
+to n inputs with mean square R.
 """
 
 from dataclasses import dataclass, replace
@@ -48,11 +50,11 @@ class Config(last_state.Config):
     updates: int = 600
     every: int = 50
     rates: tuple[float, ...] = (0.01, 0.03, 0.1)
-    """Learning rates; each start is shown at its best."""
+    """Learning rates. Each start is shown at its best rate."""
     pixels: int = 4
-    """Pixels a step: 4 reads 196 steps, 1 reads 784."""
+    """Pixels per step: 4 gives 196 steps, 1 gives 784."""
     off: float = 0.5
-    """sigma_w off criticality, in units of the critical one."""
+    """sigma_w off criticality, as a multiple of the critical one."""
     R: float = 0.46
     """Mean square of the inputs."""
 
@@ -80,7 +82,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Both cells at all rates."""
+    """Train both cells at all rates."""
     task, asked = read(config)
     curves = []
     for name, cell in CELLS.items():
@@ -105,7 +107,7 @@ def read(config: Config) -> list[tasks.Task]:
     images = data.digits(config.data_dir)
     mean, deviation = images.train_x.mean(0), (images.train_x - images.train_x.mean(0)).std()
     embed = np.random.default_rng(config.seed).normal(size=(config.pixels, config.n))
-    # to inputs of mean square R, on the mean over pixels
+    # scaled so that the mean square of the inputs is R
     embed *= np.sqrt(config.R / config.pixels) / deviation
     projection = jnp.asarray(embed, jnp.float32)
 
@@ -122,7 +124,7 @@ def read(config: Config) -> list[tasks.Task]:
 
 
 def start(name: str, task: tasks.Task, config: Config) -> last_state.Members:
-    """Networks from each of STARTS, the seeds of each in turn."""
+    """Draw networks for each of STARTS, all seeds of one start after another."""
     draws, probe = jax.random.split(jax.random.key(config.seed))
     xs, S = task.sample(probe, 64).xs, config.seeds
     keys = jnp.tile(jax.random.split(draws, S), 2)
@@ -142,20 +144,20 @@ def start(name: str, task: tasks.Task, config: Config) -> last_state.Members:
 
 
 def best(result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """Each start's best rate (C, 4), by the last accuracies, and its curves (C, 4, S, K)."""
+    """Each start's best rate (C, 4) by final accuracy, and its curves (C, 4, S, K)."""
     chosen = result.accuracies[..., -1].mean(axis=-1).argmax(axis=1)
     curves = np.take_along_axis(result.accuracies, chosen[:, None, :, None, None], axis=1)
     return result.rates[chosen], curves[:, 0]
 
 
 def updates_to(result: Result, accuracy: float) -> np.ndarray:
-    """Updates until the mean over seeds reaches an accuracy, (C, 4); inf where it never does."""
+    """Updates until the mean over seeds reaches an accuracy, (C, 4); inf if it never does."""
     there = best(result)[1].mean(axis=2) >= accuracy
     return np.where(there.any(axis=-1), result.updates[there.argmax(axis=-1)], np.inf)
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Last test accuracies at the best rate, mean of the seeds, per cent."""
+    """Final test accuracies at the best rate in per cent, mean over the seeds."""
     curves = best(result)[1]
     of = {"updates": result.updates[-1]}
     for (c, name), (s, start) in product(enumerate(result.cells), enumerate(STARTS)):
@@ -208,7 +210,7 @@ def plot(result: Result) -> Figure:
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("test accuracy")
     axes[-1].legend()
-    figure.suptitle("Digits read pixel by pixel: where does learning start from?")
+    figure.suptitle("Digits read pixel by pixel: which starts learn fast?")
     return figure
 
 

@@ -1,30 +1,30 @@
-"""Which recurrences, and which first draws of them, learn to remember for a hundred steps?
+"""Which recurrences, from which initial weights, learn to remember for a hundred steps?
 
-Copy: five symbols are heard and, after T = 100 blanks, said again. Adding: two of a hundred numbers
-are marked, and their sum is asked for. Every recurrence starts from a Gaussian draw and others, at
-a few learning rates; losses are drawn in units of the baseline, that of the best answer which
-knows the step and nothing of the inputs.
+There are two tasks. Copy: the network reads five symbols and, after T = 100 blanks, repeats them.
+Adding: two of a hundred numbers are marked, and the network gives their sum. Every recurrence
+starts from Gaussian and from other initial weights, at a few learning rates. Losses are shown in
+units of the baseline, the loss of the best answer that knows the step but not the inputs.
 
 Claim (arXiv:1602.06662), for the network whose state is linear, h = W h + relu(V x + b): started
-from a random rotation it learns to copy and not to add; started from the identity it learns to add
-and hardly to copy; a Gaussian draw learns neither. Losses at the best rate, as shares of the
-baseline: copy 0.13 from a rotation, 0.79 from the identity, 1.00 from a Gaussian; adding 1.02, 0.24
-and 1.02. With ReLU at every step (IRNN) the rotation does not copy either. Gated cells learn from
-Gaussian draws: GRU and MinimalRNN solve adding, and copy at 0.5 and 0.8 of the baseline; a critical
-MinimalRNN copies at 0.6.
+from a random rotation, it learns to copy but not to add. Started from the identity, it learns to
+add but hardly to copy. Started from a Gaussian W, it learns neither. Losses at the best rate, as
+shares of the baseline, are: copy 0.13 from a rotation, 0.79 from the identity, 1.00 from a
+Gaussian; adding 1.02, 0.24 and 1.02. With ReLU at every step (IRNN) the rotation does not copy
+either. Gated cells learn from Gaussian weights: GRU and MinimalRNN solve adding, and copy at 0.5
+and 0.8 of the baseline; a critical MinimalRNN copies at 0.6.
 
-Over 300 steps (`--T 300`) a Gaussian LSTM learns neither task (1.00 and 1.01), and one with chrono
-biases adds (0.003; copy 0.96). MinimalRNN adds from either draw, and copies at 0.78 if it is
-critical, at 0.86 if not.
+Over 300 steps (`--T 300`) a Gaussian LSTM learns neither task (1.00 and 1.01). With chrono biases,
+which give its memory timescales of up to T steps, it learns adding (0.003; copy 0.96). MinimalRNN
+learns adding from either prior. It copies at 0.78 from the critical one, at 0.86 from the other.
 
-Which activation? Over ten steps (three symbols, 32 units, 800 updates, two seeds, the better rate),
-as shares of the baseline: sigmoid learns neither task from a draw of variance 1 (1.00); with four
-times the weights, which make up for its slope of 1/4, it learns adding (0.03) and hardly copy
-(0.76). tanh learns both (0.03 and 0.05), and so does ReLU, from a Gaussian (0.02 and 0.12) and from
-the identity (0.01 and 0.27). ReLU is worse than sigmoid only under plain gradient descent without
-clipping: at a rate of 1, in copy over 30 steps, ReLU diverges within five updates from a Gaussian
-and at once from the identity, and sigmoid does not. The identity helps with what must last, not
-with what explodes.
+Which activation learns best? The following is over ten steps (three symbols, 32 units, 800 updates,
+two seeds, the better rate), as shares of the baseline. From weights of variance 1, sigmoid learns
+neither task (1.00). With weights four times as large, which make up for its slope of 1/4, it learns
+adding (0.03) but hardly copy (0.76). tanh learns both (0.03 and 0.05), and so does ReLU, from a
+Gaussian (0.02 and 0.12) and from the identity (0.01 and 0.27). ReLU is worse than sigmoid only with
+plain gradient descent and no clipping. At a rate of 1, in copy over 30 steps, ReLU diverges within
+five updates from a Gaussian and at once from the identity, while sigmoid does not diverge. The
+identity helps to keep memories, but does not prevent explosions.
 """
 
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ from experiments.parts.placing import placed
 from recur import cells, compose, scan, tasks, theory, train
 from recur.core import Prior, Recurrence, Tree
 
-Draws = dict[str, tuple[Recurrence, Prior]]  # one recurrence, by what its parameters start from
+Draws = dict[str, tuple[Recurrence, Prior]]  # one recurrence, by the name of its initial weights
 COLOURS = {
     "Gaussian": "0.4",
     "orthogonal": "C0",
@@ -54,7 +54,7 @@ COLOURS = {
 }
 TASKS = ("copy", "adding")
 RECURRENCES = ("linear", "sigmoid", "tanh", "ReLU", "MinimalRNN", "LSTM", "GRU")
-SOLVED = 0.25  # of the baseline
+SOLVED = 0.25  # share of the baseline below which a task counts as solved
 BEATEN = 0.9
 
 
@@ -68,7 +68,7 @@ accumulator = replace(cells.vanilla.linear, drive=drive)  # h = W h + relu(V x +
 
 
 def networks(T: int) -> dict[str, Draws]:
-    """All RECURRENCES; the draws of one are trained as one program."""
+    """All RECURRENCES and their draws. The draws of a recurrence are trained as one program."""
     vanilla = {
         name: {
             "Gaussian": (cell, prior),
@@ -95,29 +95,29 @@ def networks(T: int) -> dict[str, Draws]:
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Copy and adding, for every recurrence and first draw."""
+    """Copy and adding, for every recurrence and all its initial weights."""
 
     recurrences: tuple[str, ...] = ("linear", "ReLU", "MinimalRNN", "LSTM", "GRU")
-    """What is compared, of linear, sigmoid, tanh, ReLU, MinimalRNN, LSTM and GRU; `sigmoid tanh
-    ReLU` asks which activation."""
+    """Recurrences to compare, from linear, sigmoid, tanh, ReLU, MinimalRNN, LSTM and GRU;
+    `sigmoid tanh ReLU` compares activations."""
     T: int = 100
-    """Steps between hearing and answering (copy), or of the sequence (adding)."""
+    """Blanks between reading and repeating (copy), or length of the sequence (adding)."""
     symbols: int = 4
-    """Alphabet of the copy task."""
+    """Size of the alphabet of the copy task."""
     length: int = 5
-    """Symbols to be copied."""
+    """Number of symbols to copy."""
     n: int = 32
     """Units of each network."""
     updates: int = 1000
     """Updates of each network."""
     every: int = 100
-    """Updates whose mean loss is one point of a curve; a checkpoint after each."""
+    """Updates per point of a curve, which is their mean loss; a checkpoint follows each point."""
     batch: int = 20
-    """Sequences an update, fresh ones each time."""
+    """Sequences per update, all new."""
     rates: tuple[float, ...] = (3e-3, 1e-2)
-    """Learning rates of Adam, after clipping the gradient to norm 1; the best is shown."""
+    """Learning rates of Adam; the best is shown. Gradients are clipped to norm 1."""
     seeds: int = 2
-    """Networks of each kind and rate."""
+    """Networks of each kind and rate, with different seeds."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -152,12 +152,12 @@ class Result(NamedTuple):
 
 
 def both(config: Config) -> tuple[tasks.Task, tasks.Task]:
-    """The tasks of TASKS."""
+    """The two tasks, in the order of TASKS."""
     return tasks.copy(config.T, config.symbols, config.length), tasks.adding(config.T)
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Train every recurrence on both tasks, all its draws, rates and seeds as one program."""
+    """Train every recurrence on both tasks; all its draws, rates and seeds are one program."""
     kinds = {name: networks(config.T)[name] for name in config.recurrences}
     names = [f"{name}, {draw}" for name, draws in kinds.items() for draw in draws]
     losses, diverged = [], []
@@ -178,7 +178,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 class Params(NamedTuple):
-    """A recurrence and the linear readout of its outputs."""
+    """The parameters of a recurrence and of the linear readout of its outputs."""
 
     rnn: Tree
     R: Array  # (n, k)
@@ -186,14 +186,14 @@ class Params(NamedTuple):
 
 
 def descent(rate: float | Array) -> optax.GradientTransformation:
-    """Adam on clipped gradients; its rate is a part of its state, so members may differ in it."""
+    """Adam on clipped gradients. The rate is part of its state, so networks can differ in it."""
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.inject_hyperparams(optax.adam)(learning_rate=rate)
     )
 
 
 def start(task: tasks.Task, draws: Draws, config: Config) -> train.State:
-    """Networks of all draws, rates and seeds, stacked in this order."""
+    """Networks for all draws, rates and seeds, stacked in this order."""
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     keys = jnp.tile(keys, len(config.rates))
     rates = jnp.repeat(jnp.array(config.rates), config.seeds)
@@ -218,7 +218,7 @@ def fit(
     label: str, task: tasks.Task, draws: Draws, config: Config, record: harness.Record
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses (D, L, S, M) and divergences (D, L, S) of D draws; a checkpoint follows each point."""
-    cell, _ = next(iter(draws.values()))  # draws differ in how they start and not in their step
+    cell, _ = next(iter(draws.values()))  # draws differ in initial weights only
 
     def loss(params: Params, batch: tasks.Batch) -> Array:
         hs = scan.run(cell, params.rnn, batch.xs)[1][-len(batch.targets) :]
@@ -247,7 +247,7 @@ def fit(
 def best(result: Result) -> np.ndarray:
     """Curves (2, N, S, M) in units of the baseline, each network at its best rate.
 
-    That of the least median last loss; a network that diverged has an infinite one.
+    The best rate has the least median of final losses. The loss of a diverged network is infinite.
     """
     relative = result.losses / result.baselines[:, None, None, None, None]
     last = np.median(np.nan_to_num(relative[..., -1], nan=np.inf), axis=-1)  # (2, N, L)
@@ -256,7 +256,7 @@ def best(result: Result) -> np.ndarray:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Last loss over the baseline's at the best rate, median of the seeds."""
+    """Final loss / baseline at the best rate, median over the seeds."""
     last = np.median(np.nan_to_num(best(result)[..., -1], nan=np.inf), axis=-1)
     of = {"updates, for a memory of 100 steps": result.updates[-1]}
     for (t, task), (k, name) in product(enumerate(TASKS), enumerate(result.networks)):
@@ -284,7 +284,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """A row for each task, a column for each recurrence, a colour for each draw."""
+    """Plot a row for each task, a column for each recurrence, and a colour for each draw."""
     curves = best(result)
     kinds = list(dict.fromkeys(name.split(", ")[0] for name in result.networks))
     figure = Figure(figsize=(2.7 * len(kinds) + 0.6, 6), layout="constrained")
@@ -297,7 +297,7 @@ def plot(result: Result) -> Figure:
             ax.set_ylabel(f"{TASKS[t]}\nloss / baseline")
         if t == 1:
             ax.set_xlabel("updates")
-    figure.suptitle("The same recurrences from other first draws: best rate, each seed and median")
+    figure.suptitle("Recurrences from different initial weights: best rate, each seed and median")
     return figure
 
 

@@ -1,18 +1,18 @@
 """What does training do to the Lyapunov spectrum?
 
-Recurrences of equal parameter count, drawn from one prior, learn to name real digits read row by
-row. Before and after, all Lyapunov exponents of the state are measured along one stream of test
-digits, one after another, without a reset between them (in training every digit starts from the
-zero state).
+Recurrences of equal parameter count, drawn from one prior, learn to name real digits that they read
+row by row. Before and after training, all Lyapunov exponents of the state (the rates at which small
+perturbations grow) are measured along a stream of test digits, in float64. Between these digits the
+state is not reset. In training every digit starts from the zero state.
 
 Claim: of networks drawn at sigma_w = 1 all exponents are negative. Training stretches the spectrum
-of every cell: its first exponents rise towards zero, its last ones fall. The vanilla network and
-CFN are left with hardly a direction that keeps 1/e of itself over a quarter of a digit; GRU and
-LSTM get a few, MinimalRNN most. Drawn at sigma_w = 3 the vanilla network alone is chaotic, of
-dimension 12; training lowers its largest exponent and its dimension, but a short one leaves it
-chaotic and wrong about most digits, while the gated cells are stable still and lose some ten points
-of accuracy at most. The dimension of all others is 0: what drives them is all that they follow.
-All exponents are measured in float64.
+of every cell: its first exponents rise towards zero, and its last ones fall. After training, hardly
+a direction of the vanilla network and of CFN keeps 1/e of itself over a quarter of a digit. GRU and
+LSTM have a few such directions, and MinimalRNN has the most. Drawn at sigma_w = 3, only the vanilla
+network is chaotic, with dimension 12. Training lowers its largest exponent and its dimension, but
+so short a training leaves it chaotic and wrong about most digits. The gated cells are still stable,
+and lose at most some ten points of accuracy. The dimension of all others is 0: they follow only
+their inputs.
 """
 
 from dataclasses import dataclass
@@ -34,47 +34,47 @@ from recur import plot as picture
 from recur.core import Prior
 from recur.flax.models import Classifier
 
-SLOW = 4  # a direction is slow where it keeps 1/e over this share of a digit, 7 of 28 rows
+SLOW = 4  # a slow direction keeps 1/e of itself over 1 / SLOW of a digit, 7 of 28 rows
 
 
 @dataclass(frozen=True)
 class Config(gradient_reach.Config):
-    """Lyapunov spectra before and after training on digits; most flags are of the training."""
+    """Lyapunov spectra before and after training on digits. Most flags concern training."""
 
     parameters: int = 5000
     """Parameters of each recurrence. They determine its width."""
     steps: int = 400
     """Updates of each network."""
     sigmas: tuple[float, ...] = (1.0, 3.0)
-    """sigma_w of the priors that networks are drawn from."""
+    """Values of sigma_w in the priors of the networks."""
     stream: int = 40
-    """Test digits that drive a network one after another."""
+    """Number of test digits in the stream along which exponents are measured."""
     discard: int = 10
-    """Digits at the beginning of the stream that are not counted."""
+    """Digits at the beginning of the stream that are not measured."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
         super().__post_init__()
         if not 0 <= self.discard < self.stream:
-            raise ValueError(f"discard ({self.discard}) leaves some of stream ({self.stream})")
+            raise ValueError(f"discard ({self.discard}) must be less than stream ({self.stream})")
 
 
 class Result(NamedTuple):
-    """G sigmas, C cells, S seeds, m the largest state; 2: at initialisation, after training."""
+    """G sigmas, C cells, S seeds, largest state of size m; 2: at initialisation, after training."""
 
     cells: np.ndarray  # (C,) names
     widths: np.ndarray  # (C,) n
-    sizes: np.ndarray  # (C,) of the state
+    sizes: np.ndarray  # (C,) size of the state
     sigmas: np.ndarray  # (G,)
     exponents: np.ndarray  # (2, G, C, S, m) nats per step, descending; NaN beyond the state's size
     errors: np.ndarray  # (2, G, C, S, m) their standard errors, from blocks of time
-    dimensions: np.ndarray  # (2, G, C, S) Kaplan and Yorke's
+    dimensions: np.ndarray  # (2, G, C, S) Kaplan-Yorke dimension of the attractor
     accuracies: np.ndarray  # (2, G, C, S) on the test digits
-    rows: np.ndarray  # () steps a digit
+    rows: np.ndarray  # () steps per digit
 
 
 class Measured(NamedTuple):
-    """Fields as in Result, of one cell, drawn from one prior, at one time."""
+    """Fields as in Result, for one cell from one prior, before or after training."""
 
     exponents: np.ndarray  # (S, m)
     errors: np.ndarray  # (S, m)
@@ -83,7 +83,7 @@ class Measured(NamedTuple):
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Measure, train, measure again: each cell from each prior."""
+    """Measure each cell from each prior, train it, and measure it again."""
     training, test = gradient_reach.sequences(config)
     T, _, d = test[0].shape
     chosen = np.random.default_rng(config.seed).choice(len(test[1]), config.stream)
@@ -129,7 +129,7 @@ def run(config: Config, record: harness.Record) -> Result:
 def measure(
     models: Classifier, test: gradient_reach.Batch, stream: np.ndarray, discard: int
 ) -> Measured:
-    """Exponents in float64, and the accuracy."""
+    """Measure exponents, in float64, and accuracy."""
     right = np.asarray(score(models, *test))
     with jax.enable_x64(True):
         double = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (models, stream))
@@ -139,7 +139,7 @@ def measure(
 
 @jax.jit
 def score(models: Classifier, xs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Share of right answers, (S,)."""
+    """Share of correct answers, (S,)."""
     return jax.vmap(lambda model: tasks.accuracy(model(xs), labels))(models)
 
 
@@ -155,12 +155,12 @@ def spectra(
         found = analysis.lyapunov_details(jax.random.key(0), body, start, stream, discard=discard)
         return found.exponents, found.error, found.dimension
 
-    return jax.lax.map(one, models)  # one by one: each chooses how often to factorise
+    return jax.lax.map(one, models)  # one by one, because each chooses how often to factorise
 
 
 def slow(result: Result) -> np.ndarray:
-    """How many directions keep 1/e of themselves over a quarter of a digit, (2, G, C, S)."""
-    return np.sum(result.exponents > -SLOW / result.rows, axis=-1)  # NaN is not greater
+    """Number of directions that keep 1/e of themselves over a quarter of a digit, (2, G, C, S)."""
+    return np.sum(result.exponents > -SLOW / result.rows, axis=-1)  # NaN does not count
 
 
 def claims(result: Result) -> dict[str, float]:
@@ -210,7 +210,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """A row of spectra for each prior; below, three numbers of each spectrum."""
+    """Plot a row of spectra for each prior, and below three summaries of each spectrum."""
     C, G = len(result.cells), len(result.sigmas)
     figure = Figure(figsize=(2.6 * C + 0.6, 3 * G + 3.4), layout="constrained")
     grid = figure.add_gridspec(G + 1, 3 * C)

@@ -1,20 +1,23 @@
 """Which part of speech is each word of a sentence?
 
-Sentences of a Brazilian newspaper, each word a noun, a verb, ... (16 kinds), or any treebank of
-Universal Dependencies. A word is the sum of two embeddings, of itself in small letters and of its
-ending; what training does not know is one unknown word, which training meets by word dropout, so
-that the ending has to tell. A recurrence reads the sentence, or one each way, and a softmax names
-the part. Networks of equal parameter count stand beside the most frequent part of each word, which
-for words that training does not know is the most frequent part of their ending.
+The data are sentences of a Brazilian newspaper, where each word is a noun, a verb, ... (16 parts of
+speech), or any treebank of Universal Dependencies. Two embeddings represent a word: that of the
+word in lower case, and that of its ending. They are added. All words that do not occur in training
+become one unknown word, which the network must judge by its ending. It learns this by word dropout,
+which replaces some training words by the unknown word. A recurrence in one direction, or one in
+each direction, reads the sentence, and a softmax names the part of speech.
 
-Each network is taken at the epoch of best accuracy on sentences held out from training.
+All networks have the same number of parameters. The baseline is the most frequent part of speech of
+each word or, if training does not contain the word, of its ending. Each network is taken at the
+epoch of best accuracy on sentences held out from training.
 
 Claim: the part of a word depends on the words that follow it. With any cell, two directions beat
-one at equal parameters. Test words right, mean of the seeds: LSTM in both directions 94.7 %,
+one at equal parameters. Correct test words, mean of the seeds: LSTM in both directions 94.7 %,
 MinimalRNN in both 94.5 %; in one direction vanilla and LSTM 93.0 %, MinimalRNN 92.8 %; most
 frequent part 90.8 %. For words that training does not contain: 76.6 and 75.4 %, 73 and 71 %, 59 %.
 
-The best network mostly takes proper nouns for nouns, and foreign words for either.
+The best network's most frequent mistakes are to take proper nouns for nouns, and foreign words for
+either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,7 +51,7 @@ class Config(harness.Sized):
     """Parts of speech of a newspaper, or of a treebank."""
 
     data_dir: Path | None = None
-    """Folder of one *train.conllu and one *test.conllu instead of the newspaper."""
+    """Folder with one *train.conllu and one *test.conllu to read instead of the newspaper."""
     cells: tuple[str, ...] = (
         "vanilla",
         "minimal",
@@ -56,11 +59,11 @@ class Config(harness.Sized):
         "bidirectional.minimal",
         "bidirectional.lstm",
     )
-    """Networks to compare: a cell by name, or bidirectional. and a name for one each way."""
+    """Networks to compare: the name of a cell, with prefix "bidirectional." for both directions."""
     ending: int = 3
-    """Letters of a word's ending; 0 reads none."""
+    """Letters of a word's ending; 0 for no ending."""
     d: int = 64
-    """Features of a word."""
+    """Size of the embedding of a word."""
     parameters: int = 40_000
     """Parameters of each recurrence, both directions together. They determine its width."""
     seeds: int = 2
@@ -76,7 +79,7 @@ class Config(harness.Sized):
     learning_rate: float = 1e-2
     """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     word_dropout: float = 0.15
-    """Share of the words that training reads as the unknown word, with their ending."""
+    """Share of the training words that are replaced by the unknown word. Endings stay."""
     dropout: float = 0.3
     """Dropout rate of the features of words in training."""
 
@@ -94,28 +97,28 @@ class Result(NamedTuple):
     """C networks, S seeds, K epochs, Q parts of speech; accuracies of all and of unknown words."""
 
     cells: np.ndarray  # (C,) names
-    widths: np.ndarray  # (C,) n of each way
+    widths: np.ndarray  # (C,) n of each direction
     parameters: np.ndarray  # (C,) of the recurrence
     tags: np.ndarray  # (Q,) names
     losses: np.ndarray  # (C, S, K) training loss, nats per word, mean over the epoch
     held_out: np.ndarray  # (C, S, K) accuracy after each epoch
     accuracies: np.ndarray  # (C, S, 2) on the test, at the best epoch
-    confusion: np.ndarray  # (C, Q, Q) test words of all seeds by part and answer
+    confusion: np.ndarray  # (C, Q, Q) number of test words by part and answer, all seeds
     seconds: np.ndarray  # (C, K) of training per epoch, all seeds; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     baseline: np.ndarray  # (2,) of the most frequent part
 
 
 class Lexicon(NamedTuple):
-    """What training knows of every word as it is written; UNKNOWN where it does not."""
+    """The number of every word and of its ending; UNKNOWN for those not in training."""
 
-    word: np.ndarray  # (words,) number of the word in small letters
+    word: np.ndarray  # (words,) number of the word in lower case
     ending: np.ndarray  # (words,) number of its ending
-    sizes: tuple[int, int]  # how many there are of each
+    sizes: tuple[int, int]  # how many words and endings there are
 
 
 class Parts(NamedTuple):
-    """Sentences, as numbers of words as they are written."""
+    """Sentences as numbers of words, before conversion to lower case."""
 
     training: Sentences
     held: Sentences
@@ -124,7 +127,7 @@ class Parts(NamedTuple):
 
 
 class Speech(nnx.Module):
-    """A tagger of words and their endings."""
+    """A tagger that reads words and their endings."""
 
     def __init__(self, name: str, n: int, lexicon: Lexicon, tags: int, d: int, rngs: nnx.Rngs):
         scale = jax.nn.initializers.normal(0.5**0.5)  # the sum of both has variance 1
@@ -139,7 +142,7 @@ class Speech(nnx.Module):
 
 
 def parts(found: data.Tagged, config: Config) -> Parts:
-    """The sentences, and what training knows of their words."""
+    """The sentences, and the numbers of their words and endings."""
     fit, held = divide(len(found.train_x), config.held_out, config.seed)
     seen = np.unique(np.concatenate([found.train_x[i] for i in fit]))
     small = [word.lower() for word in found.words]
@@ -161,13 +164,13 @@ def parts(found: data.Tagged, config: Config) -> Parts:
 
 
 def _numbered(names: Sequence[str], seen: Iterable[int]) -> tuple[np.ndarray, int]:
-    """A number from 1 for each different name among the seen, UNKNOWN for others; how many."""
+    """Number the names seen in training from 1, the others as UNKNOWN; returns also their count."""
     known = {name: 1 + i for i, name in enumerate(sorted({names[i] for i in seen}))}
     return np.array([known.get(name, UNKNOWN) for name in names], np.int32), 1 + len(known)
 
 
 def most_frequent(parts: Parts, tags: int) -> np.ndarray:
-    """Answers (T, N) of the most frequent tag of each word, or else of its ending, or of all."""
+    """Answers (T, N): the most frequent tag of each word, or else of its ending, or else of all."""
     words, y = (np.asarray(a)[there(parts.training)] for a in parts.training[:2])
     asked = np.asarray(parts.test.words)
     answers = np.full(asked.shape, np.bincount(y, minlength=tags).argmax())
@@ -180,7 +183,7 @@ def most_frequent(parts: Parts, tags: int) -> np.ndarray:
 
 
 def scores(parts: Parts, answers: np.ndarray) -> np.ndarray:
-    """Share of right test answers (T, N): of all words, and of those that training has not."""
+    """Share of correct test answers (T, N): of all words, and of words that are not in training."""
     right = answers == np.asarray(parts.test.tags)
     unknown = parts.lexicon.word[np.asarray(parts.test.words)] == UNKNOWN
     inside = there(parts.test)
@@ -262,7 +265,7 @@ def fit(
 
 
 def _keep(fitted: Fitted, k: int, parts: Parts, held: np.ndarray, test: np.ndarray) -> None:
-    """Accuracy of epoch k on held-out sentences, and what the test says where it is the best."""
+    """Store the accuracy of epoch k on held-out sentences and, if it is the best, test results."""
     inside, true = there(parts.test), np.asarray(parts.test.tags)
     for s, (chooses, answered) in enumerate(zip(held, test, strict=True)):
         score = np.mean((chooses == np.asarray(parts.held.tags))[there(parts.held)])
@@ -274,7 +277,7 @@ def _keep(fitted: Fitted, k: int, parts: Parts, held: np.ndarray, test: np.ndarr
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Every network, and the most frequent part."""
+    """Train and measure every network, and the most frequent part of speech."""
     found = data.parts_of_speech(config.data_dir)
     divided = parts(found, config)
     chosen = [network(name) for name in config.cells]
@@ -301,7 +304,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Test words right, per cent, mean of the seeds: all, and those that training does not know."""
+    """Correct test words in per cent, mean over the seeds: of all words, and of unknown words."""
     of = {}
     for name, (everywhere, unknown) in zip(
         ("most frequent part", *result.cells),
@@ -314,7 +317,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per network, and one of the most frequent part."""
+    """One row per network, and one for the most frequent part of speech."""
     everywhere, unknown = (f"{100 * share:.2f}" for share in result.baseline)
     rows: list[Sequence[str]] = [("most frequent part", "", "", everywhere, unknown, "", "", "")]
     for c, name in enumerate(result.cells):
@@ -343,7 +346,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Accuracy against epochs, on known and unknown words, and what is taken for what."""
+    """Plot accuracy against epochs, errors on all and unknown words, and confusions of parts."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     epochs = np.arange(1, result.held_out.shape[-1] + 1)
@@ -363,7 +366,7 @@ def plot(result: Result) -> Figure:
 
 
 def _words(ax: Axes, result: Result) -> None:
-    """Errors of all and of unknown words, with those of the most frequent part."""
+    """Plot errors on all and on unknown words, also those of the most frequent part of speech."""
     C = len(result.cells)
     for c, name in enumerate(["most frequent part", *result.cells]):
         share = result.baseline if c == 0 else result.accuracies[c - 1].mean(axis=0)
@@ -382,7 +385,7 @@ def _words(ax: Axes, result: Result) -> None:
 
 
 def _confused(figure: Figure, ax: Axes, result: Result) -> None:
-    """Errors of the best network, as shares of each part's words."""
+    """Plot the errors of the best network, as shares of the words of each part of speech."""
     best = result.accuracies[..., 0].mean(axis=1).argmax()
     counts = result.confusion[best].astype(float)
     wrong = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

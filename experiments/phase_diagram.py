@@ -1,17 +1,18 @@
 """Where can a recurrence remember? The timescale over (sigma_w, mu_b).
 
-The timescale xi = -1 / log(chi) with which two copies of a network, under inputs of cosine Sigma,
-settle at infinite width and redrawn weights: for the vanilla and the minimal network from their
-closed forms on a fine grid, for gated cells from the population on a coarse one. mu_b is the mean
-of the bias of the gate that keeps the state (of the vanilla network's only bias): LSTM's and CFN's
-forget gate, GRU's update gate.
+xi = -1 / log(chi) is the timescale on which two copies of a network, whose inputs have cosine
+Sigma, settle, at infinite width and with weights redrawn at every step. For the vanilla and the
+minimal network it comes from closed forms, on a fine grid. For gated cells it comes from a
+simulated population of units, on a coarse grid. mu_b is the mean bias of the gate that keeps the
+state: LSTM's and CFN's forget gate, and GRU's update gate. The vanilla network has only one bias,
+and mu_b is its mean.
 
-Claim (arXiv:1806.05394): the vanilla network remembers on a narrow ridge of (sigma_w, mu_b), the
+Claim (arXiv:1806.05394): the vanilla network remembers on a narrow ridge of (sigma_w, mu_b). The
 minimal network's timescale grows with mu_b without bound, over a broad region. Here the ridge is
-108 steps high at sigma_w = 1.08 and mu_b = 0.02. It lies at larger sigma_w the larger |mu_b| is,
-and is lower there: at mu_b = 2.00 it is 45 steps high, at sigma_w = 2.52. Of the vanilla network's
-grid, 5.2 % has xi > 20; of the minimal network's, 29.2 %. There xi is greater at every mu_b than at
-those below, whatever sigma_w, and reaches 942 to 957 steps at mu_b = 8.
+108 steps high at sigma_w = 1.08 and mu_b = 0.02. For larger |mu_b| it lies at larger sigma_w and is
+lower: at mu_b = 2.00 it is 45 steps high, at sigma_w = 2.52. xi > 20 in 5.2 % of the vanilla
+network's grid, and in 29.2 % of the minimal network's. In the latter, xi grows with mu_b at every
+sigma_w, and reaches 942 to 957 steps at mu_b = 8.
 """
 
 from dataclasses import dataclass
@@ -40,17 +41,17 @@ class Config(harness.Config):
     cells: tuple[str, ...] = ("vanilla", "minimal.bare", "cfn", "gru", "lstm")
     """Names of the cells."""
     fine: int = 100
-    """Points along each axis for closed forms."""
+    """Grid points along each axis, for closed forms."""
     coarse: int = 6
-    """Points along each axis for the population."""
+    """Grid points along each axis, for the population."""
     Sigma: float = 0.0
-    """Cosine of the two inputs."""
+    """Cosine of the inputs of the two copies."""
     R: float = 0.46
     """Mean square of the inputs."""
 
 
 class Result(NamedTuple):
-    """C cells; grids of up to G points along each axis, NaN beyond a cell's own."""
+    """C cells; grids have up to G points along each axis, and NaN beyond a cell's own grid."""
 
     cells: np.ndarray  # (C,) names
     sigma_w: np.ndarray  # (C, G)
@@ -59,7 +60,7 @@ class Result(NamedTuple):
 
 
 def prior(name: str, sigma_w: Array, mu_b: Array) -> Prior:
-    """The ensemble at one point: sigma_v is the published critical one, mu_b that of one gate."""
+    """The prior at one point. sigma_v is the published critical one; mu_b is for one gate only."""
     if name == "vanilla":
         return Prior(sigma_w, 0.025, mu_b, 0.0)
     if name == "minimal.bare":
@@ -85,7 +86,7 @@ def diagram(name: str, sigma_w: Array, mu_b: Array, R: float, Sigma: float) -> A
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """One grid a cell."""
+    """Compute one grid per cell."""
     G, rows = max(config.fine, config.coarse), []
     with record.progress("cells", len(config.cells)) as bar:
         for name in config.cells:
@@ -106,7 +107,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per cell: its longest timescale, where it is, and how broad the trainable region."""
+    """One row per cell: the longest timescale, its place, and the width of the trainable region."""
     rows = []
     for c, name in enumerate(result.cells):
         xi = result.xi[c]
@@ -159,7 +160,7 @@ def plot(result: Result) -> Figure:
         picture.phase_diagram(result.xi[c, :k, :k], *grid, ax, bar=c == C - 1)
         ax.set(title=name, xlabel=r"$\sigma_w$")
     axes[0].set_ylabel(r"$\mu_b$ of the gate that keeps")
-    figure.suptitle("How long two sequences are told apart, redrawn weights")
+    figure.suptitle("How long two sequences stay distinguishable, redrawn weights")
     return figure
 
 

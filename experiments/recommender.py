@@ -1,33 +1,35 @@
 """What will a user choose next?
 
-MovieLens-100k: the histories of 943 users, films in the order in which they were rated, cut to the
-latest 500. The last film of each user is for the test, the one before it for validation, the rest
-for training. Every film that the user has not rated yet is ranked; no films are sampled. Recurrent
-networks with tied item embeddings are compared at equal width and at equal parameters of the
-recurrence. Beside them stand the popularity of the films and item-kNN, the cosine of the films'
-users summed over the history: once with equal weights, as usual, and once forgetting the older
-films. Its neighbours and its forgetting are chosen on the validation films.
+MovieLens-100k has the histories of 943 users: their films in the order in which they rated them.
+Histories are cut to the latest 500 films. The last film of each user is for the test, the one
+before it for validation, and the rest for training. All films that the user has not rated yet are
+ranked; no films are sampled. Recurrent networks with tied item embeddings are compared at equal
+width, and at equal numbers of parameters of the recurrence. Baselines are the popularity of the
+films, and item-kNN, which sums over the history the cosine of the films' users. It does so once
+with equal weights, as usual, and once with smaller weights for older films, which it thus forgets.
+Its number of neighbours and its forgetting are chosen on the validation films.
 
 The histories, of 20 to 737 films, are packed end to end into rows of one length. The state is reset
 where a user begins, and masked after a row's end. One causal pass gives the predictions for
-training, validation and test. Each network is taken at its best validation NDCG.
+training, validation and test. Each network is taken at its best validation NDCG (a score that
+weighs the true film by its rank).
 
 Claim: every recurrent network beats popularity (Recall@20 .12, NDCG@20 .054) and item-kNN (.19,
 .076). At equal width MinimalRNN (.325, .136), CFN (.319, .136) and GRU (.316, .133) also beat the
 item-kNN that forgets (.276, .129); vanilla (.290, .123) and LSTM (.297, .128) do so in recall
 alone.
 
-MinimalRNN, CFN and GRU take times in the ratio 1 : 1.13 : 1.56 to equal quality; the study of
-MinimalRNN (arXiv:1711.06788) had 1 : 1.2 : 1.53. The vanilla network's gradients are two to three
-times as large as the others', but do not explode.
+The times that MinimalRNN, CFN and GRU take to equal quality have the ratio 1 : 1.13 : 1.56. In the
+study of MinimalRNN (arXiv:1711.06788) it was 1 : 1.2 : 1.53. The vanilla network's gradients are
+two to three times as large as the others', but do not explode.
 
-That study saw the vanilla network blow up early in training. Here this takes plain gradient descent
-without clipping, and large steps (length 500, 64 units, two rows an update, one seed). At a rate of
-100 the gradient's norm is 0.6, 7, 1.5e3, 4e7 and 3e11, and at the sixth update the loss is NaN.
-With ReLU it is 2.6, 2.4 and 38 at a rate of 10, and NaN at the fourth. At rates of 3 and 10 (tanh)
-and of 1 (ReLU) the loss falls from the start. With AdamW, unclipped, nothing breaks: ReLU's norm
-falls from 2.6 to below 1 in 60 updates at 4e-3 and 3e-2; at 0.2 it grows to 600 and the loss to
-200, but both stay finite.
+In that study, the vanilla network blew up early in training. Here this takes plain gradient descent
+without clipping, and large steps (length 500, 64 units, two rows per update, one seed). At a rate
+of 100, the gradient's norm is 0.6, 7, 1.5e3, 4e7 and 3e11, and at the sixth update the loss is NaN.
+With ReLU at a rate of 10, the norm is 2.6, 2.4 and 38, and at the fourth update the loss is NaN. At
+rates of 3 and 10 (tanh) and of 1 (ReLU) the loss falls from the start. With AdamW, unclipped,
+nothing diverges. With ReLU, the norm falls from 2.6 to below 1 in 60 updates at rates of 4e-3 and
+3e-2. At 0.2 it grows to 600 and the loss to 200, but both stay finite.
 """
 
 from dataclasses import dataclass
@@ -76,31 +78,31 @@ class Config(harness.Sized):
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
     """Names of the cells to compare."""
     n: int = 64
-    """Units of every cell at equal width, and features of an item."""
+    """Units of every cell at equal width, and size of the embedding of an item."""
     like: str = "gru"
-    """The cell whose parameters at that width the others get at equal parameters."""
+    """Name of the cell whose number of parameters at n units all cells get at equal parameters."""
     seeds: int = 3
-    """Networks of each cell and size, trained as one vmapped program."""
+    """Networks of each cell and size, with different seeds, trained as one vmapped program."""
     longest: int = 500
-    """Items of a history; older ones are cut off."""
+    """Most items of a history; older items are cut off."""
     rows: int = 8
-    """Rows of packed histories an update."""
+    """Rows of packed histories per update."""
     updates: int = 400
-    """The most updates of a network."""
+    """Maximum number of updates of a network."""
     every: int = 50
     """Updates between two validations; a checkpoint follows each."""
     patience: int = 3
-    """Validations without a better one after which a network stops."""
+    """Number of validations without improvement after which a network stops."""
     learning_rate: float = 4e-3
     """Learning rate of Adam. Gradients are clipped to norm 1."""
     dropout: float = 0.4
-    """Share of the features of inputs and outputs that are left out in training."""
+    """Dropout rate of the features of inputs and outputs in training."""
     weight_decay: float = 1e-2
     """Weight decay of AdamW."""
     rounds: int = 6
-    """Measurements of the time of an update, of which the fastest counts."""
+    """How many times the time of an update is measured. The fastest counts."""
     ratings: Path | None = None
-    """A tab-separated file of user, item, rating, time instead of MovieLens-100k."""
+    """Tab-separated file of user, item, rating and time to read instead of MovieLens-100k."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -113,15 +115,15 @@ class Config(harness.Sized):
 
 
 class Result(NamedTuple):
-    """2 sizings, C cells, S seeds, K validations, 3 baselines; scores in the order of SCORES."""
+    """2 SIZINGS, C cells, S seeds, K validations, 3 baselines; scores in the order of SCORES."""
 
     cells: np.ndarray  # (C,) names
     widths: np.ndarray  # (2, C) n
     parameters: np.ndarray  # (2, C) of the recurrence
     scores: np.ndarray  # (2, C, S, 4) on the test items
     baselines: np.ndarray  # (3, 4) of BASELINES on the test items; NaN: no likelihood
-    neighbours: np.ndarray  # (2,) of item-kNN, as chosen
-    forgetting: np.ndarray  # (2,) weight of an item against the one after it, as chosen
+    neighbours: np.ndarray  # (2,) number of neighbours of item-kNN, as chosen
+    forgetting: np.ndarray  # (2,) weight of an item relative to the one after it, as chosen
     updates: np.ndarray  # (K,) updates before each validation
     validation: np.ndarray  # (2, C, S, K) NDCG@20; NaN once stopped
     losses: np.ndarray  # (2, C, S, K) training loss, nats, mean since the last validation
@@ -131,8 +133,9 @@ class Result(NamedTuple):
 
 
 class Recommender(nnx.Module):
-    """Logits of the next item, E (A h_t + a) + c, where x_t = sqrt(n) E[item]; c in the start
-    is the log of the items' popularity.
+    """Logits of the next item, E (A h_t + a) + c, where x_t = sqrt(n) E[item].
+
+    c starts as the log of the items' popularity.
     """
 
     def __init__(self, cell: Recurrence, log_popularity: Array, d: int, n: int, *, rngs: nnx.Rngs):
@@ -140,7 +143,7 @@ class Recommender(nnx.Module):
         self.bias = nnx.Param(log_popularity)
 
     def features(self, packed: Packed, dropout: float = 0.0, key: Array | None = None) -> Array:
-        """A h + a of every step, (T, R, d); `dropout` of both ends with a key."""
+        """A h + a of every step, (T, R, d). With a key, dropout acts on inputs and outputs."""
         model = self.model
         keys = (None, None) if key is None else jax.random.split(key)
         xs = drop(keys[0], model.embed(packed.items), dropout)
@@ -176,7 +179,7 @@ class Largest(NamedTuple):
 
 
 def watched() -> optax.GradientTransformation:
-    """Passes gradients on as they are, and keeps their largest norm in its state."""
+    """Pass gradients on unchanged, and store their largest norm in the state."""
 
     def update(gradient: Recommender, state: Largest, params: Recommender | None = None) -> tuple:
         del params
@@ -186,7 +189,7 @@ def watched() -> optax.GradientTransformation:
 
 
 class Training(NamedTuple):
-    """How a network learns, one for all."""
+    """How networks learn, the same for all of them."""
 
     loss: train.Loss
     optimizer: optax.GradientTransformation
@@ -194,7 +197,7 @@ class Training(NamedTuple):
 
 
 def training(packed: Packed, config: Config) -> Training:
-    """AdamW of clipped gradients, on rows drawn at random."""
+    """AdamW on clipped gradients, with rows drawn at random."""
 
     def sample(key: Array) -> tuple[Packed, Array]:
         rows, dropout = jax.random.split(key)
@@ -213,7 +216,7 @@ def training(packed: Packed, config: Config) -> Training:
 
 
 def draw(cell: Recurrence, packed: Packed, d: int, n: int, keys: Array) -> Recommender:
-    """A network for each key, stacked."""
+    """Draw a network for each key; returns them stacked."""
     start = popularity(packed, packed.seen.shape[-1])
     return jax.vmap(lambda key: Recommender(cell, start, d, n, rngs=nnx.Rngs(key)))(keys)
 
@@ -229,7 +232,7 @@ class Curves(NamedTuple):
 
 
 def fit(name: str, n: int, packed: Packed, config: Config, record: harness.Record) -> Curves:
-    """Train all seeds of a cell until none gets better; a checkpoint follows each validation."""
+    """Train all seeds of a cell until none improves; a checkpoint follows each validation."""
     how, S, K = training(packed, config), config.seeds, config.updates // config.every
     keys = jax.random.split(jax.random.key(config.seed), (2, S))
     models = draw(cells.named(name), packed, config.n, n, keys[0])
@@ -263,7 +266,7 @@ def _score(model: Recommender, packed: Packed) -> Array:
 
 
 def _keep(curves: Curves, k: int, state: train.State, losses: Array, scores: Array) -> None:
-    """Write measurement k into the curves, of the networks that still learn."""
+    """Write measurement k into the curves, for networks that have not stopped."""
     learns = np.asarray(train.training(state))
     validation, test = np.asarray(scores).swapaxes(0, 1)
     best = np.nan_to_num(curves.validation, nan=-1.0).max(axis=1)
@@ -279,21 +282,21 @@ def _keep(curves: Curves, k: int, state: train.State, losses: Array, scores: Arr
 
 
 def stale(validation: np.ndarray, patience: int) -> np.ndarray:
-    """Of each seed, (S,): whether the best of its validations (S, K) is so many before its last."""
+    """Whether each seed's best validation (S, K) is `patience` or more before its last, (S,)."""
     made = np.isfinite(validation).sum(axis=1)
     return made - 1 - np.nan_to_num(validation, nan=-1.0).argmax(axis=1) >= patience
 
 
 def forget_norm(state: train.State) -> train.State:
-    """The state whose largest gradient norm starts anew."""
+    """Reset the largest gradient norm in the state."""
     largest, *others = state.opt
     return state._replace(opt=(Largest(jnp.zeros_like(largest.norm)), *others))
 
 
 def pace(packed: Packed, config: Config, record: harness.Record) -> np.ndarray:
-    """Seconds of an update of one network of each cell at equal width, (C, rounds), in turn.
+    """Seconds per update of one network of each cell at equal width, (C, rounds), in turn.
 
-    Saved, so that a resumed run has the times of the run that was killed.
+    The times are saved, so that a resumed run has the times of the killed one.
     """
 
     def measured(_: int, nothing: tuple, seconds: np.ndarray) -> tuple[tuple, dict]:
@@ -321,7 +324,7 @@ def _measure(packed: Packed, config: Config) -> np.ndarray:
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """The baselines, every cell at both sizes, and the time of an update."""
+    """Compute the baselines, train every cell at both sizes, and measure the time of an update."""
     histories = data.histories(config.ratings)
     packed = pack(histories, config.longest)
     items, seen = wanted(packed)[1], packed.seen[1]
@@ -363,15 +366,16 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def so_far(result: Result) -> np.ndarray:
-    """The best validation NDCG up to each validation, mean over the seeds, (2, C, K)."""
+    """The best NDCG up to each validation, mean over the seeds, (2, C, K)."""
     known = np.nan_to_num(result.validation, nan=-1.0)
     return np.maximum.accumulate(known, axis=-1).mean(axis=2)
 
 
 def reached(result: Result) -> tuple[float, np.ndarray]:
-    """A validation NDCG that every gated cell reaches, and the updates each cell takes, (2, C).
+    """A validation NDCG that every gated cell reaches, and the updates until then, (2, C).
 
-    It is 95 % of the least of their best, mean over the seeds; inf where a cell never reaches it.
+    It is 95 % of the worst cell's best NDCG, mean over the seeds. Updates are inf for cells that
+    never reach it.
     """
     best = so_far(result)
     gated = result.cells != "vanilla"
@@ -381,7 +385,7 @@ def reached(result: Result) -> tuple[float, np.ndarray]:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Scores on the test films, mean of the seeds, at equal width."""
+    """Scores on the test films at equal width, mean over the seeds."""
     of = {}
     recall, ndcg = SCORES.index("Recall@20"), SCORES.index("NDCG@20")
     for name, scores in zip(BASELINES, result.baselines, strict=True):
@@ -442,15 +446,15 @@ def table(result: Result) -> harness.Table:
         *SCORES,
         "diverged",
         f"updates to NDCG {goal:.3f}",
-        "ms an update",
+        "ms per update",
         "relative",
-        "time to it, relative",
+        "relative time to it",
     )
     return harness.Table(columns, rows)
 
 
 def plot(result: Result) -> Figure:
-    """Test scores beside the baselines, validation against updates and time, gradient norms."""
+    """Plot test scores and baselines, validation against updates and time, and gradient norms."""
     figure = Figure(figsize=(13, 9), layout="constrained")
     axes = figure.subplots(2, 2)
     colours = mpl.color_sequences["tab10"]

@@ -1,18 +1,19 @@
 """Is this review for or against the film?
 
-Sentences of film reviews (Rotten Tomatoes; `--source imdb` for whole reviews), 1 to 51 words long,
-share a batch; each is read to its own end by a recurrence, whose mean output, or its last, is read
-out. A fifth of the reviews, drawn once and for all, is for the test; each network is taken at the
-epoch of best accuracy on reviews held out from training. The baseline ignores order: a logistic
-regression on which words occur, its ridge chosen on the same held-out reviews.
+The data are sentences of film reviews (Rotten Tomatoes; `--source imdb` for whole reviews), 1 to 51
+words long. Sentences of all lengths share a batch. A recurrence reads each to its own end, and the
+mean of its outputs, or the last one, gives the answer. A fixed random fifth of the reviews is for
+the test. Each network is taken at the epoch of best accuracy on reviews held out from training. The
+baseline ignores order: it is a logistic regression on which words occur, with a ridge penalty that
+is chosen on the same held-out reviews.
 
 Claim: order tells little in single sentences. The regression is right for 74.3 % of the test
 sentences, and the recurrences are as good or hardly better: MinimalRNN 75.4, CFN 75.3, vanilla
 74.9, LSTM 74.9, GRU 74.7.
 
-There are 6,824 sentences to learn from and 1,705 for the test, so that a standard error is 1.1 %.
-Each recurrence is trained from two seeds. Embeddings start small: at variance 1 rare words drown
-the others, and no recurrence gets beyond 70.6.
+There are 6,824 sentences for training and 1,705 for the test, so that a standard error is 1.1 %.
+Each recurrence is trained from two seeds. Embeddings start small. If they start at variance 1, rare
+words drown out the others, and no recurrence gets beyond 70.6.
 """
 
 from dataclasses import dataclass
@@ -46,15 +47,15 @@ class Config(harness.Sized):
     cells: tuple[str, ...] = ("vanilla", "minimal", "cfn", "gru", "lstm")
     """Names of the cells to compare."""
     source: Source = "rotten_tomatoes"
-    """Sentences, or the whole reviews of IMDB."""
+    """Source of the reviews: sentences of Rotten Tomatoes, or whole reviews of IMDB."""
     path: Path | None = None
-    """A CSV file with columns text and label, 0 or 1, instead."""
+    """CSV file to read instead, with columns text and label (0 or 1)."""
     d: int = 64
-    """Features of a word."""
+    """Size of the embedding of a word."""
     parameters: int = 30_000
     """Parameters of each recurrence. They determine its width."""
     pool: Literal["mean", "last"] = "mean"
-    """What is read out: the mean of h over the review, or h at its end."""
+    """What the readout sees: the mean of h over the review, or h at its end."""
     seeds: int = 2
     """Networks of each cell, with different seeds, trained as one vmapped program."""
     epochs: int = 8
@@ -62,9 +63,9 @@ class Config(harness.Sized):
     batch: int = 64
     """Reviews per update."""
     longest: int = 60
-    """Words of a review that are read; what comes before the last so many is cut off."""
+    """Most words of a review; only its last words are read."""
     held_out: float = 0.1
-    """Share of the training reviews that choose the epoch."""
+    """Share of the training reviews that are held out to choose the epoch."""
     learning_rate: float = 3e-3
     """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     dropout: float = 0.5
@@ -89,11 +90,11 @@ class Result(NamedTuple):
     losses: np.ndarray  # (C, S, K) training loss, nats, mean over the epoch
     held_out: np.ndarray  # (C, S, K) accuracy after each epoch
     test: np.ndarray  # (C, S) accuracy at the best epoch
-    by_length: np.ndarray  # (1 + C, L) of the regression and each cell, test reviews in bands
-    bands: np.ndarray  # (L, 2) words from and to
+    by_length: np.ndarray  # (1 + C, L) accuracy of the regression and each cell, by length
+    bands: np.ndarray  # (L, 2) fewest words of a band, and one more than its most
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     regression: np.ndarray  # () test accuracy of the logistic regression
-    ridge: np.ndarray  # () of it, as chosen
+    ridge: np.ndarray  # () its ridge, as chosen
 
 
 def parts(found: data.Reviews, config: Config) -> tuple[Texts, Texts, Texts]:
@@ -108,7 +109,7 @@ def parts(found: data.Reviews, config: Config) -> tuple[Texts, Texts, Texts]:
 
 
 def loss(model: Embedded, batch: tuple[Texts, Array], config: Config) -> Array:
-    """Mean cross-entropy, nats, under both dropouts."""
+    """Mean cross-entropy, nats, with dropout of features and of words."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
     xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
@@ -141,7 +142,7 @@ def fit(
     """Train all seeds of a cell as one program; a checkpoint follows each epoch."""
     training, held, test = reviews
     S, K, N = config.seeds, config.epochs, len(training.labels)
-    updates = -(-N // config.batch)  # of an epoch
+    updates = -(-N // config.batch)  # per epoch
     decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
 
@@ -155,7 +156,7 @@ def fit(
         rngs, cell = nnx.Rngs(own), cells.named(name)
         classifier = Classifier(cell, config.d, n, 2, pool=POOLS[config.pool], rngs=rngs)
         model = Embedded(classifier, vocabulary, config.d, rngs=rngs)
-        return train.start(batches, model, optimizer)  # words begin small: rare ones say little
+        return train.start(batches, model, optimizer)  # small embeddings: rare words say little
 
     def learn(state: train.State) -> tuple[train.State, Array]:
         how = (lambda model, batch: loss(model, batch, config)), optimizer, sample
@@ -187,7 +188,7 @@ def fit(
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """The regression, and every cell."""
+    """Fit the regression, and train and measure every cell."""
     found = data.reviews(config.source, config.path)
     reviews, V = parts(found, config), len(found.words)
     regressed, ridge = regression(*reviews, V)
@@ -222,7 +223,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Test sentences right, per cent, mean of the seeds."""
+    """Correct test sentences in per cent, mean over the seeds."""
     of = {"regression: test sentences right, %": 100 * float(result.regression)}
     for c, name in enumerate(result.cells):
         of[f"{name}: test sentences right, %"] = 100 * result.test[c].mean()
@@ -261,7 +262,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Accuracy against epochs, on the test, and against the length of a review."""
+    """Plot accuracy against epochs, on the test, and against the length of a review."""
     figure = Figure(figsize=(14, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     colours = mpl.color_sequences["tab10"]

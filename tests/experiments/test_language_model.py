@@ -262,7 +262,7 @@ def test_what_cannot_be_run_is_refused(path):
         ({"updates": 100, "every": 30}, "every .30. must divide updates .100."),
         ({"truncate": 0}, "truncate must be 1 or more"),
         ({"temperature": 0.0}, "temperature must be positive"),
-        ({"steady": 1.5}, "steady is a share"),
+        ({"steady": 1.5}, "steady must be a share"),
         ({"cells": ("ltsm",)}, "lstm"),
     ):
         with pytest.raises(ValueError, match=message):
