@@ -1,18 +1,20 @@
 """How is this word spoken, and do mistakes feed on themselves?
 
-The CMU Pronouncing Dictionary: from the letters of a word, its phones. A recurrence reads the word
-in both directions; another writes phones until it writes the end, each given those before it. It
-sees the word either as one vector, or by attention, which looks at every letter again at each step.
-In training the phones before are the true ones (teacher forcing), or more and more often its own
-(scheduled sampling). The test words are written greedily, freely running; no form of their spelling
-is kept out of training, so "reader's" may be a test word and "reader" a training word.
+Networks turn the letters of a word into its phones (the sounds of a language), with words from the
+CMU Pronouncing Dictionary. A recurrence reads the word in both directions. Another writes phones
+until it writes an end symbol; each phone depends on the phones before it. The writer sees the word
+as one vector, or by attention, which looks at every letter again at each step. In training, the
+previous phones are the true ones (teacher forcing), or more and more often the network's own
+(scheduled sampling). For test words the network reads its own phones and always writes the
+likeliest next phone. Forms of a test word may occur in training: "reader's" may be a test word, and
+"reader" a training word.
 
-Phone errors are edits to the nearest pronunciation of a word, over its phones; a word is right
-where there are none. Up to its first mistake a network reads the same symbols with and without a
-teacher. After it, with a teacher it is corrected, and without one it reads its own mistake. The
-additional errors from there on are the effect of the mistake.
+The phone error rate is the number of edits to the nearest pronunciation of a word, divided by its
+phones. A word is correct if there are no edits. Up to its first mistake, a network reads the same
+symbols with and without a teacher. Afterwards, with a teacher it reads the correct phones, and
+without one it reads its own mistake. The additional errors are the effect of the mistake.
 
-Yao and Zweig 2015, arXiv:1506.00196; scheduled sampling, Bengio et al. 2015, arXiv:1506.03099.
+Yao and Zweig 2015, arXiv:1506.00196. Scheduled sampling: Bengio et al. 2015, arXiv:1506.03099.
 
 Claim: attention lowers the phone errors from 24 to 15 %, and the more the longer the words are (10
 letters or more: from 35 to 17 %). Mistakes feed on themselves, but less with attention, which looks
@@ -21,9 +23,10 @@ corrected; with attention 17 and 14 %. Scheduled sampling narrows that gap (31 a
 15 %), by more mistakes after true phones and not by fewer in free running. In so short a training
 it helps neither network (25 and 15 % phone errors).
 
-Only the first phone is known better from one vector: attention starts with nothing to look for. One
-network of each kind is trained. Longer training (`--networks attention --teacher 1.0 --n 128
---updates 4000 --every 400`, 5 minutes) leaves 10.3 % of the phones wrong, and 41 % of the words.
+Only the first phone is predicted better from one vector, because attention starts with nothing to
+look for. One network of each kind is trained. After longer training (`--networks attention
+--teacher 1.0 --n 128 --updates 4000 --every 400`, 5 minutes), 10.3 % of the phones and 41 % of the
+words are wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,23 +56,23 @@ from recur import cells, train
 from recur.flax.models import AttentiveDecoder, EncoderDecoder, cross_entropy, greedy
 from recur.generate import scheduled
 
-BLOCK = 20  # updates in a row on words of one size
-CHUNK = 500  # words that are written at once
+BLOCK = 20  # consecutive updates on words of one size
+CHUNK = 500  # words written at a time
 
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Pronunciations from spellings, by the CMU dictionary or one of the same form."""
+    """Pronunciations from spellings, with the CMU dictionary or one of the same format."""
 
     networks: tuple[Literal["vector", "attention"], ...] = ("vector", "attention")
-    """What the writer sees of the word: one vector, or all of it."""
+    """What the writer sees of the word: one vector, or all letters (attention)."""
     teacher: tuple[float, ...] = (1.0, 0.5)
-    """Share of true inputs at the end of training, falling linearly from 1: 1 is teacher forcing,
-    less is scheduled sampling. One network each."""
+    """Share of true inputs at the end of training; it falls linearly from 1. 1 is teacher forcing,
+    less is scheduled sampling. One network is trained for each share."""
     cell: str = "gru"
     """Name of the cell of all recurrences."""
     d: int = 32
-    """Features of a letter and of a phone."""
+    """Size of the embeddings of letters and phones."""
     n: int = 96
     """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
@@ -81,15 +84,15 @@ class Config(harness.Sized):
     batch: int = 128
     """Words per update."""
     sizes: int = 3
-    """Parts of the training words, by size: words of one part share batches, little of them pad."""
+    """Parts of the training words, by size. A batch comes from one part, so padding is short."""
     longest: int = 14
-    """Letters or phones of a training word, at most; test words are of any size."""
+    """Most letters or phones of a training word; test words may be longer."""
     learning_rate: float = 3e-3
     """Adam's initial rate; it falls to zero along a cosine. Gradients are clipped to norm 1."""
     validation: int = 500
-    """Words on which training is watched."""
+    """Number of validation words, on which training is measured."""
     test: int = 6000
-    """Words to test on."""
+    """Number of test words."""
     dictionary: Path | None = None
     """A file with lines "word phone phone ..." to read instead of the CMU dictionary."""
 
@@ -103,46 +106,46 @@ class Config(harness.Sized):
                 f"({self.updates})"
             )
         if not all(0 <= share <= 1 for share in self.teacher):
-            raise ValueError(f"teacher holds shares from 0 to 1, got {self.teacher}")
+            raise ValueError(f"teacher must hold shares from 0 to 1, got {self.teacher}")
 
 
 class Result(NamedTuple):
     """C networks, H shares of the teacher, S seeds, K measurements, N test words, L places."""
 
     networks: np.ndarray  # (C,) names
-    teacher: np.ndarray  # (H,) its share at the end
+    teacher: np.ndarray  # (H,) its share at the end of training
     updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, H, S, K) training loss, nats per phone, since the last measurement
-    validation: np.ndarray  # (C, H, S, K) phone errors on the validation words, a share
+    validation: np.ndarray  # (C, H, S, K) phone error rate on the validation words
     words: np.ndarray  # (N,) spellings
     spoken: np.ndarray  # (N,) their first pronunciations
-    written: np.ndarray  # (C, H, S, N) the networks' own
+    written: np.ndarray  # (C, H, S, N) the networks' pronunciations
     errors: np.ndarray  # (C, H, S, N) edits to the nearest pronunciation
-    phones: np.ndarray  # (C, H, S, N) phones of that one
+    phones: np.ndarray  # (C, H, S, N) number of phones of that pronunciation
     places: (
         np.ndarray
     )  # (L,) words of one pronunciation that have that place, the end counts as one
-    free: np.ndarray  # (C, H, S, L) edits there, freely running
+    free: np.ndarray  # (C, H, S, L) edits there, after the network's own phones
     forced: np.ndarray  # (C, H, S, L) mistakes there, after the true phones
     after: np.ndarray  # (C, H, S, 3, A) 1 .. A places after a first mistake: free, forced, words
     word: np.ndarray  # () a long test word
-    looks: np.ndarray  # (phones + 1, letters) where the first attentive network looks to write it
-    as_written: np.ndarray  # () and what it writes
-    seconds: np.ndarray  # (C, K) of training, all networks of a kind; the first compiles
+    looks: np.ndarray  # (phones + 1, letters) attention of the first attentive network to it
+    as_written: np.ndarray  # () what that network writes
+    seconds: np.ndarray  # (C, K) of training, all of a kind; the first includes compilation
     diverged: np.ndarray  # (C, H, S) update at which the loss first was not finite, or -1
 
 
 class Pairs(NamedTuple):
-    """Words and pronunciations in arrays; the end is a symbol of its own, and the phones' last."""
+    """Words and pronunciations in arrays. Pronunciations end with an end symbol."""
 
     letters: Array  # (T, N)
     phones: Array  # (L, N)
     letter_lengths: Array  # (N,)
-    phone_lengths: Array  # (N,) with the end
+    phone_lengths: Array  # (N,) including the end
 
 
 def pairs(found: Sequence[tuple[str, tuple[int, ...]]], letters: str, end: int) -> Pairs:
-    """Words and one pronunciation of each in arrays as long as the longest of each."""
+    """Put words, each with one pronunciation, into arrays, padded to the longest."""
     T, L = (max(len(pair[i]) for pair in found) for i in (0, 1))
     read = np.zeros((T, len(found)), np.int32)
     spoken = np.full((L + 1, len(found)), end, np.int32)
@@ -154,7 +157,7 @@ def pairs(found: Sequence[tuple[str, tuple[int, ...]]], letters: str, end: int) 
 
 
 def by_size(found: data.Pronunciations, config: Config) -> list[Pairs]:
-    """All training words, each with all its pronunciations, in parts from short to long."""
+    """All training words with all their pronunciations, in parts from short to long."""
     every = [(word, phones) for word, spoken in found.train.items() for phones in spoken]
     length = np.array([max(len(word), len(phones) + 1) for word, phones in every])
     order = np.argsort(length, kind="stable")
@@ -171,13 +174,13 @@ def by_size(found: data.Pronunciations, config: Config) -> list[Pairs]:
 
 
 def network(kind: str, config: Config, found: data.Pronunciations, key: Array) -> EncoderDecoder:
-    """A drawn network, see `writers.network`."""
+    """Draw a network, see `writers.network`."""
     sizes = (len(found.letters), len(found.phones) + 1), config.d, config.n
     return writers.network(kind, cells.named(config.cell), *sizes, nnx.Rngs(key))
 
 
 def loss(model: EncoderDecoder, batch: tuple[Pairs, Array], share: Array) -> Array:
-    """Mean cross-entropy, nats per phone, where a `share` of the inputs is true."""
+    """Mean cross-entropy, nats per phone. A `share` of the writer's inputs is true."""
     part, key = batch
     speaks, draws = jax.random.split(key)
     look = model.look(model.read(part.letters, part.letter_lengths), part.letter_lengths)
@@ -189,7 +192,7 @@ def loss(model: EncoderDecoder, batch: tuple[Pairs, Array], share: Array) -> Arr
 
 
 def answer(model: EncoderDecoder, part: Pairs) -> tuple[Array, Array]:
-    """Phones (L, N) written freely, and after the true ones."""
+    """Phones (L, N) written after the network's own phones, and after the true ones."""
     look = model.look(model.read(part.letters, part.letter_lengths), part.letter_lengths)
     L, N = part.phones.shape
     free = model.decoder.write(jax.random.key(0), look, (N,), L, greedy)  # draws nothing
@@ -197,7 +200,7 @@ def answer(model: EncoderDecoder, part: Pairs) -> tuple[Array, Array]:
 
 
 def weights(model: AttentiveDecoder, letters: Array) -> tuple[Array, Array]:
-    """Phones (L,) written freely for one word (T,), and the attention (L, T) of each."""
+    """Phones (L,) that a network writes for one word (T,), and the attention (L, T) of each."""
     memory = model.read(letters)
     steps, writer = 2 * len(letters), model.decoder
     written = writer.write(jax.random.key(0), model.look(memory, None), (), steps, greedy)
@@ -224,7 +227,7 @@ def fit(
         own, batches = jax.random.split(key)
         return train.start(batches, network(kind, config, found, own), optimizer)
 
-    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), S), H)  # alike for all shares
+    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), S), H)  # the same for all shares
     state = placed(jax.vmap(draw)(keys))
     learners = [learner(part, optimizer, config.batch) for part in by_size(found, config)]
     write = writer(found.validation, found)
@@ -243,7 +246,7 @@ def fit(
 
 
 def learner(part: Pairs, optimizer: optax.GradientTransformation, batch: int) -> Callable:
-    """(states, shares of the teacher) -> (states, losses) of BLOCK updates on words of a part."""
+    """A function (states, shares of the teacher) -> (states, losses): BLOCK updates on one part."""
 
     def sample(key: Array) -> tuple[Pairs, Array]:
         rows, draws = jax.random.split(key)
@@ -260,7 +263,7 @@ def learner(part: Pairs, optimizer: optax.GradientTransformation, batch: int) ->
 def learn(
     k: int, learners: list[Callable], state: train.State, config: Config
 ) -> tuple[train.State, np.ndarray]:
-    """The updates up to measurement k, on words of all sizes alike, and the mean losses (M,)."""
+    """Make the updates before measurement k, equally many on each part, and return mean losses."""
     blocks, total = config.every // BLOCK, config.updates // BLOCK
     parts = np.resize(np.arange(len(learners)), blocks)
     losses = []
@@ -273,7 +276,7 @@ def learn(
 
 
 def writer(spoken: data.Spoken, found: data.Pronunciations) -> Callable:
-    """Networks (M, ...) -> what they write of these words freely, and what forced: (M, N, L)."""
+    """A function from networks (M, ...) to the phones they write, free and forced: (M, N, L)."""
     first = [(word, ways[0]) for word, ways in spoken.items()]
     every = pairs(first, found.letters, len(found.phones))
     N, size = len(first), min(CHUNK, len(first))
@@ -363,7 +366,7 @@ def _look(model: AttentiveDecoder, found: data.Pronunciations) -> tuple[str, np.
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Errors of each kind of network at each share of the teacher, per cent."""
+    """Errors of each kind of network at each share of the teacher, in per cent."""
     long = np.char.str_len(result.words) >= 10
     of = {"letters of a long word, at least 10": 10.0}
     for (c, name), (h, share) in product(enumerate(result.networks), enumerate(result.teacher)):
@@ -380,7 +383,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per kind of network and a share of the teacher, seeds together."""
+    """One row per kind of network and share of the teacher; means over seeds."""
     long = np.char.str_len(result.words) >= 10
     rows = []
     for c, name in enumerate(result.networks):
@@ -412,14 +415,14 @@ def table(result: Result) -> harness.Table:
         "after a mistake: forced %",
         "free %",
         "training loss",
-        "seconds of a kind",
+        "seconds per kind",
         "diverged",
     )
     return harness.Table(columns, rows)
 
 
 def plot(result: Result) -> Figure:
-    """Training, long words, mistakes by place and after a mistake, attention, and examples."""
+    """Plot training, errors in long words, mistakes by place and after one, attention, examples."""
     figure = Figure(figsize=(15, 8.5), layout="constrained")
     axes = figure.subplots(2, 3)
     colours = iter(mpl.color_sequences["tab10"])
@@ -468,8 +471,8 @@ def plot(result: Result) -> Figure:
 
 
 def _attention(ax: Axes, result: Result) -> None:
-    """Where the attentive network looks, to write each phone of one word."""
-    ax.set_title("Attention, to write a test word")
+    """Plot where the attentive network looks before it writes each phone of a word."""
+    ax.set_title("Attention before each phone of a test word")
     if not result.looks.size:
         ax.set_axis_off()
         return
@@ -480,7 +483,7 @@ def _attention(ax: Axes, result: Result) -> None:
 
 
 def _examples(ax: Axes, result: Result) -> None:
-    """Test words that the best network gets wrong."""
+    """Show test words that the best network gets wrong."""
     best = np.unravel_index((result.errors > 0).mean(-1).argmin(), result.errors.shape[:-1])
     wrong = np.flatnonzero(result.errors[best])[:14]
     lines = [

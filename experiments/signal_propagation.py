@@ -1,14 +1,14 @@
 """How are two states told apart, and how fast does the difference fade?
 
-Two copies of one network see independent inputs for ten steps and the same inputs afterwards. The
-cosine of their states, step by step, is compared with two theories at infinite width: weights
-redrawn at every step (arXiv:1806.05394, figure 1) and tied weights (`theory.signal_tied`), each
-beside the simulation it describes.
+Two copies of one network see independent inputs for ten steps, and the same inputs afterwards. The
+cosine of their states at each step is compared with two theories at infinite width. One is for
+weights redrawn at every step (arXiv:1806.05394, figure 1), the other for tied weights, the same at
+every step (`theory.signal_tied`). Each is shown beside the simulation that it describes.
 
-Claim: each theory follows its own simulation: over time the cosine differs by 0.03 at most, root
-mean square. The theory of redrawn weights does not describe tied ones: at mu_b = 3.5 it keeps the
-copies apart for good, where in networks with tied weights they become equal, and differs from them
-by 0.27.
+Claim: each theory describes its own simulation. Over time the cosine differs by 0.03 at most (root
+mean square). The theory of redrawn weights does not describe tied weights. At mu_b = 3.5 it keeps
+the copies apart for good, while in networks with tied weights they become equal. There it differs
+from the networks by 0.27.
 
 The prior is the paper's critical one, sigma_w 6.88, sigma_v 1.39, R .46; the width is ours.
 """
@@ -36,7 +36,7 @@ class Config(harness.Config):
     """Cosine of two states against time, theory and simulation, redrawn and tied weights."""
 
     mu_b: tuple[float, ...] = (-3.0, 0.0, 2.0, 3.5, 5.5)
-    """Means of the gate's bias; sigma_w 6.88, sigma_v 1.39 and R .46 are the paper's."""
+    """Values of the gate's mean bias; sigma_w 6.88, sigma_v 1.39 and R .46 are the paper's."""
     apart: int = 10
     """Steps with independent inputs."""
     together: int = 90
@@ -48,7 +48,7 @@ class Config(harness.Config):
 
 
 class Result(NamedTuple):
-    """P priors, S networks, T steps; the first axis is redrawn, tied."""
+    """P priors, S networks, T steps; axes of length 2 are redrawn, tied."""
 
     mu_b: np.ndarray  # (P,)
     apart: np.ndarray  # () steps with independent inputs
@@ -65,7 +65,7 @@ SIGMA_W, SIGMA_V, R = 6.88, 1.39, 0.46
 def simulate(
     cell: Unitwise, prior: Prior, key: Array, n: int, tied: bool, Sigmas: Array
 ) -> tuple[Array, Array]:
-    """Q and cosine, (T,) each, of two copies of one network with inputs of cosine Sigmas (T,)."""
+    """Q and cosine, (T,) each, of two copies of a network whose inputs have cosine Sigmas (T,)."""
     draw, noise, redraw = jax.random.split(key, 3)
     first, other = np.sqrt(R) * jax.random.normal(noise, (2, Sigmas.size, n))
     c = Sigmas[:, None]
@@ -82,7 +82,7 @@ def simulate(
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Both theories and both simulations, for every mu_b."""
+    """Compute both theories and both simulations for every mu_b."""
     cell = cells.minimal.bare
     Sigmas = jnp.array([0.0] * config.apart + [1.0] * config.together)
     theories = [jax.jit(f, static_argnums=0) for f in (theory.signal_untied, theory.signal_tied)]
@@ -105,7 +105,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def gap(result: Result, model: int, data: int) -> np.ndarray:
-    """Root mean square over time between a theory and the mean of a simulation, (P,)."""
+    """Root mean square over time of a theory less the mean of a simulation, (P,)."""
     difference = result.theory[model] - result.simulation[data].mean(1)
     return np.sqrt(np.mean(difference**2, axis=-1))
 
@@ -123,7 +123,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per prior: how far each theory is from what it should describe."""
+    """One row per prior: how far each theory is from the simulations."""
     own = [gap(result, kind, kind) for kind in (0, 1)]
     wrong = gap(result, 0, 1)
     rows = []

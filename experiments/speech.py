@@ -1,26 +1,29 @@
-"""Which vowels are said, where nobody says when?
+"""Which vowels are said, if nobody tells when?
 
-Strings of two to six vowels of one voice, with pauses between them and noise over all, are heard as
-the energies of bands of frequency, frame by frame. A recurrence names a vowel or "none" at each
-frame; the loss is that of the string alone, summed over all alignments with the frames (CTC). LSTM,
-GRU and MinimalRNN, in one and in both directions, have equally many parameters; the baselines
-are networks that see each frame by itself. The score is the label error rate: edits from the
-decoded string to the true one, over its vowels. The decoded string is the likeliest path without
-repeats and "none". No test speaker occurs in training.
+Strings of two to six vowels of one voice, with pauses between them and noise over all, are turned
+into frames, each with the energies of frequency bands. A recurrence names a vowel or "none" at each
+frame. The loss knows the string but not the times of its vowels: it sums over all alignments of the
+string with the frames (CTC, connectionist temporal classification). LSTM, GRU and MinimalRNN, in
+one and in both directions, have equally many parameters. The baseline is a network that sees each
+frame by itself.
 
-Claim: without a memory hardly anything is heard: the loss wants each vowel once, and a network that
-sees single frames cannot choose one of a vowel's frames, so it says "none". Its label errors are
-94.7 %. With a memory of what was heard so far, they are 3.8 % for MinimalRNN, 2.4 % for GRU and
-2.1 % for LSTM; in both directions, with as many parameters, 2.0 %, 1.6 % and 2.1 %. One network of
-each kind cannot tell the last five apart.
+The score is the label error rate: the edits from the decoded string to the true one, divided by the
+number of vowels. The decoded string is the likeliest path, without repeats and "none". No test
+speaker occurs in training.
 
-Graves et al. 2006, ICML; in both directions, Graves and Schmidhuber 2005,
+Claim: without a memory hardly any vowel is recognised. The loss wants each vowel once, and a
+network that sees single frames cannot choose one of a vowel's frames, so it says "none". Its label
+errors are 94.7 %. With a memory of the past they are 3.8 % for MinimalRNN, 2.4 % for GRU and 2.1 %
+for LSTM; in both directions, with as many parameters, 2.0 %, 1.6 % and 2.1 %. One network of each
+kind is too few to rank the last five.
+
+CTC: Graves et al. 2006, ICML. Both directions: Graves and Schmidhuber 2005,
 doi:10.1016/j.neunet.2005.06.042.
 
-`--data-dir` takes recordings, <speaker><vowel>.wav; without it voices are made from pulses and
-resonators, as in `waves`. On 279 recordings of three vowels, of 93 speakers, the label errors were
-37.5 % for a frame alone, 4.7 % for MinimalRNN and GRU, 3.9 % for LSTM, and 3.8 to 5.0 % in both
-directions: single frames of real voices tell more, and strings are a little harder.
+`--data-dir` names a folder of recordings, <speaker><vowel>.wav. Without it, voices are synthesised
+from pulses and resonators, as in `waves`. On 279 recordings of three vowels by 93 speakers, the
+label errors were 37.5 % for single frames, 4.7 % for MinimalRNN and GRU, 3.9 % for LSTM, and 3.8 to
+5.0 % in both directions. So single frames of real voices say more, and strings are a little harder.
 """
 
 from dataclasses import dataclass
@@ -55,7 +58,7 @@ NONE = 0  # the blank
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Strings of vowels, heard by recurrences."""
+    """Recognition of strings of vowels by recurrences."""
 
     data_dir: Path | None = None
     """Folder of recordings, <speaker><vowel>.wav. Without it, voices are synthesised."""
@@ -70,30 +73,30 @@ class Config(harness.Sized):
         "bidirectional.gru",
         "bidirectional.lstm",
     )
-    """Networks to compare: a cell by name, bidirectional. and a name for one each way, or
-    "frame alone", which remembers nothing."""
+    """Networks to compare: the name of a cell, with prefix "bidirectional." for both directions, or
+    "frame alone", which has no memory."""
     parameters: int = 8000
     """Parameters of each recurrence, both directions together. They determine its width."""
     rate: int = 8000
-    """Samples a second; recordings are resampled."""
+    """Samples per second. Recordings are resampled to this rate."""
     samples: int = 1200
-    """Samples of a vowel: the middle of each recording, of which half or more is heard."""
+    """Samples taken from the middle of each recording; a string has half of them or more."""
     strings: int = 2000
-    """Strings to train on, and a fifth as many to test on."""
+    """Number of training strings; there are a fifth as many test strings."""
     fewest: int = 2
-    """Vowels of a string, at least."""
+    """Fewest vowels of a string."""
     most: int = 6
-    """Vowels of a string, at most."""
+    """Most vowels of a string."""
     pause: tuple[float, float] = (0.03, 0.15)
-    """Seconds between two vowels, shortest and longest."""
+    """Shortest and longest pause between two vowels, in seconds."""
     noise: float = 1.0
-    """Largest amplitude of the noise, drawn for each string from 0 on; that of a vowel is 1."""
+    """Largest amplitude of the noise, drawn for each string from 0 to this; a vowel's is 1."""
     hop: float = 0.015
     """Seconds from one frame to the next; a frame is twice as long."""
     bands: int = 16
-    """Bands of frequency, equally wide on the mel scale."""
+    """Number of frequency bands, of equal width on the mel scale."""
     held_out: float = 0.2
-    """Share of the speakers that are for the test."""
+    """Share of the speakers that are for testing."""
     seeds: int = 1
     """Networks of each kind, with different seeds, trained as one vmapped program."""
     updates: int = 600
@@ -114,13 +117,13 @@ class Config(harness.Sized):
         self.require_counts("rate", "samples", "speakers", "seeds", "batch", "bands", "fewest")
         if self.strings < 5 or self.most < self.fewest or not 0 < self.pause[0] <= self.pause[1]:
             raise ValueError(
-                f"strings ({self.strings}) are 5 or more, of fewest ({self.fewest}) to most "
-                f"({self.most}) vowels, and pauses are longer than nothing: {self.pause}"
+                f"strings ({self.strings}) must be 5 or more, of fewest ({self.fewest}) to most "
+                f"({self.most}) vowels, and pauses must be longer than nothing: {self.pause}"
             )
         if self.hop * self.rate < 8 or self.pause[0] < self.hop:
             raise ValueError(
-                f"hop ({self.hop} s) is 8 samples or more, and not longer than the shortest pause "
-                f"({self.pause[0]} s), so that equal vowels stay apart"
+                f"hop ({self.hop} s) must be 8 samples or more, and not longer than the shortest "
+                f"pause ({self.pause[0]} s), so that equal vowels stay apart"
             )
 
 
@@ -128,24 +131,24 @@ class Result(NamedTuple):
     """C networks, S seeds, K measurements, N test strings, Y vowels."""
 
     networks: np.ndarray  # (C,) names
-    widths: np.ndarray  # (C,) n of each way
+    widths: np.ndarray  # (C,) n of each direction
     parameters: np.ndarray  # (C,) of the recurrence
     vowels: np.ndarray  # (Y,) names
     updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, S, K) training loss, nats per string, mean since the last measurement
     rates: np.ndarray  # (C, S, K) label error rate on the test strings
-    errors: np.ndarray  # (C, S, N) edits at the end
-    labels: np.ndarray  # (L, N) what is said, 1 + number of the vowel
-    counts: np.ndarray  # (N,) vowels of each string
-    frames: np.ndarray  # (T, bands) of the string that is looked at
-    spans: np.ndarray  # (L, 2) where its vowels are, 0 beyond the last
-    shares: np.ndarray  # (C, T, 1 + Y) what the first network of each kind makes of it
+    errors: np.ndarray  # (C, S, N) edits after training
+    labels: np.ndarray  # (L, N) vowels of each string, as 1 + index
+    counts: np.ndarray  # (N,) number of vowels of each string
+    frames: np.ndarray  # (T, bands) of the string in the figure
+    spans: np.ndarray  # (L, 2) frames of its vowels, 0 beyond the last
+    shares: np.ndarray  # (C, T, 1 + Y) probabilities by the first network of each kind
     seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 def recurrence(name: str) -> Recurrence:
-    """The recurrence of a name."""
+    """The recurrence of this name."""
     return forgetful.cell if name == ALONE else network(name)
 
 
@@ -165,7 +168,7 @@ def loss(model: Tagger, batch: Strings) -> Array:
 
 
 def wrong(model: Tagger, test: Strings) -> Array:
-    """Edits from what is heard, along the likeliest path, to what is said, (N,)."""
+    """Edits from the decoded strings (likeliest paths) to the true ones, (N,)."""
     answer = ctc_greedy(model(test.frames, test.lengths), test.lengths, NONE)
     return edit_distance(answer.labels, test.labels, answer.counts, test.counts)
 
@@ -224,7 +227,7 @@ def fit(
 
 
 def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
-    """Strings to train and to test on, of different speakers, and the names of the vowels."""
+    """Training and test strings, by different speakers, and the names of the vowels."""
     if config.data_dir is None:
         found = data.synthetic_vowels(config.speakers, config.rate, config.samples, config.seed)
     else:
@@ -232,7 +235,7 @@ def corpus(config: Config) -> tuple[Utterances, Utterances, list[str]]:
     who = np.random.default_rng(config.seed).permutation(np.unique(found.speakers))
     held = max(round(config.held_out * len(who)), 1)
     if held >= len(who):
-        raise ValueError(f"{len(who)} speakers leave none to train on beside {held} to test on")
+        raise ValueError(f"{len(who)} speakers leave none to train on after {held} to test on")
     how = Sounds(
         config.rate,
         config.hop,
@@ -335,7 +338,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, label errors, and how three networks align one string with its frames."""
+    """Plot training, label errors, and how three networks align one string with its frames."""
     figure = Figure(figsize=(14, 8), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.8))[0]
     training, bars = left.subplots(2, 1, height_ratios=(1.2, 1))
@@ -358,19 +361,19 @@ def plot(result: Result) -> Figure:
 
 
 def _look(name: str, result: Result) -> tuple[ColorType, str]:
-    """The colour of a cell, in both directions a line and in one a dashed line."""
+    """The colour of a cell, and its line: solid for both directions, dashed for one."""
     cells = list(dict.fromkeys(str(each).removeprefix(BOTH) for each in result.networks))
     colour = mpl.color_sequences["tab10"][cells.index(name.removeprefix(BOTH))]
     return colour, "-" if name.startswith(BOTH) else "--"
 
 
 def _alignments(figure: Figure | SubFigure, result: Result) -> None:
-    """A string as it is heard, and what the worst, the middle and the best network make of it."""
+    """Plot the frames of a string, and the outputs of three networks: worst, middle and best."""
     order = np.argsort(-result.rates[:, 0, -1], kind="stable")
     shown = list(dict.fromkeys(order[[0, len(order) // 2, -1]].tolist()))
     axes = figure.subplots(1 + len(shown), 1, sharex=True)
     axes[0].imshow(result.frames.T, aspect="auto", origin="lower", cmap="magma")
-    axes[0].set(ylabel="band", title="One test string: log energies of bands of frequency")
+    axes[0].set(ylabel="band", title="One test string: log energies of frequency bands")
     said = result.labels[:, int(np.argmax(result.counts))]
     for ax, c in zip(axes[1:], shown, strict=True):
         for y, name in enumerate(result.vowels, 1):

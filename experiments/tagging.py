@@ -1,23 +1,26 @@
 """Which words of a request fill which slot?
 
-People ask for flights ("from boston to denver on monday"), and each word is a part of one of many
-kinds of slot, or of none. The requests are made here from a grammar (`data.requests`), or are those
-of ATIS, with `--data-dir`. Word embeddings, a recurrence and a softmax name the tag of every word.
-Networks of equal parameter count are compared: Elman's (`vanilla`), Jordan's, the LSTM, and the
-first and the last of these in both directions. Jordan's feeds back the probabilities of the tags,
-which are its own output; `taught.` is fed the true tags in training, and its own only when it is
-tested. It remembers only its own outputs, and so almost nothing of a word without a slot. The
-baseline is the most frequent tag of each word, which ignores order. The score is F1 by the rule of
-CoNLL-2000: a slot is found where its kind, its first and its last word are right.
+People ask for flights ("from boston to denver on monday"). Each word belongs to a slot of one of
+many kinds, such as the destination, or to none. The requests are generated from a grammar
+(`data.requests`), or come from the ATIS corpus (`--data-dir`). Word embeddings, a recurrence and a
+softmax name the tag of every word. Networks of equal parameter count are compared: Elman's
+(`vanilla`), Jordan's, the LSTM, and Elman's and the LSTM in both directions. Jordan's network feeds
+back the probabilities of the tags, which are its output. It remembers nothing else, and so almost
+nothing of a word without a slot. `taught.` reads the true tags in training, and its own outputs
+only in the test.
 
-Words that the training part has not are one unknown word, which training meets by word dropout.
-Each network is taken at the epoch of best F1 on sentences held out from training.
+The baseline is the most frequent tag of each word, which ignores order. The score is F1, the
+harmonic mean of precision and recall, by the rule of CoNLL-2000: a slot counts as found if its
+kind, its first and its last word are correct. All words that do not occur in training become one
+unknown word. Networks learn this word by word dropout, which puts it in place of some training
+words. Each network is taken at the epoch of best F1 on sentences held out from training.
 
-Claim: a slot depends on words to come; both directions beat one at equal parameters, whatever the
-cell. Of the requests that are made, both directions find 98.7 to 99.0 % (F1), Elman's network and
-the LSTM in one direction 92.9 to 93.3 % (dates are the slots that they miss: whether one is of
-leaving or of arriving is often said after it). Jordan's network is far behind Elman's: 48.6 %, and
-51.3 % where it is taught, little more than the most frequent tag of each word, which has 45.4 %.
+Claim: a slot depends on the words that follow, so both directions beat one at equal parameters,
+whatever the cell. On the generated requests, F1 is 98.7 to 99.0 % in both directions, and 92.9 to
+93.3 % for Elman's network and the LSTM in one direction. The slots that these miss are dates, since
+the words that tell departure from arrival often follow the date. Jordan's network is far behind
+Elman's: 48.6 %, and 51.3 % if it is taught, little more than the most frequent tag of each word,
+which has 45.4 %.
 """
 
 import re
@@ -62,13 +65,13 @@ JORDAN = re.compile(rf"({TAUGHT})?jordan")
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Slot filling on requests from a grammar, on ATIS, or on a folder of the same form."""
+    """Slot filling on requests from a grammar, on ATIS, or on a folder of the same format."""
 
     data_dir: Path | None = None
-    """Folder of the ATIS csv files: *.dict.vocab.csv, *.train.query.csv, *.train.slots.csv, ...;
-    without it, requests are made."""
+    """Folder of the ATIS CSV files: *.dict.vocab.csv, *.train.query.csv, *.train.slots.csv, ...
+    Without it, requests are generated."""
     requests: int = 3000
-    """Requests to train on, where they are made; a fifth as many are for the test."""
+    """Number of training requests, if they are generated; a fifth as many are for testing."""
     cells: tuple[str, ...] = (
         "vanilla",
         "jordan.softmax",
@@ -77,9 +80,9 @@ class Config(harness.Sized):
         "bidirectional.vanilla",
         "bidirectional.lstm",
     )
-    """A cell by name, bidirectional. and a name for one each way, or taught.jordan.softmax."""
+    """Names of cells; prefix "bidirectional." gives both directions. Also taught.jordan.softmax."""
     d: int = 64
-    """Features of a word."""
+    """Size of the embedding of a word."""
     parameters: int = 40_000
     """Parameters of each recurrence, both directions together. They determine its width."""
     seeds: int = 2
@@ -107,7 +110,7 @@ class Config(harness.Sized):
         self.require_counts("epochs", "batch", "longest", "held_out", "seeds")
         if self.requests < 5:
             raise ValueError(
-                f"requests must be 5 or more, one of them to test on; got {self.requests}"
+                f"requests must be 5 or more, so that one is for testing; got {self.requests}"
             )
 
 
@@ -115,30 +118,30 @@ class Result(NamedTuple):
     """C networks, S seeds, K epochs, Q kinds of slot."""
 
     cells: np.ndarray  # (C,) names
-    widths: np.ndarray  # (C,) n of each way
+    widths: np.ndarray  # (C,) n of each direction
     parameters: np.ndarray  # (C,) of the recurrence
     kinds: np.ndarray  # (Q,) names of the slots
     losses: np.ndarray  # (C, S, K) training loss, nats per word, mean over the epoch
     held_out: np.ndarray  # (C, S, K) F1 after each epoch
-    counts: np.ndarray  # (C, S, Q, 3) test slots right, answered and true, at the best epoch
-    accuracies: np.ndarray  # (C, S) share of test words with the right tag, at the best epoch
+    counts: np.ndarray  # (C, S, Q, 3) test slots correct, answered and true, at the best epoch
+    accuracies: np.ndarray  # (C, S) share of test words with the correct tag, at the best epoch
     seconds: np.ndarray  # (C, K) of training per epoch, all seeds; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
     baseline: (
         np.ndarray
     )  # (Q, 3) counts of the most frequent tag of each word, which knows no order
-    baseline_accuracy: np.ndarray  # () its share of test words with the right tag
+    baseline_accuracy: np.ndarray  # () its share of test words with the correct tag
 
 
 def corpus(config: Config) -> data.Tagged:
-    """The requests of a folder, or those that are made."""
+    """The requests of a folder, or generated ones."""
     if config.data_dir is None:
         return data.requests(config.requests, config.requests // 5, config.seed)
     return data.slots(config.data_dir)
 
 
 def parts(found: data.Tagged, config: Config) -> tuple[Sentences, Sentences, Sentences, int]:
-    """Training, held-out and test sentences of the words that training knows, and their count."""
+    """Training, held-out and test sentences, and the number of different words in training."""
     fit, held = divide(len(found.train_x), config.held_out, config.seed)
     known = np.unique(np.concatenate([found.train_x[i] for i in fit]))
     index = np.full(len(found.words), UNKNOWN, np.int32)
@@ -160,9 +163,10 @@ def parts(found: data.Tagged, config: Config) -> tuple[Sentences, Sentences, Sen
 
 
 def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """Slots (kind, first word, word after the last) of one sentence, as conlleval reads them.
+    """Slots (kind, first word, word after the last) of a sentence, by the rules of conlleval.
 
-    A slot begins at B, and at an I that continues no slot of its kind: after O, or another kind.
+    A slot begins at B, and at an I that does not continue a slot of its kind, that is, after O or
+    another kind.
     """
     found, begin = set(), 0
     for t, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
@@ -178,7 +182,7 @@ def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def tally(
     part: Sentences, answers: np.ndarray, tags: Sequence[str], kinds: list[str]
 ) -> np.ndarray:
-    """Slots right, answered and true of each kind, (Q, 3), for answered tags (T, N)."""
+    """Number of correct, answered and true slots of each kind, (Q, 3), for answered tags (T, N)."""
     counts = np.zeros((len(kinds), 3), int)
     for i, length in enumerate(np.asarray(part.lengths)):
         true, answered = (
@@ -191,26 +195,26 @@ def tally(
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """2 right / (answered + true) of counts (..., 3): the harmonic mean of precision and recall."""
+    """F1 = 2 correct / (answered + true), from counts (..., 3)."""
     right, answered, true = np.moveaxis(counts, -1, 0)
     return 2 * right / np.maximum(answered + true, 1)
 
 
 def accuracy(part: Sentences, answers: np.ndarray) -> float:
-    """Share of words whose answered tag (T, N) is right."""
+    """Share of words whose answered tag (T, N) is correct."""
     return float(np.mean((answers == np.asarray(part.tags))[there(part)]))
 
 
 def recurrence(name: str, tags: int) -> Recurrence:
-    """The recurrence of a network; Jordan's feeds back as many outputs as there are tags."""
+    """The recurrence of a network. Jordan's has one output for each tag, which it feeds back."""
     if name.startswith(TAUGHT) and name != TAUGHT + "jordan.softmax":
-        raise ValueError(f"true tags are what jordan.softmax feeds back, and no other; got {name}")
+        raise ValueError(f"only jordan.softmax can be taught the tags it feeds back; got {name}")
     cell = network(name.removeprefix(TAUGHT))
     return jordan.outputs(cell, tags) if JORDAN.match(name) else cell
 
 
 def loss(model: Embedded, batch: tuple[Sentences, Array], config: Config, taught: bool) -> Array:
-    """Mean cross-entropy, nats per word, under both dropouts."""
+    """Mean cross-entropy, nats per word, with dropout of features and of words."""
     part, key = batch
     lose_word, lose_feature = jax.random.split(key)
     xs = model.embed(lose(lose_word, part.words, config.word_dropout, UNKNOWN))
@@ -299,7 +303,7 @@ def _keep(
     tags: list[str],
     kinds: list[str],
 ) -> None:
-    """F1 of epoch k on the held-out sentences, and the test scores of the seeds it is best for."""
+    """Store F1 of epoch k on held-out sentences, and test scores of seeds for which it is best."""
     held, test = both
     for s, (chooses, answered) in enumerate(zip(*map(np.asarray, answers), strict=True)):
         score = f1(tally(held, chooses, tags, kinds).sum(axis=0))
@@ -349,7 +353,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row for the most frequent tag of each word, and one a network."""
+    """One row for the most frequent tag of each word, and one per network."""
     right, answered, true = np.maximum(result.baseline.sum(axis=0), 1e-9)
     rows = [
         (
@@ -401,7 +405,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """F1 against epochs, and that of the most frequent slots."""
+    """Plot F1 against epochs, and the F1 of the most frequent slots."""
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     axes = figure.subplots(1, 2, width_ratios=(1, 1.5))
     epochs = np.arange(1, result.held_out.shape[-1] + 1)

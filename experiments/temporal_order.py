@@ -1,17 +1,17 @@
-"""How long a sequence can descent learn from: plain, clipped, and kept from vanishing?
+"""From how long a sequence can gradient descent learn: plain, clipped, or with a penalty?
 
-A tanh network of 50 units reads distractors with two signals among them, each A or B, and names
-both in order at the end. It is trained by plain gradient descent, with the gradient clipped to norm
-1, and with Omega besides, the penalty on gradients that shrink or grow on their way back. A task is
-solved when less than 1 % of fresh sequences are answered wrong.
+A tanh network of 50 units reads distractors with two signals among them, each A or B. At the end it
+names both in order. It is trained by plain gradient descent, with the gradient clipped to norm 1,
+and also with Omega, a penalty on gradients that shrink or grow on their way back in time. A task is
+solved when less than 1 % of new sequences are answered wrong.
 
 Claim (arXiv:1211.5063): the longest T that most seeds solve is shortest for plain descent (16
 steps), longer with the clip (35) and longest with Omega as well (45, the longest that was tried).
 
-The network, its first weights, the batch, the clip and alpha = 4 are the paper's. The budget is
-not: 5,000 updates at rate 0.1 instead of its 5 million at 0.01, so our lengths are shorter. The
-paper's success rates are drawn beside ours. The rate suits the clip, but plain descent solved
-T = 30 in 7,000 updates at none of the rates 0.01, 0.03, 0.1 and 0.3 (three seeds each).
+The network, its initial weights, the batch, the clip and alpha = 4 are the paper's. The budget is
+not: it is 5,000 updates at rate 0.1 instead of 5 million at 0.01, so our lengths are shorter. The
+paper's success rates are plotted beside ours. The rate suits clipped descent. But plain descent did
+not solve T = 30 in 7,000 updates at any of the rates 0.01, 0.03, 0.1 and 0.3 (three seeds each).
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from recur.cells import vanilla
 from recur.core import Prior
 
 METHODS = ("SGD", "SGD + clip", "SGD + clip + Omega")
-ERRORS = 0.01  # a network with fewer has solved its task
+ERRORS = 0.01  # a network with fewer errors has solved its task
 # success rates of arXiv:1211.5063, 5 million updates at rate 0.01, by method and T
 PUBLISHED = {
     "SGD": {16: 1.0, 20: 1.0, 35: 1.0, 45: 0.4, 50: 0.0, 55: 0.0, 75: 0.0},
@@ -43,28 +43,28 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Success rates of three ways to descend, against the length of the sequences."""
+    """Success rates of three methods of training, against the length of the sequences."""
 
     lengths: tuple[int, ...] = (10, 16, 25, 35, 45)
-    """T, in steps."""
+    """Lengths T of the sequences, in steps."""
     seeds: int = 5
-    """Networks of each method and length, trained as one program."""
+    """Networks of each method and length, with different seeds, trained as one program."""
     updates: int = 5000
-    """At most, of each network; it stops when it has solved its task."""
+    """Maximum number of updates of each network. It stops when it has solved its task."""
     every: int = 500
-    """Updates between two judgements, and two checkpoints."""
+    """Updates between two tests; a checkpoint follows each."""
     learning_rate: float = 0.1
-    """Of gradient descent."""
+    """Learning rate of gradient descent."""
     batch: int = 20
     """Sequences per update."""
     judged: int = 1000
-    """Fresh sequences of a judgement; solved means less than 1 % wrong."""
+    """New sequences per test. A task is solved if less than 1 % are answered wrong."""
     n: int = 50
     """Units of a network."""
     clip: float = 1.0
-    """Largest norm of the gradient, where it is clipped."""
+    """Largest norm of the clipped gradient."""
     alpha: float = 4.0
-    """Weight of Omega, where it is used."""
+    """Weight of the penalty Omega."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
@@ -84,17 +84,17 @@ PAPER = Config(
 
 
 class Result(NamedTuple):
-    """3 methods, L lengths, S seeds, K = updates / every judgements."""
+    """3 METHODS, L lengths, S seeds, K = updates / every tests."""
 
     lengths: np.ndarray  # (L,)
     updates: np.ndarray  # (K,) updates before each judgement
-    errors: np.ndarray  # (3, L, S, K) share of wrong answers; NaN once all of a program are done
-    solved: np.ndarray  # (3, L, S) update of the first judgement with errors below 1 %, or -1
+    errors: np.ndarray  # (3, L, S, K) share of wrong answers; NaN once all seeds are done
+    solved: np.ndarray  # (3, L, S) update of the first test with errors below 1 %, or -1
     diverged: np.ndarray  # (3, L, S) update at which the loss first was not finite, or -1
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Each method at each length."""
+    """Train with each method at each length."""
     fits = [fit(method, T, config, record) for method in METHODS for T in config.lengths]
     shape = (len(METHODS), len(config.lengths), config.seeds)
     errors, solved, diverged = (np.array(part) for part in zip(*fits, strict=True))
@@ -108,7 +108,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 class Params(NamedTuple):
-    """A tanh network and the readout of its last state."""
+    """The parameters of a tanh network and of the readout of its last state."""
 
     rnn: vanilla.Params
     R: Array  # (n, 4)
@@ -116,7 +116,7 @@ class Params(NamedTuple):
 
 
 def draw(key: Array, n: int) -> Params:
-    """All weights N(0, 0.1^2), biases 0."""
+    """Draw all weights from N(0, 0.1^2); biases are 0."""
     rnn, readout = jax.random.split(key)
     prior = Prior(sigma_w=0.1 * n**0.5, sigma_v=0.1 * 6**0.5)
     return Params(
@@ -132,7 +132,7 @@ def answers(params: Params, hs: Array) -> Array:
 def fit(
     method: str, T: int, config: Config, record: harness.Record
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Errors (S, K), the updates at which tasks were solved (S,) and networks diverged (S,)."""
+    """Errors (S, K), and the updates at which tasks were solved (S,) and networks diverged (S,)."""
     task, label = tasks.temporal_order(T), f"{method}, T = {T}"
     clip = optax.identity() if method == "SGD" else optax.clip_by_global_norm(config.clip)
     optimizer = optax.chain(clip, optax.sgd(config.learning_rate))
@@ -182,7 +182,7 @@ def rates(result: Result) -> np.ndarray:
 
 
 def longest(result: Result) -> np.ndarray:
-    """The longest T that most seeds of each method solved, (3,); 0 where there is none."""
+    """The longest T that most seeds of each method solved, or 0, (3,)."""
     return np.where(rates(result) > 0.5, result.lengths, 0).max(axis=-1)
 
 
@@ -196,7 +196,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per method: rate solved at each length, with the paper's where it has one."""
+    """One row per method: success rate at each length, with the paper's where it has one."""
     rows = []
     for method, ours, T in zip(METHODS, rates(result), longest(result), strict=True):
         published = (PUBLISHED[method].get(int(length)) for length in result.lengths)
@@ -210,7 +210,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Success rates, the paper's beside them; how many updates success took."""
+    """Plot success rates, also those of the paper, and the updates until success."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     colours = dict(zip(METHODS, mpl.color_sequences["tab10"], strict=False))
@@ -218,7 +218,7 @@ def plot(result: Result) -> Figure:
         published = PUBLISHED[method]
         left.plot([*published], [*published.values()], "x:", color=colour, alpha=0.6)
         left.plot(result.lengths, rates(result)[m], "o-", color=colour, label=method, lw=2)
-        aside = m - 1 + np.linspace(-0.3, 0.3, result.solved.shape[-1])  # to tell seeds apart
+        aside = m - 1 + np.linspace(-0.3, 0.3, result.solved.shape[-1])  # tells seeds apart
         for T, solved in zip(result.lengths, result.solved[m], strict=True):
             found = solved >= 0
             right.plot((T + aside)[found], solved[found], "o", color=colour, ms=5)

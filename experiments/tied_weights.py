@@ -1,17 +1,18 @@
-"""What does a recurrence with one drawn W do at initialisation, and does a theory know it?
+"""Does theory describe a random network that uses the same weights at every step?
 
-The mean square of the state and the largest Lyapunov exponent of networks with tied weights, beside
-two theories: `theory.untied`, for weights redrawn at every step, which is the published one, and
-`theory.tied`, run at the width of the networks. MinimalRNN has the critical prior of
-arXiv:1806.05394 and its gate's bias moved; GRU and LSTM have priors of ours.
+Real networks have tied weights: one random draw serves all steps. The experiment compares their
+mean square state, E[h^2], and their largest Lyapunov exponent with two theories. `theory.untied` is
+the published one, for weights redrawn at every step. `theory.tied` is run at the width of the
+networks. MinimalRNN has the critical prior of arXiv:1806.05394, with three values of the gate's
+bias. GRU and LSTM have priors of ours.
 
-Claim: tied theory describes these networks, within 1 % in E[h^2] and 2 standard errors in the
-exponent. Redrawn theory does not: its E[h^2] is off by 8 % at the critical point and by more than a
-factor of 3 at mu_b 3.5, and at 4 of the 7 priors its exponent has the wrong sign.
+Claim: the tied theory describes these networks, within 1 % in E[h^2] and 2 standard errors in the
+exponent. The redrawn theory does not: its E[h^2] is off by 8 % at the critical point and by more
+than a factor of 3 at mu_b 3.5, and at 4 of the 7 priors its exponent has the wrong sign.
 
-With eight networks of 2048 units the tied theory is within 1.4 % and 2 standard errors. Networks of
-`minimal.bare` have up to sigma_v^2 R^2/n more E[h^2] than the theory, .0008 at n = 512, because
-V_ii acts on the x that is blended (docs/theory.md).
+With eight networks of 2048 units, the tied theory is within 1.4 % and 2 standard errors. E[h^2] of
+`minimal.bare` networks exceeds the theory by up to sigma_v^2 R^2/n, .0008 at n = 512, because V_ii
+acts on the x that is blended with the state (docs/theory.md).
 """
 
 from dataclasses import dataclass
@@ -44,24 +45,24 @@ KINDS = {"redrawn theory": "C0", "tied theory": "C1", "networks": "k"}
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """E[h^2] and the largest Lyapunov exponent with tied weights, two theories and networks."""
+    """E[h^2] and the largest Lyapunov exponent with tied weights, in networks and two theories."""
 
     settings: tuple[str, ...] = tuple(SETTINGS)
-    """Cells and priors, by name; GRU's and LSTM's numbers are sigma_w and sigma_v."""
+    """Names of cells and priors. The numbers of GRU and LSTM are sigma_w and sigma_v."""
     n: tuple[int, ...] = (512,)
     """Widths."""
     d: int = 256
-    """Inputs; MinimalRNN takes n."""
+    """Size of the input; MinimalRNN has n inputs."""
     networks: int = 16
     """Networks of each width."""
     sequences: int = 4
     """Input sequences that each network reads."""
     burn: int = 400
-    """Steps before the first that is measured; MinimalRNN at mu_b 3.5 forgets in a hundred."""
+    """Steps before the first measured one. MinimalRNN at mu_b 3.5 forgets in a hundred steps."""
     T: int = 400
-    """Steps measured."""
+    """Number of measured steps."""
     repeats: int = 4
-    """Runs of the tied theory, of four networks each."""
+    """Runs of the tied theory, each with four networks."""
 
 
 class Result(NamedTuple):
@@ -69,7 +70,7 @@ class Result(NamedTuple):
 
     settings: np.ndarray  # (P,) names
     n: np.ndarray  # (N,)
-    values: np.ndarray  # (3, P, N, 2) of redrawn theory, tied theory, networks
+    values: np.ndarray  # (3, P, N, 2) by redrawn theory, by tied theory, in networks
     errors: np.ndarray  # (3, P, N, 2) standard errors
 
 
@@ -87,21 +88,21 @@ def simulate(cell: Recurrence, prior: Prior, key: Array, n: int, config: Config)
         state: Tree = jax.lax.scan(body, cell.start(params), xs[: config.burn])[0]
         _, hs = jax.lax.scan(body, state, xs[config.burn :])
         gain = analysis.log_gain(direction, body, state, xs[config.burn :])
-        turned = config.T // 4  # by then the tangent points along the fastest direction
+        turned = config.T // 4  # until the tangent has turned to the fastest direction
         return jnp.stack([jnp.mean(hs**2), (gain[-1] - gain[turned]) / (config.T - 1 - turned)])
 
     return jax.vmap(one)(jnp.stack(keys)).mean(0)
 
 
 def mean(fields: list[theory.MeanField]) -> tuple[np.ndarray, np.ndarray]:
-    """E[h^2] and exponent, (2,), of several runs of a theory, and their standard errors."""
+    """E[h^2] and exponent, (2,), mean over runs of a theory, and standard errors, (2,)."""
     numbers = np.array([(field.Q, np.log(field.chi) / 2) for field in fields])
     errors = np.array([(field.error.Q, field.error.chi / field.chi / 2) for field in fields])
     return numbers.mean(0), np.sqrt(np.sum(errors**2, axis=0)) / len(fields)
 
 
 def measure(label: str, n: int, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Both theories and the networks, (3, 2), of one setting and width, and standard errors."""
+    """Both theories and the networks, (3, 2), at one setting and width, and standard errors."""
     name, prior = SETTINGS[label]
     cell = cells.named(name)
     seen, told = jax.random.split(jax.random.key(config.seed))
@@ -119,7 +120,7 @@ def measure(label: str, n: int, config: Config) -> tuple[np.ndarray, np.ndarray]
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """All settings at all widths, one after the other."""
+    """Measure all settings at all widths, one after another."""
     shape = (3, len(config.settings), len(config.n), 2)
     cases = list(np.ndindex(shape[1:3]))
 
@@ -136,9 +137,9 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def apart(result: Result, model: int) -> tuple[np.ndarray, np.ndarray]:
-    """A theory (0 redrawn, 1 tied) less the networks, (P, N) each.
+    """The deviation of a theory (0 redrawn, 1 tied) from the networks, (P, N) each.
 
-    Q relative to that of the networks; exponents in standard errors of both.
+    Q relative to the networks' Q; the exponent in standard errors of both together.
     """
     difference = result.values[model] - result.values[2]
     error = np.hypot(result.errors[model], result.errors[2])
@@ -178,7 +179,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Q and exponents, a row each setting and width."""
+    """Plot Q and exponents, one row per setting and width."""
     figure = Figure(figsize=(11, 1.2 + 0.45 * result.values[0, ..., 0].size), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     names = [f"{label}, n = {n}" for label in result.settings for n in result.n]
@@ -198,7 +199,7 @@ def plot(result: Result) -> Figure:
     axes[0].set_xlim(left=0)
     axes[1].axvline(0, color="k", lw=0.7)
     axes[1].legend(title="bars: 3 standard errors", labelspacing=0.9)
-    figure.suptitle("Networks with one drawn W, and what two theories say of them")
+    figure.suptitle("Networks with tied random weights, and the predictions of two theories")
     return figure
 
 

@@ -1,28 +1,30 @@
 """Does theory predict which recurrent networks can be trained?
 
-The first input is a digit, all others are noise up to step T, and the last state says which digit
-it was. Networks drawn from priors along one line (vanilla: sigma_w; MinimalRNN: mu_b) are trained
-alike at each T, all priors as one program. The longest T that is trained is
-compared with the timescale xi on which a network of infinite width forgets, when two copies of it
-see different noise: in closed form, and followed with redrawn and with tied weights.
+The first input is a digit, the others up to step T are noise, and the last state must tell which
+digit it was. Networks are drawn from priors along one line (vanilla: sigma_w; MinimalRNN: mu_b).
+All are trained in the same way at each T, all priors in one program. The longest T at which
+training succeeds is compared with the timescale xi. It is the time in which a network of infinite
+width forgets, measured by two copies of it that see different noise. xi is computed in closed form,
+and by following a population with redrawn weights and one with tied weights.
 
 Claim (arXiv:1806.05394): the longest T that is trained rises with xi. MinimalRNN trains over a wide
-range of priors, where the vanilla network needs sigma_w near its critical value. Spearman's rank
+range of priors, while the vanilla network needs sigma_w near its critical value. Spearman's rank
 correlation of the longest T with the closed form is .98 for MinimalRNN and .90 for the vanilla
 network. 33 % of MinimalRNN's line of priors train T >= 32, and 2 % of the vanilla network's.
 
-The claim is the paper's figure 2. A T counts as trained at 90 % of the best accuracy. The vanilla
-network keeps the theory's order on either side of the peak of xi, but at equal xi a shorter T is
-trained above the peak than below.
+The claim is the paper's figure 2. A T counts as trained from 90 % of the best accuracy on. For the
+vanilla network, the order by xi holds on either side of the peak of xi. But at equal xi, a shorter
+T is trained above the peak than below.
 
-The theory describes the first draw, so training must not lead far from it. With rate .03 instead of
-.01 and T from 2 to 128 rho was .99 and .74; with rates .03 and .3 at T = 4, 16 and 64 (one seed,
-400 updates) .98 and .93, .84 and -.19. Adam, for which no gradient is too small, gave .98 and .43.
+The theory describes initial weights, so training must not lead far from them. With rate .03 instead
+of .01 and T from 2 to 128, the rank correlations rho of the two cells were .99 and .74. With rates
+.03 and .3 at T = 4, 16 and 64 (one seed, 400 updates) they were .98 and .93, .84 and -.19. Adam,
+for which no gradient is too small, gave .98 and .43.
 
-A fixed random projection takes an image, less the mean image, to the n units' inputs with mean
-square R. MinimalRNN's sigma_w 6.88 and sigma_v 1.39 are the paper's; the vanilla network's sigma_v
+A fixed random projection maps an image, less the mean image, to the n inputs, which have mean
+square R. MinimalRNN's sigma_w 6.88 and sigma_v 1.39 are the paper's. The vanilla network's sigma_v
 .25 with this noise gives sigma_v^2 R = 3.1e-4, near the paper's 2.9e-4. The noise is weaker than
-the image, so that it is not what limits; width, updates and rate are ours.
+the image, so that it is not the limit. Width, updates and rate are ours.
 """
 
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ from recur import tasks
 from recur.core import Prior
 
 AXES = {"vanilla": r"$\sigma_w$", "minimal": r"$\mu_b$"}
-GOAL = 0.9  # of the best accuracy: trained
+GOAL = 0.9  # share of the best accuracy from which a T counts as trained
 LONG = 32  # steps: the T at which the widths of the trained regions are compared
 
 
@@ -52,29 +54,29 @@ class Config(last_state.Config):
     """Accuracy over prior x T, and theory."""
 
     sigma_w: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
-    """Priors of the vanilla network."""
+    """Values of sigma_w, the priors of the vanilla network."""
     mu_b: tuple[float, ...] = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
-    """Priors of the MinimalRNN, as many."""
+    """Values of mu_b, the priors of MinimalRNN; as many as of sigma_w."""
     T: tuple[int, ...] = (3, 6, 12, 24, 48, 96)
-    """Steps, rising."""
+    """Lengths T of the sequences, in rising order."""
     learning_rate: float = 0.01
-    """At the first update; it falls to 0 along a cosine."""
+    """Initial learning rate; it falls to zero along a cosine."""
     R: float = 0.46
     """Mean square of the first input."""
     noise: float = 0.005
-    """Mean square of the others."""
+    """Mean square of the noise."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
         super().__post_init__()
         if len(self.sigma_w) != len(self.mu_b):
             raise ValueError(
-                f"as many sigma_w as mu_b, got {len(self.sigma_w)} and {len(self.mu_b)}"
+                f"need as many sigma_w as mu_b, got {len(self.sigma_w)} and {len(self.mu_b)}"
             )
         for name in ("sigma_w", "mu_b", "T"):
             values = getattr(self, name)
             if len(values) < 2 or list(values) != sorted(set(values)):
-                raise ValueError(f"{name} must rise, and have two values or more; got {values}")
+                raise ValueError(f"{name} must rise, and have two or more values; got {values}")
 
 
 NEAR_ONE = (*np.linspace(0.5, 0.9, 8), *np.linspace(0.92, 1.2, 15), *np.linspace(1.25, 2.0, 9))
@@ -106,14 +108,14 @@ class Result(NamedTuple):
 
 
 def line_of(name: str, values: np.ndarray) -> Prior:
-    """The ensembles at values (P,) of sigma_w or mu_b, fields (P,)."""
+    """The priors at values (P,) of sigma_w or mu_b; their fields are (P,)."""
     if name == "vanilla":
         return Prior(*np.broadcast_arrays(values, 0.25, 0.0, 0.0))
     return Prior(*np.broadcast_arrays(6.88, 1.39, values, 0.0))
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Theory and training for both cells."""
+    """Compute the theory and train, for both cells."""
     training, test = projected(config)
     rows = []
     for name, values in (("vanilla", config.sigma_w), ("minimal", config.mu_b)):
@@ -131,7 +133,7 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def projected(config: Config) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Digits for training and for tests: first inputs (N, n) and labels (N,)."""
+    """Digits for training and for testing: first inputs (N, n) and labels (N,)."""
     images = data.digits(config.data_dir)
     embed = np.random.default_rng(config.seed).normal(size=(images.train_x[0].size, config.n))
     mean = images.train_x.mean(0)
@@ -153,7 +155,7 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracies after training, and updates of divergence, (P, S) each."""
+    """Train; returns accuracies and updates of divergence, (P, S) each."""
     task, asked = (tasks.padded(*part, T, config.noise**0.5) for part in (training, test))
     draws, probe = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), T))
     xs = task.sample(probe, 64).xs
@@ -176,9 +178,10 @@ def fit(
 
 
 def longest(accuracies: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """The longest T trained to GOAL of the best accuracy, (P,), from accuracies (P, K).
+    """The longest T that reaches GOAL of the best accuracy, (P,), from accuracies (P, K).
 
-    Between two T of the grid it is read off a line in log T. It is 1 where none is trained.
+    Between two T of the grid, accuracy is interpolated linearly in log T. The result is 1 if no T
+    is trained.
     """
     goal, found = GOAL * accuracies.max(), []
     for row in accuracies:
@@ -193,13 +196,13 @@ def longest(accuracies: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def reached(result: Result) -> np.ndarray:
-    """The longest T trained by the mean over seeds, (C, P)."""
+    """The longest T trained, by the mean accuracy over seeds, (C, P)."""
     return np.stack([longest(a.mean(axis=1), result.T) for a in result.accuracies])
 
 
 def rho(result: Result) -> np.ndarray:
     """Spearman's rank correlation of xi and the longest T trained, (C, 3)."""
-    from scipy.stats import spearmanr  # half a second to import
+    from scipy.stats import spearmanr  # takes half a second to import
 
     return np.array(
         [
@@ -210,14 +213,14 @@ def rho(result: Result) -> np.ndarray:
 
 
 def multiple(result: Result, c: int) -> float:
-    """The median ratio of the longest T trained to xi, where it lies inside the grid."""
+    """The median ratio of the longest T trained to xi, where that T lies inside the grid."""
     long = reached(result)[c]
     inside = (long > result.T[0]) & (long < result.T[-1])
     return float(np.median(long[inside] / result.xi[c, 0, inside])) if inside.any() else 1.0
 
 
 def width(result: Result) -> np.ndarray:
-    """Share of the line of priors that trains T >= LONG, (C,); straight lines between priors."""
+    """Share of the line of priors that trains T >= LONG, (C,), interpolated between priors."""
     shares = []
     for line, long in zip(result.priors, reached(result), strict=True):
         points = np.linspace(line[0], line[-1], 2001)
@@ -226,7 +229,7 @@ def width(result: Result) -> np.ndarray:
 
 
 def claims(result: Result) -> dict[str, float]:
-    """How well xi ranks the longest T trained, and how wide a line of priors trains long."""
+    """How well xi ranks the longest T trained, and how many priors train long sequences."""
     of = {f"long: T >= {LONG}": float(LONG)}
     for c, name in enumerate(result.cells):
         for theory_name, value in zip(THEORIES, rho(result)[c], strict=True):
@@ -266,7 +269,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Accuracy over prior x T with theory's lines, and the longest T trained against xi."""
+    """Plot accuracy over prior x T with lines of theory, and the longest T trained against xi."""
     figure = Figure(figsize=(14, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     for c, name in enumerate(result.cells):
@@ -287,7 +290,7 @@ def plot(result: Result) -> Figure:
 
 
 def _grid(ax: Axes, result: Result, c: int) -> None:
-    """One cell's accuracies, with theory's lines and the longest T trained."""
+    """Plot the accuracies of one cell, with lines of theory and the longest T trained."""
     line, name, ratio = result.priors[c], str(result.cells[c]), multiple(result, c)
     mean = result.accuracies[c].mean(axis=1)
     picture.trainability(mean, line, result.T, ax, chance=0.1, bar=c == 1)

@@ -1,16 +1,17 @@
-"""Can dates in thirty languages be read, and what of a language that was never seen?
+"""Can a network read dates in thirty languages, and in languages that it has never seen?
 
-"martes, 4 de mayo de 2021" -> "2021-05-04": a recurrence reads the characters in both directions,
-another writes the date in ISO form, character by character, each given those before it. It sees the
-input as one vector, or by attention, which looks at every character again before each one that it
-writes. The baseline is a bag of characters, which ignores order. No network is given the language.
-The dates are written by Babel, a library with the forms of CLDR, in full, long and medium form ("4
-may 2021"), with and without the day of the week; the days of the test are not those of training.
+"martes, 4 de mayo de 2021" -> "2021-05-04": a recurrence reads the characters in both directions.
+Another writes the date in ISO form, character by character; each depends on the characters before
+it. The writer sees the input as one vector, or by attention, which looks at every character again
+before it writes one. The baseline is a bag of characters, which ignores order. No network is told
+the language. Babel, a library with the formats of CLDR (the Unicode repository of locale data),
+writes the dates in full, long and medium form ("4 may 2021"), with and without the day of the week.
+No day is both in training and in the test.
 
-Some languages are held out of training and shown apart. Where they have relatives in training
-(Portuguese, Norwegian, Ukrainian, Slovak) some of their months are known in all but spelling, and
-days and years are numerals everywhere; Hungarian has no relative here. A character that training
-does not know is one unknown character.
+Some languages are held out of training, and shown apart. For those with relatives in training
+(Portuguese, Norwegian, Ukrainian, Slovak), some names of months are known except for spelling. Days
+and years are numerals everywhere. Hungarian has no relative here. All characters that do not occur
+in training become one unknown character.
 
 Claim: in the languages of training both networks read 99 % of the dates, and a bag of characters 9
 %. In languages that were held out attention reads 68 % and one vector 57 %: attention finds the
@@ -18,8 +19,8 @@ numerals where they are (the year is right in 99 %, from one vector in 80 %), an
 It reads Norwegian, Portuguese and Slovak (93 % and more); not Ukrainian, whose months are Slavic
 words of its own (7 %); and 40 % of the Hungarian dates.
 
-Attention needs fewer updates (94 % of the dates after 200, one vector 52 %). One network of each
-kind is trained.
+Attention needs fewer updates: after 200, it reads 94 % of the dates, and one vector 52 %. One
+network of each kind is trained.
 """
 
 from collections.abc import Sequence
@@ -46,28 +47,28 @@ from recur.flax.models import AttentiveDecoder, EncoderDecoder
 SYMBOLS = "0123456789-"  # of an ISO date
 PARTS = {"year": slice(0, 4), "month": slice(5, 7), "day": slice(8, 10)}
 UNKNOWN = 0
-EXAMPLES = ("en", "fr", "ru", "pt", "hu")  # whose attention is drawn
+EXAMPLES = ("en", "fr", "ru", "pt", "hu")  # languages whose attention is plotted
 LATIN, OTHER = "en de fr es it ca nl da sv is pl cs hr ro fi et tr id vi", "ru bg el ja zh he"
 
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Dates in many languages to ISO form."""
+    """Translation of dates in many languages to ISO form."""
 
     networks: tuple[str, ...] = writers.KINDS
-    """What the writer sees of the date: a bag of characters, one vector, or all by attention."""
+    """What the writer sees: a bag of characters, one vector, or all characters (attention)."""
     languages: tuple[str, ...] = (*LATIN.split(), *OTHER.split())
-    """Languages to train on, by their CLDR names."""
+    """Languages for training, by their CLDR names."""
     held_out: tuple[str, ...] = ("pt", "nb", "uk", "sk", "hu")
-    """Languages that are tested and not trained."""
+    """Languages for testing only."""
     each: int = 600
-    """Dates of each language to train on."""
+    """Training dates per language."""
     test: int = 60
-    """Dates of each language to test on."""
+    """Test dates per language."""
     cell: str = "gru"
     """Name of the cell of the reader and of the writer."""
     d: int = 32
-    """Features of a character."""
+    """Size of the embedding of a character."""
     n: int = 64
     """Units of each direction of the reader, and of the writer."""
     seeds: int = 1
@@ -97,29 +98,29 @@ class Result(NamedTuple):
     held_out: np.ndarray  # (Y,) whether a language was held out
     updates: np.ndarray  # (K,) updates before each measurement
     losses: np.ndarray  # (C, S, K) training loss, nats per symbol, mean since the last measurement
-    watched: np.ndarray  # (C, S, K, 2) share of test dates right: languages trained and held out
-    right: np.ndarray  # (C, S, N, 3) whether year, month and day are right
-    language: np.ndarray  # (N,) number of each test date's language
-    texts: np.ndarray  # (N,) test dates as they were read
-    isos: np.ndarray  # (N,) as they are
-    written: np.ndarray  # (C, S, N) as they were written
-    examples: np.ndarray  # (E,) which of them are looked at
-    looks: np.ndarray  # (E, 10, T) where the first attentive network looks to write these
+    watched: np.ndarray  # (C, S, K, 2) share of correct test dates, in languages trained, held out
+    right: np.ndarray  # (C, S, N, 3) whether year, month and day are correct
+    language: np.ndarray  # (N,) index of each test date's language
+    texts: np.ndarray  # (N,) test dates, as text
+    isos: np.ndarray  # (N,) test dates in ISO form
+    written: np.ndarray  # (C, S, N) what the networks write
+    examples: np.ndarray  # (E,) indices of the test dates in the figure
+    looks: np.ndarray  # (E, 10, T) attention of the first attentive network to them
     seconds: np.ndarray  # (C, K) of training, all seeds together; the first includes compilation
     diverged: np.ndarray  # (C, S) update at which the loss first was not finite, or -1
 
 
 class Corpus(NamedTuple):
-    """Dates in arrays, how many characters training knows, and the dates themselves."""
+    """Dates in arrays, the number of different characters in training, and the dates as text."""
 
     train: Pairs
     test: Pairs
-    characters: int  # with the unknown one
+    characters: int  # including the unknown one
     found: data.Dates
 
 
 def pairs(texts: Sequence[str], isos: Sequence[str], number: dict[str, int]) -> Pairs:
-    """Texts and ISO dates in arrays; a character without a number is UNKNOWN."""
+    """Put texts and ISO dates into arrays. A character without a number becomes UNKNOWN."""
     read = np.full((max(map(len, texts)), len(texts)), UNKNOWN, np.int32)
     for i, text in enumerate(texts):
         read[: len(text), i] = [number.get(character, UNKNOWN) for character in text]
@@ -130,7 +131,7 @@ def pairs(texts: Sequence[str], isos: Sequence[str], number: dict[str, int]) -> 
 
 
 def corpus(config: Config) -> Corpus:
-    """The dates of all languages; of those held out, training has none."""
+    """The dates of all languages, with held-out languages in the test only."""
     every = (*config.languages, *config.held_out)
     found = data.dates(every, config.each, config.test, config.seed)
     learnt = len(config.languages) * config.each
@@ -141,20 +142,20 @@ def corpus(config: Config) -> Corpus:
 
 
 def parts_right(written: np.ndarray, part: Pairs) -> np.ndarray:
-    """Whether year, month and day of what was written (S, N, 10) are right: (S, N, 3)."""
+    """Whether year, month and day of the dates written (S, N, 10) are correct: (S, N, 3)."""
     same = np.equal(written, np.asarray(part.targets).T)
     return np.stack([same[..., where].all(axis=-1) for where in PARTS.values()], axis=-1)
 
 
 def share(right: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """The share of these (N,) that are right (..., N), or NaN where there are none."""
+    """The share of dates `which` (N,) that are right (..., N), or NaN if there are none."""
     return right[..., which].mean(axis=-1) if which.any() else np.full(right.shape[:-1], np.nan)
 
 
 def chosen(found: data.Dates, languages: Sequence[str]) -> np.ndarray:
-    """Test dates to look at: in the full form, one of each of EXAMPLES that is among the languages.
+    """Test dates for the figure: one in full form for each of EXAMPLES among the languages.
 
-    Where none is, of the first language.
+    If none is among them, a date in the first language.
     """
     names = [name for name in EXAMPLES if name in languages] or list(languages[:1])
     return np.array(
@@ -223,7 +224,7 @@ def run(config: Config, record: harness.Record) -> Result:
 def _looks(
     model: AttentiveDecoder, test: Pairs, examples: np.ndarray, written: np.ndarray
 ) -> np.ndarray:
-    """The attention of each symbol to each character of these dates, (E, 10, T)."""
+    """Attention of each symbol to each character of these dates, (E, 10, T)."""
     found = np.zeros((len(examples), written.shape[1], len(test.source)))
     read = jax.jit(lambda model, text, iso: writers.looks(model, writers.read(model, text), iso))
     for e, i in enumerate(examples):
@@ -233,7 +234,7 @@ def _looks(
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Dates right, per cent, and what of them."""
+    """Correct dates and parts of dates, in per cent."""
     right, held = np.all(result.right, axis=-1), result.held_out[result.language]
     of = {}
     for c, name in enumerate(result.networks):
@@ -292,7 +293,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, every language, the parts of held-out dates, and where attention looks."""
+    """Plot training, every language, the parts of held-out dates, and where attention looks."""
     figure = Figure(figsize=(15, 10), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 0.9))[:, 0]
     training, every, pieces = top.subplots(1, 3, width_ratios=(1, 2.6, 1))
@@ -349,7 +350,7 @@ def _pieces(ax: Axes, result: Result, colours: dict[str, ColorType]) -> None:
 
 
 def _attention(figure: SubFigure, result: Result) -> None:
-    """Where the first attentive network looks, to write each symbol of the examples."""
+    """Plot where the first attentive network looks before it writes each symbol of the examples."""
     best = list(result.networks).index("attention") if "attention" in result.networks else 0
     for ax, i, looks in zip(
         figure.subplots(1, len(result.examples), squeeze=False)[0],
@@ -365,7 +366,7 @@ def _attention(figure: SubFigure, result: Result) -> None:
         ax.set_yticks(range(len(text)), list(text), fontsize=8)
         ax.set_xticks(range(len(iso)), list(iso))
         ax.set_title(f"{name}{apart}: {right}", fontsize=10)
-    figure.suptitle("Attention: what was read (down), what was written (across)")
+    figure.suptitle("Attention: characters read (down), symbols written (across)")
 
 
 PAPER = Config(preset="paper", each=3000, test=300, d=64, n=128, seeds=3, updates=12_000, every=600)

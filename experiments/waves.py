@@ -1,24 +1,26 @@
 """Can a wave be taught to tell vowels apart?
 
-The wave equation on a grid of pixels is a recurrent network (`cells.wave`): a vowel is played, one
-sample a step, at a source on the left, the field passes a material, and the energy that arrives at
-one of the probes on the right, one for each vowel, is the answer. The speed of sound of every pixel
-is learned, by gradient descent through all steps. Beside it stand an LSTM of as many parameters,
-which reads the same samples and whose squared outputs are summed over time in the same way, and a
-linear discriminant of the energies of bands of frequency. The speakers are divided into folds, so
-that no speaker of the test is heard in training; nothing is chosen by the test, and the result is
-that of the last epoch.
+The wave equation on a grid of pixels is a recurrent network (`cells.wave`). A source on the left
+plays a vowel, one sample per step. The wave passes through a material, and its energy arrives at
+probes on the right, one for each vowel. The probe with the most energy gives the answer. Gradient
+descent through all steps learns the speed of sound in every pixel.
 
-Claim: a material learns to send each vowel to its probe. By default voices are made, and the two
-folds that are run are small: the wave names 75 % of the vowels of speakers that it never heard and
-the LSTM 86 %. The discriminant names all of them.
+The wave is compared with an LSTM and with a linear discriminant. The LSTM has as many parameters,
+reads the same samples, and its squared outputs are also summed over time. The discriminant reads
+the energies of frequency bands. The speakers are divided into folds, so that no test speaker occurs
+in training. No setting is chosen on the test, and the result is that of the last epoch.
 
-Of recordings (`--data-dir`, `--run-folds 5`) the wave names 88.5 +- 2.4 %, as the LSTM does
-(89.9 +- 2.4). Both stay below the discriminant (92.8 +- 1.5). ae is never missed; most mistakes are
-between ei and iy.
+Claim: a material learns to send each vowel to its probe. By default voices are synthesised, and the
+two folds that are run are small. The wave names 75 % of the vowels of speakers that it never heard,
+and the LSTM 86 %. The discriminant names all of them.
 
-`--data-dir` takes recordings, <speaker><vowel>.wav (those of Hillenbrand et al. 1995, as Hughes et
-al. 2019, arXiv:1904.12831, use them); without it voices are made from pulses and resonators.
+On recordings (`--data-dir`, `--run-folds 5`) the wave names 88.5 +- 2.4 % and the LSTM
+89.9 +- 2.4 %, about the same. Both stay below the discriminant (92.8 +- 1.5). ae is never missed,
+and most mistakes are between ei and iy.
+
+`--data-dir` names a folder of recordings, <speaker><vowel>.wav, such as those of Hillenbrand et al.
+1995 that Hughes et al. 2019, arXiv:1904.12831, use. Without it, voices are synthesised from pulses
+and resonators.
 """
 
 from dataclasses import dataclass
@@ -49,44 +51,44 @@ from recur.core import Tree
 
 @dataclass(frozen=True)
 class Config(harness.Sized):
-    """Vowels recognised by a wave, and by an LSTM."""
+    """Recognition of vowels by a wave, and by an LSTM."""
 
     data_dir: Path | None = None
     """Folder of recordings, <speaker><vowel>.wav. Without it, voices are synthesised."""
     speakers: int = 60
     """Number of synthesised voices, if no folder is given."""
     rate: int = 8000
-    """Samples a second, one a step of the wave; recordings are resampled."""
+    """Samples per second, one per step of the wave. Recordings are resampled to this rate."""
     samples: int = 480
-    """Steps: the middle of each recording."""
+    """Samples taken from the middle of each recording, which are the steps of the wave."""
     folds: int = 5
-    """Parts of the speakers, each of which is the test once."""
+    """Number of folds: parts of the speakers, each of which is the test set once."""
     run_folds: int = 2
-    """How many of these are run, at once."""
+    """Number of folds that are run, all at once."""
     shape: tuple[int, int] = (40, 60)
-    """Pixels, rows and columns; each has a speed to learn."""
+    """Rows and columns of pixels; each pixel has a speed to learn."""
     border: int = 8
-    """Pixels of absorber at each side."""
+    """Width of the absorber at each side, in pixels."""
     spacing: int = 8
-    """Pixels between two probes."""
+    """Distance between two probes, in pixels."""
     dt: float = 0.7
-    """Time step: a wave of speed 1 moves so many pixels."""
+    """Time step; a wave of speed 1 moves by so many pixels per step."""
     slow: float = 0.5
-    """The other speed that a pixel can have; one where nothing is learned is halfway."""
+    """Speed of the second material; that of the first is 1. Untrained pixels are halfway."""
     epochs: int = 8
     """Passes over the training recordings; a measurement and a checkpoint follow each."""
     batch: int = 9
     """Recordings per update."""
     learning_rate: float = 4e-4
-    """Of Adam, for the wave; both rates fall to zero by a cosine."""
+    """Adam's initial rate for the wave; both rates fall to zero along a cosine."""
     lstm_learning_rate: float = 1e-2
-    """Of Adam, for the LSTM, after clipping the gradient to norm 1."""
+    """Adam's initial rate for the LSTM, whose gradients are clipped to norm 1."""
 
     def __post_init__(self) -> None:
         """Check the flags before any work is done."""
         if not 1 <= self.run_folds <= self.folds or self.folds < 2:
             raise ValueError(
-                f"run_folds ({self.run_folds}) is 1 to folds, and folds ({self.folds}) is 2 or more"
+                f"run_folds ({self.run_folds}) must be 1 to folds, folds ({self.folds}) 2 or more"
             )
         self.require_counts("rate", "samples", "epochs", "batch", "speakers")
         medium(self, 3)
@@ -102,16 +104,16 @@ class Result(NamedTuple):
     accuracies: np.ndarray  # (M, F, K, 2) on the training and the test recordings
     seconds: np.ndarray  # (M, K) of training per epoch, all folds; the first includes compilation
     diverged: np.ndarray  # (M, F) update at which the loss first was not finite, or -1
-    confusion: np.ndarray  # (M, Y, Y) test recordings of all folds by vowel and answer
+    confusion: np.ndarray  # (M, Y, Y) number of test recordings by vowel and answer, all folds
     linear: np.ndarray  # (F,) test accuracy of the linear discriminant
-    speeds: np.ndarray  # (F, ny, nx) of the learned material, pixels a unit of time
+    speeds: np.ndarray  # (F, ny, nx) of the learned material, pixels per unit of time
     start: np.ndarray  # () speed of every pixel before training
-    energy: np.ndarray  # (Y, ny, nx) mean squared field, of the first fold's test recordings
+    energy: np.ndarray  # (Y, ny, nx) mean squared field for the first fold's test recordings
     places: np.ndarray  # (1 + Y, 2) row and column of the source and of the probes
 
 
 def medium(config: Config, vowels: int) -> wave.Medium:
-    """The grid with its source at the left, and a probe for each vowel at the right."""
+    """The grid, with its source on the left, and a probe for each vowel on the right."""
     ny, nx = config.shape
     offsets = [round((k - (vowels - 1) / 2) * config.spacing) for k in range(vowels)]
     return wave.Medium(
@@ -125,7 +127,7 @@ def medium(config: Config, vowels: int) -> wave.Medium:
 
 
 def divide(speakers: np.ndarray, config: Config) -> np.ndarray:
-    """Which recordings are the test of each fold that is run, (F, N)."""
+    """Whether each recording is in the test set of each fold that is run, (F, N)."""
     found = np.unique(speakers)
     if len(found) < config.folds:
         raise ValueError(f"{len(found)} speakers cannot be divided into folds={config.folds}")
@@ -150,7 +152,10 @@ def fit(
     config: Config,
     record: harness.Record,
 ) -> tuple[Tree, np.ndarray, Fitted]:
-    """Train the folds as one program: parameters, answers (F, N), curves; saved every epoch."""
+    """Train the folds as one program, with a checkpoint every epoch.
+
+    Returns parameters, answers (F, N) and curves.
+    """
     xs, labels = jnp.asarray(found.xs.T[..., None]), jnp.asarray(found.labels)
     (F, N), K, updates = held.shape, config.epochs, updates_of(found, config)
 
@@ -189,12 +194,12 @@ def fit(
 
 
 def updates_of(found: data.Vowels, config: Config) -> int:
-    """Updates of an epoch."""
+    """Updates per epoch."""
     return -(-round(len(found.labels) * (1 - 1 / config.folds)) // config.batch)
 
 
 def run(config: Config, record: harness.Record) -> Result:
-    """Both networks on every fold that is run, the discriminant, and the field of the first."""
+    """Train both networks on every fold that is run; compute the discriminant and the field."""
     if config.data_dir is None:
         found = data.synthetic_vowels(config.speakers, config.rate, config.samples, config.seed)
     else:
@@ -236,13 +241,13 @@ def run(config: Config, record: harness.Record) -> Result:
 
 
 def linear(found: data.Vowels, held: np.ndarray, rate: int) -> float:
-    """Test accuracy of the linear discriminant of band energies."""
+    """Test accuracy of a linear discriminant of band energies."""
     features, labels = bands(found.xs, rate), found.labels
     return discriminant.accuracy(features[~held], labels[~held], features[held], labels[held])
 
 
 def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) -> np.ndarray:
-    """The squared field, mean over time and the test recordings of each vowel, (Y, ny, nx)."""
+    """Mean squared field over time and over the test recordings of each vowel, (Y, ny, nx)."""
     xs = jnp.asarray(found.xs[held].T[..., None])
     each = np.asarray(jax.jit(partial(sound_classifiers.energy, at))(rho, xs)) / len(xs)
     means = [each[found.labels[held] == y].mean(axis=0) for y in range(len(found.classes))]
@@ -250,7 +255,7 @@ def fields(at: wave.Medium, rho: Array, found: data.Vowels, held: np.ndarray) ->
 
 
 def claims(result: Result) -> dict[str, float]:
-    """Test accuracies of the folds that were run by default, in per cent, and of each vowel."""
+    """Test accuracies in per cent, of the folds that are run by default, and of each vowel."""
     of = {"discriminant: test vowels right, %": 100 * result.linear.mean()}
     for m, name in enumerate(result.networks):
         of[f"{name}: test vowels right, %"] = 100 * result.accuracies[m, :, -1, 1].mean()
@@ -291,7 +296,7 @@ def table(result: Result) -> harness.Table:
 
 
 def plot(result: Result) -> Figure:
-    """Training, the learned material, and where the energy of each vowel goes."""
+    """Plot training, the learned material, and where the energy of each vowel goes."""
     Y = len(result.vowels)
     figure = Figure(figsize=(4.6 * max(Y, 3), 8.8), layout="constrained")
     (left, middle, right, *rest), axes = figure.subplots(2, max(Y, 3))
@@ -299,7 +304,7 @@ def plot(result: Result) -> Figure:
         ax.axis("off")
     _training(left, result)
     image = middle.imshow(result.speeds[0], cmap="viridis")
-    figure.colorbar(image, ax=middle, label="speed (pixels a unit of time)", location="bottom")
+    figure.colorbar(image, ax=middle, label="speed (pixels per unit of time)", location="bottom")
     middle.set_title("The learned material (first fold)")
     _places(middle, result, "red")
     for fold, speed in enumerate(result.speeds, 1):

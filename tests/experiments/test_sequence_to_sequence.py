@@ -434,7 +434,7 @@ def test_words_come_back_and_lie_by_their_beginnings(dictionary, compiled_once, 
 def test_autoencoders_refuse_bad_flags(dictionary, tmp_path):
     with pytest.raises(ValueError, match=r"every \(7\) must divide updates"):
         coded(dictionary, every=7)
-    with pytest.raises(ValueError, match="test must be 2 or more.*got 1"):
+    with pytest.raises(ValueError, match=r"test must be 2 or more.*got 1"):
         coded(dictionary, test=1)
     with pytest.raises(ValueError, match="must leave some of"):
         autoencoder.run(coded(dictionary, test=10_000), harness.Record(tmp_path))

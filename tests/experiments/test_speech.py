@@ -129,7 +129,7 @@ def test_flags_that_cannot_be_run_are_refused():
         toy(cells=("bidirectional.gro",))
     with pytest.raises(ValueError, match=r"fewest \(5\) to most \(4\)"):
         toy(fewest=5)
-    with pytest.raises(ValueError, match="pauses are longer than nothing"):
+    with pytest.raises(ValueError, match="pauses must be longer than nothing"):
         toy(pause=(0.0, 0.1))
     with pytest.raises(ValueError, match="not longer than the shortest pause"):
         toy(hop=0.05)

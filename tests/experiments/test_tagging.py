@@ -191,7 +191,7 @@ def test_jordan_feeds_back_as_many_outputs_as_there_are_tags():
     for name in ("jordan", "jordan.softmax", "taught.jordan.softmax"):
         assert tagging.recurrence(name, 7).init.m == 7
     for name in ("taught.gru", "taught.jordan", "taught.bidirectional.jordan.softmax"):
-        with pytest.raises(ValueError, match=r"true tags are what jordan.softmax feeds back"):
+        with pytest.raises(ValueError, match=r"only jordan\.softmax can be taught"):
             tagging.recurrence(name, 7)
 
 

@@ -48,13 +48,13 @@ def test_recordings_are_named_resampled_and_cut(tmp_path):
     ("spoil", "error", "message"),
     [
         (lambda p: p.unlink(), FileNotFoundError, r"has no \*\.wav"),
-        (lambda p: p.rename(p.with_name("ae.wav")), ValueError, "ae.wav .* not named"),
+        (lambda p: p.rename(p.with_name("ae.wav")), ValueError, "ae.wav .* must be named"),
         (lambda p: p.write_bytes(b"RIFF"), ValueError, "m01ae.wav is not a whole WAV file"),
         (lambda p: p.write_bytes(p.read_bytes()[:99]), ValueError, r"has 55 of 2000 bytes"),
         (lambda p: write(p, np.ones(1000), channels=2), ValueError, "2 channels of 16 bits"),
         (lambda p: write(p, np.ones(1000), width=1), ValueError, "1 channels of 8 bits"),
         (lambda p: write(p, np.zeros(1000)), ValueError, "silent in its middle 400"),
-        (lambda p: write(p, np.ones(300)), ValueError, "has 150 samples .* 400 are wanted"),
+        (lambda p: write(p, np.ones(300)), ValueError, "has 150 samples .* 400 are needed"),
         (lambda p: write(p, np.ones(0)), ValueError, "has 0 of 0 bytes"),
     ],
 )
@@ -177,7 +177,7 @@ def test_killed_and_resumed_ends_the_same(trained):
 
 
 def test_flags_that_cannot_be_run_are_refused():
-    with pytest.raises(ValueError, match=r"run_folds \(4\) is 1 to folds"):
+    with pytest.raises(ValueError, match=r"run_folds \(4\) must be 1 to folds"):
         toy(run_folds=4)
     with pytest.raises(ValueError, match="epochs must be 1 or more"):
         toy(epochs=0)
