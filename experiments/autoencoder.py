@@ -50,7 +50,7 @@ from recur.flax.models import Autoencoder, HierarchicalAutoencoder, cross_entrop
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 END = len(LETTERS)  # the symbol after the last letter of a word or syllable
-PROBES = ("rhymes", "begins alike", "as many syllables", "edits a phone", "edits a letter")
+PROBES = ("rhymes", "begins alike", "as many syllables", "edits per phone", "edits per letter")
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def claims(result: Result) -> dict[str, float]:
         *shares, sounds, _ = result.probes[result.rankings == name].mean(axis=0)
         for probe, share in zip(PROBES[:3], shares, strict=True):
             found[f"{name}: {probe}, %"] = 100 * share
-        found[f"{name}: edits a phone"] = sounds
+        found[f"{name}: edits per phone"] = sounds
     return found
 
 

@@ -280,10 +280,10 @@ def table(result: Result) -> harness.Table:
             )
         )
     columns = (
-        "sees",
+        "writer sees",
         "word errors %",
         "strips wrong %",
-        f"words, {FEWEST} to {MOST} digits %",
+        f"word errors, {FEWEST} to {MOST} digits %",
         "training loss",
         "seconds",
         "diverged",

@@ -248,8 +248,8 @@ def table(result: Result) -> harness.Table:
                 *(f"{exponents.max():.4f}" for exponents in last),
             )
         )
-    drawn = [f"drawn, sigma_w {sigma:g}: largest" for sigma in result.sigmas]
-    columns = ("two units", "largest exponent", "finite growth", "the others", "dimension", *drawn)
+    drawn = [f"random, sigma_w {sigma:g}: largest" for sigma in result.sigmas]
+    columns = ("two units", "largest exponent", "by neighbours", "others", "dimension", *drawn)
     return harness.Table(columns, rows)
 
 

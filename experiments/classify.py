@@ -253,7 +253,8 @@ def table(result: Result) -> harness.Table:
                 broken(result.diverged[c]),
             )
         )
-    columns = ("cell", "test acc. %", "range %", "steps to 90 % of it", "training loss", "diverged")
+    steps = "steps to 90 % of that"
+    columns = ("cell", "test acc. %", "range %", steps, "training loss", "diverged")
     return harness.Table(columns, rows)
 
 

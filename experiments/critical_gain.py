@@ -7,10 +7,10 @@ with redrawn weights and with tied weights (the same weights at every step). Its
 with two theories. For redrawn weights they predict log(chi) / 2 nats per step, which is 0. For tied
 weights they predict the largest Lyapunov exponent (`theory.tied`).
 
-Claim: with redrawn weights the gain stays within .01 nats a step of 0 (-.005 MinimalRNN, -.003 GRU,
--.001 LSTM: E log is below log E by order 1/n). With tied weights, those of real networks, the same
-priors are not critical: perturbations grow by .015, .027 and .091 nats a step. `theory.tied` says
-so, within 3 standard errors.
+Claim: with redrawn weights the growth stays within .01 nats per step of 0 (-.005 MinimalRNN, -.003
+GRU, -.001 LSTM; the mean of a logarithm is below the logarithm of the mean, by order 1/n). With
+tied weights, which real networks have, the same priors are not critical: perturbations grow by
+.015, .027 and .091 nats per step. `theory.tied` predicts this within 3 standard errors.
 MinimalRNN's prior is that of arXiv:1806.05394, the others and the width are ours.
 """
 

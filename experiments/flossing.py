@@ -313,10 +313,10 @@ def table(result: Result) -> harness.Table:
         "delay",
         "network",
         "solved",
-        "right",
+        "correct",
         "range %",
         "solved at update",
-        "flossing took (updates)",
+        "cost of flossing (updates)",
         f"exponents 1 .. {k}, drawn",
         "at start",
     )

@@ -163,7 +163,7 @@ def free(model: Tagger, xs: Array, origins: np.ndarray, ahead: int) -> Array:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one cell: fields as in Result, and the networks taken."""
+    """The results of one cell, with fields as in Result, and the chosen networks."""
 
     losses: np.ndarray
     validation: np.ndarray
@@ -321,10 +321,10 @@ def table(result: Result) -> harness.Table:
             )
         )
     columns = (
-        "error (RMS)",
+        "RMS error",
         *(f"{h} ahead" for h in horizons),
-        "1, mean of seeds",
-        f"{horizons[-1]}, mean of seeds",
+        "1 ahead, mean of seeds",
+        f"{horizons[-1]} ahead, mean of seeds",
     )
     return harness.Table(columns, rows)
 

@@ -161,7 +161,7 @@ def loss(model: Classifier, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 class Curves(NamedTuple):
-    """What training leaves of itself, K measurements each; fields as in Result."""
+    """The curves of training, K measurements each; fields as in Result."""
 
     losses: np.ndarray
     accuracies: np.ndarray
@@ -300,7 +300,7 @@ def table(result: Result) -> harness.Table:
         "params",
         "test acc.",
         "range %",
-        f"s to {result.target:.0%}",
+        f"seconds to {result.target:.0%}",
         "reach, init",
         "reach, trained",
         "diverged",

@@ -21,6 +21,7 @@ import dataclasses
 import json
 import logging
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -139,7 +140,7 @@ def main(
     config = tyro.cli(
         config_type,
         prog=f"python -m experiments.{name}",
-        description=module.__doc__,
+        description=unwrapped(module.__doc__ or ""),
         default=start,
     )
     start_devices(config)
@@ -249,6 +250,11 @@ def open_folder(folder: Path, config: Config, about: dict[str, Any]) -> Record:
     if first():
         write(folder / "config.json", json.dumps(about, indent=2) + "\n")
     return record
+
+
+def unwrapped(text: str) -> str:
+    """Join the lines of each paragraph; tyro does so only if a line begins with a letter."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
 
 
 def wants_paper(flags: Sequence[str]) -> bool:

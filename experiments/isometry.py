@@ -6,12 +6,12 @@ and for orthogonal W (arXiv:1806.05394, figure 4). It compares mean and variance
 `theory.spectrum`, which assumes weights redrawn at every step. Tied weights (the same W at every
 step) are measured too. A network is an isometry if all singular values are 1.
 
-Claim: with redrawn weights, mean and variance follow the theory; the vanilla network's variance is
-within 6 % of it at T = 8. There, only orthogonal W at criticality comes close to an isometry: the
-squares have a variance of .02 a step, against 1.02 for Gaussian W, and .5 and 1.5 off criticality.
-In a MinimalRNN orthogonal W changes next to nothing, and criticality is not enough (variance 3.4 a
-step at mu_b = 0). What brings it close to an isometry is the bias of its gate (.38 a step at
-mu_b = 5, also at chi = 1).
+Claim: with redrawn weights, mean and variance follow the theory. The vanilla network's variance is
+within 6 % of it at T = 8. Only orthogonal W at criticality brings the vanilla network close to an
+isometry: the squares have a variance of .02 per step, against 1.02 for Gaussian W, and .5 and 1.5
+off criticality. In a MinimalRNN orthogonal W changes next to nothing, and criticality is not enough
+(variance 3.4 per step at mu_b = 0). The bias of its gate brings it closer to an isometry (.38 per
+step at mu_b = 5, also at chi = 1).
 
 MinimalRNN's critical prior at mu_b = 0 is the paper's; the other priors and all sizes are ours. The
 variance of n values is at most n - 1 squared means, and MinimalRNN's values have a heavy tail. So a

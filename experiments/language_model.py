@@ -283,10 +283,10 @@ def table(result: Result) -> harness.Table:
         "params",
         f"validation {name}",
         f"test {name}",
-        "above the best",
+        "above the best test",
         "ms per update",
         "diverged",
-        "it writes",
+        "text it writes",
     )
     return harness.Table(columns, rows)
 

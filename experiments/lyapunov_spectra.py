@@ -197,14 +197,14 @@ def table(result: Result) -> harness.Table:
     columns = (
         "sigma_w",
         "cell",
-        "state",
+        "state size",
         "test acc.",
         "largest, init",
         "largest, trained",
-        "slow",
+        "slow directions",
         "dimension, init",
         "dimension, trained",
-        "error in time",
+        "standard error",
     )
     return harness.Table(columns, rows)
 

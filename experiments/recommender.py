@@ -397,7 +397,7 @@ def claims(result: Result) -> dict[str, float]:
 
 
 def table(result: Result) -> harness.Table:
-    """One row per baseline, and one a cell and size: mean +- standard error over the seeds."""
+    """One row per baseline, and one per cell and size: mean +- standard error over the seeds."""
     rows = [
         (
             name,

@@ -123,11 +123,11 @@ def answered(model: Embedded, part: Texts) -> Array:
 
 
 class Fitted(NamedTuple):
-    """What is kept of one cell: fields as in Result; which test reviews are right at the best."""
+    """The results of one cell, with fields as in Result."""
 
     losses: np.ndarray
     held_out: np.ndarray
-    right: np.ndarray  # (S, N)
+    right: np.ndarray  # (S, N) whether each test review is classified correctly, at the best epoch
     diverged: np.ndarray
 
 
@@ -253,7 +253,7 @@ def table(result: Result) -> harness.Table:
         "n",
         "params",
         "test acc. %",
-        "of each seed %",
+        "each seed %",
         "held-out acc. %",
         "best epochs",
         "diverged",

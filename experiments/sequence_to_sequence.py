@@ -406,14 +406,14 @@ def table(result: Result) -> harness.Table:
                 )
             )
     columns = (
-        "sees",
+        "writer sees",
         "teacher's share",
         "phone errors %",
         "word errors %",
         "phones, 10+ letters %",
         "forced mistakes %",
         "after a mistake: forced %",
-        "free %",
+        "after a mistake: free %",
         "training loss",
         "seconds per kind",
         "diverged",

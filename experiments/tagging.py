@@ -393,7 +393,7 @@ def table(result: Result) -> harness.Table:
         "n",
         "params",
         "test F1",
-        "of each seed",
+        "each seed",
         "precision",
         "recall",
         "words right %",

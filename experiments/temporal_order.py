@@ -205,7 +205,7 @@ def table(result: Result) -> harness.Table:
             for rate, other in zip(ours, published, strict=True)
         )
         rows.append((method, *shown, str(T)))
-    columns = ("solved (paper)", *(f"T = {T}" for T in result.lengths), "longest T of most seeds")
+    columns = ("solved (paper)", *(f"T = {T}" for T in result.lengths), "longest T solved by most")
     return harness.Table(columns, rows)
 
 

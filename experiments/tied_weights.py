@@ -174,7 +174,7 @@ def table(result: Result) -> harness.Table:
             row += [*(f"{value:.4f} +- {error:.4f}" for value, error in pairs), off]
         rows.append(row)
     heads = [f"{what}: {kind}" for what in ("Q", "exponent") for kind in KINDS]
-    columns = ("prior", "n", *heads[:3], "tied off by", *heads[3:], "tied off by (errors)")
+    columns = ("prior", "n", *heads[:3], "error of tied", *heads[3:], "error of tied (std. errors)")
     return harness.Table(columns, rows)
 
 

@@ -279,12 +279,12 @@ def table(result: Result) -> harness.Table:
             )
         )
     columns = (
-        "sees",
+        "writer sees",
         "dates right %",
-        "worst of trained",
+        "worst trained languages %",
         "held out: right %",
-        "each",
-        "their parts %",
+        "held out: each %",
+        "held out: parts %",
         "training loss",
         "seconds",
         "diverged",

@@ -286,7 +286,7 @@ def table(result: Result) -> harness.Table:
         "network",
         "params",
         "test acc. %",
-        "of each fold",
+        "each fold",
         "training acc. %",
         "test, each vowel %",
         "seconds",
