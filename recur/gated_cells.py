@@ -12,6 +12,7 @@
 `gated` adds the rest: the draw from a prior, the zero state, the two products, the declarations.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -71,7 +72,8 @@ def gated(
 
     Raises:
         ValueError: There are no gates, a name occurs twice, a declared gate is not among the gates,
-            or `Params` has other fields than W, V and b.
+            `Params` has other fields than W, V and b, or `update` does not take the state and one
+            argument for each gate.
         TypeError: Params is not a type, update is not a function, or gates or apart is not a
             sequence of names.
 
@@ -97,6 +99,7 @@ def gated(
             f"got {Params.__name__} with the fields {getattr(Params, '_fields', ())}. Write a cell "
             "with other parameters as a recur.Unitwise"
         )
+    _require_arguments(update, gates)
     summed = tuple(gate not in apart for gate in gates)
     return Unitwise(
         Given(_init, Params, len(gates)),
@@ -108,6 +111,21 @@ def gated(
         Gates(gates, keeps, overwrites, writes),
         tuple((i, i) for i, each in enumerate(summed) if each),
     )
+
+
+def _require_arguments(update: Callable[..., Tree], gates: tuple[str, ...]) -> None:
+    """Raise ValueError unless `update` takes the state and one argument for each gate."""
+    try:
+        signature = inspect.signature(update)
+    except ValueError:  # of a function that Python knows nothing about
+        return
+    try:
+        signature.bind(None, *gates)
+    except TypeError as error:
+        raise ValueError(
+            f"update must take the state and the sum of each gate ({', '.join(gates)}), so "
+            f"{1 + len(gates)} arguments; got update{signature}: {error}"
+        ) from error
 
 
 def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:

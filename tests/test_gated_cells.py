@@ -135,3 +135,9 @@ def test_declarations_that_cannot_be(call, message):
 def test_names_are_names(bad):
     with pytest.raises(TypeError, match="gates is a sequence of names"):
         gated(Params, update, bad)
+
+
+def test_an_update_takes_the_state_and_each_gate():
+    with pytest.raises(ValueError, match=r"each gate \(u, c\), so 3 arguments; got update\(h, u\)"):
+        recur.gated(Params, lambda h, u: h, ("u", "c"))
+    recur.gated(Params, lambda h, *gates: h, ("u", "c"))

@@ -90,7 +90,11 @@ def _nnx_cell(params: Any) -> nnx.RNNCellBase:
     ]
     raise TypeError(
         f"the parameters of an nnx cell must be the cell itself; got a {type(params).__name__} "
-        + (f"with cells in it: pass its {' or '.join(within)}" if within else "with no cell in it")
+        + (
+            f"with cells in it: pass its {' or '.join(within)}"
+            if within
+            else "with no cell in it: a cell is an nnx.RNNCellBase"
+        )
     )
 
 

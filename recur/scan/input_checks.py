@@ -160,22 +160,37 @@ def check(body: Body, state: Tree, xs: Tree) -> None:
             ...
         ValueError: a step must return a state of the same type as it takes: float32[3] goes...
     """
+    check_step(
+        body, state, xs, "Pass a state with the batch axes of xs, such as cell.start(params, batch)"
+    )
+
+
+def check_step(body: Body, state: Tree, xs: Tree, batches: str) -> None:
+    """`check`, with its caller's advice about batch axes."""
     if length(xs) == 0:
         raise ValueError("xs must have at least one step; got T = 0 steps")
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
     state = jax.tree.map(jnp.asarray, state)
     try:
-        after, _ = jax.eval_shape(body, state, x)
+        returned = jax.eval_shape(body, state, x)
     except Exception as error:  # report what the step was given, whatever it raised
+        advice = _advice(body, state, x)
+        if not advice and jnp.ndim(jax.tree.leaves(x)[-1]) > 1:
+            advice = f"{batches}. "
         raise ValueError(
             f"the step does not accept a state {describe(state)} and an input {describe(x)}. "
-            f"{_advice(body, state, x)}\nThe step's own error: {error}"
+            f"{advice}\nThe step's own error: {error}"
         ) from error
-    if describe(after) != describe(state):
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ValueError(
+            f"a step must return (state, h), its new state and its output; it returned "
+            f"{describe(returned)}: return h, h if the output is the state itself"
+        )
+    if describe(returned[0]) != describe(state):
         raise ValueError(
             f"a step must return a state of the same type as it takes: {describe(state)} goes in "
-            f"and {describe(after)} comes out. Pass a state with the batch axes of xs, such as "
-            "cell.start(params, batch), and inputs and parameters of one dtype."
+            f"and {describe(returned[0])} comes out. {batches}. Inputs and parameters must be of "
+            "one dtype."
         )
 
 
@@ -210,16 +225,17 @@ def _advice(body: Body, state: Tree, x: Tree) -> str:
         return ""
     leaves, structure = jax.tree.flatten(x)
     if not leaves[-1].shape:
-        return "An input is an array (..., d), of d features; this one is a single number."
+        return "An input is an array (..., d), of d features; this one is a single number. "
     for d in sorted({np.shape(p)[0] for p in jax.tree.leaves(body.params) if np.ndim(p) == 2}):
         fit = jax.ShapeDtypeStruct((*leaves[-1].shape[:-1], d), leaves[-1].dtype)
         try:
             jax.eval_shape(body, state, jax.tree.unflatten(structure, [*leaves[:-1], fit]))
         except Exception:
             continue
-        return f"These parameters take inputs with d = {d}, got d = {leaves[-1].shape[-1]}."
+        if d != leaves[-1].shape[-1]:
+            return f"These parameters take inputs with d = {d}, got d = {leaves[-1].shape[-1]}. "
     start = jax.eval_shape(lambda: body.cell.start(body.params, leaves[-1].shape[:-1]))
-    return f"For these inputs cell.start gives a state {describe(start)}."
+    return f"For these inputs cell.start gives a state {describe(start)}. "
 
 
 @expect.arguments(xs=expect.arrays)

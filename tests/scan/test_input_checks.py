@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recur import Prior, cells, scan
+from recur import Cell, Prior, analysis, cells, scan
 from recur.compose import Bidirectional, Residual, Stacked
 
 pytestmark = pytest.mark.quick
 
 KEY = jax.random.key(0)
+XS = jnp.zeros((5, 2))
 LSTM = cells.lstm.cell
 PARAMS = cells.lstm.Params(
     *(np.ones(shape, np.float32) for shape in ((7, 28), (5, 28), (28,)))
@@ -129,3 +130,18 @@ def test_what_cannot_be_truncated(cell, cut, message):
             lambda xs: scan.truncated(cell, cell.init(KEY, Prior(), 14, 7), xs, truncate=cut),
             np.ones((4, 14), np.float32),
         )
+
+
+def test_a_step_returns_two_things():
+    with pytest.raises(ValueError, match=r"must return \(state, h\), .*; it returned float32\[3\]"):
+        scan.check(lambda h, x: h, jnp.zeros(3), XS)
+    with pytest.raises(ValueError, match="return h, h if the output is the state itself"):
+        scan.run(Cell(LSTM.init, lambda params, batch=(): jnp.zeros(3), lambda p, h, x: h), (), XS)
+
+
+def test_an_analysis_of_a_batch_is_sent_to_batched():
+    """To a state with batch axes it would be one joint system, which nobody meant."""
+    starts, xs = jnp.zeros(3), jnp.zeros((5, 4, 3))
+    for body in (lambda h, x: (h + x, h), lambda h, x: (jnp.eye(3) @ h + jnp.eye(3) @ x, h)):
+        with pytest.raises(ValueError, match=r"one trajectory, .* use analysis.batched"):
+            analysis.log_singular_values(body, starts, xs)

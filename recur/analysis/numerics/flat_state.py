@@ -15,11 +15,18 @@ from recur import expect, scan
 from recur.analysis.numerics.saturation import accurate
 from recur.compose.presence import steps_present
 from recur.core import Body, Tree
+from recur.scan.input_checks import check_step
 
 # TF32, a GPU's default, would drown small singular values.
 precise = jax.default_matmul_precision("highest")
 
 Step = Callable[[Array, Tree], tuple[Array, Array]]
+
+
+ONE_TRAJECTORY = (
+    "An analysis follows one trajectory, with xs (T, d) and a state without batch axes; for many, "
+    "use analysis.batched, with states (B, ...) and xs (B, T, d)"
+)
 
 
 @expect.arguments(body=expect.function, state=expect.arrays, xs=expect.arrays)
@@ -41,7 +48,7 @@ def flatten(body: Body, state: Tree, xs: Tree) -> tuple[Step, Array]:
             "an analysis factorises matrices, so the state must be float32 or float64; got "
             f"{scan.describe(state)}: cast state, inputs and parameters"
         )
-    scan.check(body, state, xs)
+    check_step(body, state, xs, ONE_TRAJECTORY)
     start, unravel = ravel_pytree(state)
 
     exact = accurate(body)
