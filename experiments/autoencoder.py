@@ -197,7 +197,7 @@ def fit(
         cell = cells.named(config.cell)
         model = make(cell, END + 1, config.d, config.n, rngs=nnx.Rngs(own))
         for embed in (model.embed, model.decoder.embed):
-            embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior expects of inputs
+            embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior assumes
         return train.start(batches, model, optimizer)
 
     def learn(state: train.State) -> tuple[train.State, Array]:

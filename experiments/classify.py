@@ -287,7 +287,7 @@ def _confused(figure: Figure, ax: Axes, result: Result) -> None:
     places = range(len(result.classes))
     ax.set_xticks(places, result.classes)
     ax.set_yticks(places, result.classes)
-    ax.set(xlabel="answer", ylabel="speaker", title="Which speaker is taken for which")
+    ax.set(xlabel="answer", ylabel="speaker", title="Confusions of speakers")
 
 
 PAPER = Config(preset="paper", seeds=20, n=128, updates=1000, every=50)

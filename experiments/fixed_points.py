@@ -47,7 +47,7 @@ class Config(harness.Config):
     n: int = 64
     """Units of each network."""
     sigma_w: float = 0.5
-    """sigma_w of the first weights. At 1, the trained integrator also has an endless rotation."""
+    """sigma_w of the initial weights. At 1, the trained integrator also has an endless rotation."""
     bits: int = 3
     """Number of signs that the first network stores."""
     T: int = 50

@@ -54,7 +54,7 @@ class Config(harness.Config):
     n: int = 64
     """Units."""
     sigma_w: float = 1.0
-    """sigma_w of the first weights."""
+    """sigma_w of the initial weights."""
     k: int = 16
     """Number of Lyapunov exponents that flossing moves towards zero."""
     flossings: int = 200

@@ -209,7 +209,7 @@ def fit(
     """Train all seeds of a network as one program; a checkpoint follows each epoch."""
     training, lexicon = parts.training, parts.lexicon
     S, K, N = config.seeds, config.epochs, len(training.lengths)
-    updates = -(-N // config.batch)  # of an epoch
+    updates = -(-N // config.batch)  # per epoch
     decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
     word, ending = jnp.asarray(lexicon.word), jnp.asarray(lexicon.ending)

@@ -245,7 +245,7 @@ def fit(
     """Train all seeds of a network as one program; a checkpoint follows each epoch."""
     training, held, test, vocabulary = parts(found, config)
     S, K, N = config.seeds, config.epochs, len(training.lengths)
-    updates = -(-N // config.batch)  # of an epoch
+    updates = -(-N // config.batch)  # per epoch
     decay = optax.cosine_decay_schedule(config.learning_rate, K * updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
 
@@ -260,7 +260,7 @@ def fit(
         tags, read = len(found.tags), jordan.logits if JORDAN.match(name) else None
         tagger = Tagger(recurrence(name, tags), config.d, n, tags, read=read, rngs=rngs)
         model = Embedded(tagger, vocabulary, config.d, rngs=rngs)
-        model.embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior expects of inputs
+        model.embed.embedding[...] *= config.d**0.5  # to variance 1, as the prior assumes
         return train.start(batches, model, optimizer)
 
     def learn(state: train.State) -> tuple[train.State, Array]:

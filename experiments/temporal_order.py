@@ -232,7 +232,7 @@ def plot(result: Result) -> Figure:
         xlabel="T (steps)",
         ylabel="updates until solved",
         ylim=(0, result.updates[-1] * 1.4),
-        title="How long it took, each seed",
+        title="Updates until solved, each seed",
     )
     right.legend(*left.get_legend_handles_labels(), fontsize=9, loc="upper left")
     return figure

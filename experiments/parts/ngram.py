@@ -30,8 +30,8 @@ def fit(text: np.ndarray, vocabulary: int, order: int = 5) -> list[Order]:
     """
     if not 1 <= order <= len(text):
         raise ValueError(
-            f"the order of an n-gram model must lie in the range from 1 to the {len(text)} symbols "
-            f"of the text; got order={order}"
+            f"an n-gram model must have an order from 1 to the {len(text)} symbols of the text; "
+            f"got order={order}"
         )
     keys, places, contexts = [], [], np.zeros(len(text), np.int64)
     for _ in range(order):

@@ -53,7 +53,7 @@ def test_packed_histories_are_those_of_the_users():
             assert seen == sorted(HISTORIES.items[user][:-left].tolist())  # older than the cut too
     assert ranking.pack(HISTORIES, longest=10).items.shape == (5, 3)
     assert ranking.pack(HISTORIES._replace(items=HISTORIES.items[1:] * 2), 10).items.shape == (4, 4)
-    with pytest.raises(ValueError, match=r"user 0 has 3 items; .* make 4"):
+    with pytest.raises(ValueError, match=r"user 0 has 3 items, .* make 4"):
         ranking.pack(HISTORIES._replace(items=[np.arange(3)]), 10)
 
 
