@@ -1,9 +1,9 @@
 """How far back can each recurrence see?
 
-Recurrences of equal parameter count, drawn from one prior, read real digits as sequences (28 rows
-of 28 pixels, or fewer pixels per step). At initialisation and after training, the experiment
-measures the singular values of dh_T/dx_{T-lag} against the lag, and the gradient of the loss,
-|dloss/dh_t|, against t.
+Recurrences of equal parameter count, drawn from one prior, read real digits as sequences
+(28 rows of 28 pixels, or fewer pixels per step). At initialisation and after training, the
+experiment measures the singular values of dh_T/dx_{T-lag} against the lag, and |dloss/dh_t|, the
+gradient of the loss, against t.
 
 Claim: drawn from one prior, the Jacobian of every cell shrinks exponentially with the lag, so that
 the first rows of a digit hardly reach the last state. Training lengthens the reach of every cell.

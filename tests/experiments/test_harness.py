@@ -445,7 +445,7 @@ def test_the_main_job_starts_from_the_command_line():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for flag in ("--pixels", "--data-dir", "--resume", "--results"):
         assert flag in done.stdout
-    assert "gradient of the loss, |dloss/dh_t|" in done.stdout  # one paragraph, not two
+    assert "as sequences (28 rows" in done.stdout  # one paragraph, not two
 
 
 # --- claims ---------------------------------------------------------------------------------------
