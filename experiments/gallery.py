@@ -2,22 +2,25 @@
 
     python -m experiments.gallery results
 
-reads the results that default commands have written to that folder. It stores their pictures and
-tables in docs/gallery, and the numbers of their claims in experiments/claims. Without a folder it
-rewrites the pages, and keeps their pictures and tables. A test compares each page with the
-docstring of its experiment.
+reads the results that default commands have written to that folder. It draws their pictures and
+stores them with the tables in docs/gallery, and the numbers of their claims in experiments/claims.
+Without a folder it rewrites the pages, and keeps their pictures and tables. A test compares each
+page with the docstring of its experiment.
 """
 
 import ast
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments import claims
+from experiments import claims, harness
 from recur.atomic_files import replace
 
 ROOT = Path(__file__).parents[1]
@@ -81,9 +84,11 @@ def index(shown: list[Shown]) -> str:
     )
 
 
-def keep_picture(source: Path, path: Path) -> None:
-    """Store a smaller copy of a run's figure."""
-    with Image.open(source) as picture:
+def keep_picture(figure: Figure, path: Path) -> None:
+    """Store a figure, compressed."""
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=150)
+    with Image.open(drawn) as picture:
         width = min(WIDTH, picture.width)
         small = picture.convert("RGB").resize((width, picture.height * width // picture.width))
     replace(path, lambda new: small.save(new, format="webp", quality=80, method=6))
@@ -96,8 +101,10 @@ def main(results: Path | None) -> None:
         page, run = PAGES / f"{one.name}.md", results and results / one.name
         if run and (run / "result.npz").exists():
             claims.write(one.name, run.parent)
-            keep_picture(run / "figure.png", PAGES / f"{one.name}.webp")
-            table = (run / "summary.md").read_text()
+            module = import_module(f"experiments.{one.name}")
+            result = harness.load(run, module.Result, module.Config())
+            keep_picture(module.plot(result), PAGES / f"{one.name}.webp")
+            table = module.table(result).markdown()
         elif page.exists():
             table = table_of(page)
         else:
