@@ -19,7 +19,7 @@ Claim: every recurrent network beats popularity (Recall@20 .12, NDCG@20 .054) an
 item-kNN that forgets (.276, .128); vanilla (.290, .123) and LSTM (.297, .128) do so in recall
 alone.
 
-To equal quality, MinimalRNN and CFN take 150 updates and GRU 200. The times have the ratio 1 : 1.1 :
+To equal quality, MinimalRNN and CFN take 150 updates and GRU 200. The ratio of times is 1 : 1.1 :
 1.4; in the study of MinimalRNN (arXiv:1711.06788) it was 1 : 1.2 : 1.53. The vanilla network's
 gradients are two to three times as large as the others', but do not explode.
 
