@@ -174,7 +174,7 @@ def test_every_benchmark_shows_its_flags(path, monkeypatch, capsys):
         runpy.run_path(str(path), run_name="__main__")
     shown = capsys.readouterr().out
     assert f"usage: python -m benchmarks.{path.stem} " in shown
-    assert "Rounds in which every contestant" in shown
+    assert "every contestant" in " ".join(shown.split())
 
 
 def published(folder):

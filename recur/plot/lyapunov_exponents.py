@@ -116,7 +116,7 @@ def lyapunov_convergence(
         >>> history = np.array([[0.3, -1.0], [0.2, -0.9], [0.1, -0.9]])
         >>> found = analysis.Lyapunov(history[-1], np.array([0.01, 0.01]), history, 1.1, 0.1, None)
         >>> print(plot.lyapunov_convergence(found).get_legend_handles_labels()[1])
-        ['the others', 'largest: 0.1000 +- 0.0100']
+        ['others', 'largest: 0.1000 +- 0.0100']
     """
     _require(found)
     history, (length, unit, per) = numbers("history", found.history, "S, k"), clock(dt)

@@ -84,7 +84,7 @@ def require_integers(**counts: Any) -> None:
         >>> scan.require_integers(T=20.0)
         Traceback (most recent call last):
             ...
-        ValueError: T is a whole number, an int; got 20.0
+        ValueError: T must be a whole number, an int; got 20.0
     """
     for name, value in counts.items():
         try:
