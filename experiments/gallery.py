@@ -104,7 +104,7 @@ def main(results: Path | None) -> None:
             module = import_module(f"experiments.{one.name}")
             result = harness.load(run, module.Result, module.Config())
             keep_picture(module.plot(result), PAGES / f"{one.name}.webp")
-            table = module.table(result).markdown()
+            table = module.table(result).markdown().replace("$", r"\$")  # it is no mathematics
         elif page.exists():
             table = table_of(page)
         else:
