@@ -71,8 +71,8 @@ def table_of(page: Path) -> str:
 def index(shown: list[Shown]) -> str:
     """The page with all pictures."""
     entries = (
-        f"[![{one.name}]({one.name}.webp){{width=320px}}]({one.name}.md)\n"
-        f"[{one.title}]({one.name}.md)\n"
+        f"[{one.title}]({one.name}.md)\n\n"
+        f"[![{one.name}]({one.name}.webp){{width=480px}}]({one.name}.md)\n"
         for one in shown
     )
     names = "\n".join(one.name for one in shown)

@@ -861,7 +861,7 @@ def test_a_leap_over_chi_1_is_no_root(monkeypatch):
         lambda cell, prior, R, Sigma, key: forms[cell](prior, R, Sigma)._replace(error=errors),
     )
     bistable = Prior(8.0, 1.0, 5.0, 0.0)
-    with pytest.raises(ValueError, match=r"at sigma_v = 1\.3445.* chi jumps from 0\.9942 to 1\.146"):
+    with pytest.raises(ValueError, match=r"sigma_v = 1\.3445.* chi jumps from 0\.9942 to 1\.146"):
         theory.critical(cells.minimal.bare, bistable, R, "sigma_v", 1.0, 2.0)
     with pytest.raises(ValueError, match=r"crosses 1 more than once.* Narrow .*: \[-0.5, 0\], \[0"):
         theory.critical(cells.vanilla.cell, Prior(1.5, 0.025), R, "mu_b", -2.0, 2.0)
