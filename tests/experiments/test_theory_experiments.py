@@ -52,7 +52,7 @@ def test_signal_propagation(record, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_isometry(record, tmp_path):
     config = isometry.Config(settings=("vanilla, off",), T=(2,), n=64, networks=2, burn=20)
     result = isometry.run(config, record)

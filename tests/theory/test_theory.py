@@ -900,7 +900,7 @@ def test_a_search_without_a_result_is_an_error():
 
 
 @pytest.mark.optimised
-@pytest.mark.slow
+@pytest.mark.long
 def test_critical_finds_the_root_of_the_closed_form():
     """To 4 standard errors of chi, in units of its slope."""
     prior = theory.critical(cells.vanilla.cell, Prior(1.0, 0.5, 0.0, 0.0), R, "sigma_w", 1.0, 2.0)
@@ -995,7 +995,7 @@ def test_one_step_jacobians_against_theory(name):
 @pytest.mark.parametrize(
     ("name", "form", "priors"),
     [
-        pytest.param("vanilla", vanilla, 8, marks=pytest.mark.slow),
+        pytest.param("vanilla", vanilla, 4, marks=pytest.mark.slow),
         pytest.param("vanilla", vanilla, 25, marks=pytest.mark.long),
         pytest.param("minimal.bare", minimal, 25, marks=pytest.mark.long),
     ],
