@@ -68,7 +68,7 @@ class Tagger(nnx.Module):
         found = jax.eval_shape(read, self.rnn.values, hs).shape
         if found != (tags,):
             raise ValueError(
-                f"read must give {(tags,)} logits for {tags} tags; it gives {found}. "
+                f"read must give {(tags,)} logits for {tags} tags; got {found}. "
                 f"jordan.outputs(cell, {tags}) gives a Jordan cell as many outputs"
             )
 
