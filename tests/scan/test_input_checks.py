@@ -71,6 +71,15 @@ def test_untied_draws_at_every_step():
     np.testing.assert_allclose(hs, expected, atol=1e-6)  # float32
 
 
+def test_the_last_piece_of_a_truncated_pass_is_open_where_it_is_a_whole_one():
+    params = cells.vanilla.Params(W=jnp.eye(1), V=jnp.eye(1), b=jnp.zeros(1))  # h = relu(h + x)
+
+    def last(xs):
+        return scan.truncated(cells.vanilla.relu, params, xs, truncate=2)[0][0]
+
+    np.testing.assert_array_equal(jax.grad(last)(jnp.ones((4, 1)))[:, 0], [0, 0, 1, 1])
+
+
 @pytest.mark.parametrize(
     "cut", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3, 5, 9))]
 )
