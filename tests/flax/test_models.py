@@ -689,9 +689,7 @@ def test_the_logits_of_a_jordan_tagger_are_those_of_what_it_feeds_back():
         return jax.nn.softmax(model(xs)), jordan.output(model.rnn.values, hs)
 
     np.testing.assert_allclose(*both(model, XS), **CLOSE)
-    with pytest.raises(
-        ValueError, match=r"\(6,\) logits for 6 tags; got \(4,\).*outputs\(cell, 6"
-    ):
+    with pytest.raises(ValueError, match=r"\(6,\) logits for 6 tags; got \(4,\).*outputs\(cell, 6"):
         traced(lambda: Tagger(jordan.softmax, D, N, K, read=jordan.logits, rngs=rngs()))
 
 
