@@ -181,7 +181,8 @@ def check_step(body: Body, state: Tree, xs: Tree, batches: str) -> None:
             f"the step does not accept a state {describe(state)} and an input {describe(x)}. "
             f"{advice}\nThe step's own error: {error}"
         ) from error
-    if not isinstance(returned, tuple) or len(returned) != 2:
+    pair = isinstance(returned, tuple | list) and len(returned) == 2
+    if not pair or describe(returned) == describe(state):  # a state of two arrays is a pair too
         raise ValueError(
             f"a step must return (state, h), its new state and its output; it returned "
             f"{describe(returned)}: return h, h if the output is the state itself"

@@ -144,6 +144,9 @@ def test_what_cannot_be_truncated(cell, cut, message):
 def test_a_step_returns_two_things():
     with pytest.raises(ValueError, match=r"must return \(state, h\), .*; it returned float32\[3\]"):
         scan.check(lambda h, x: h, jnp.zeros(3), XS)
+    with pytest.raises(ValueError, match=r"must return \(state, h\), .*; it returned State\(h="):
+        scan.check(lambda state, x: state, LSTM.start(PARAMS), XS)
+    scan.check(lambda h, x: [h, h], jnp.zeros(3), XS)
     with pytest.raises(ValueError, match="return h, h if the output is the state itself"):
         scan.run(Cell(LSTM.init, lambda params, batch=(): jnp.zeros(3), lambda p, h, x: h), (), XS)
 
